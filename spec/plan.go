@@ -1,0 +1,142 @@
+package spec
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// Pos is a place in a plan file. Lines and columns count from 1, columns in
+// characters; the zero Pos means that there is no place to show.
+type Pos struct {
+	Line   int
+	Column int
+}
+
+// Plan is a valid plan, with every default filled in: whoever executes it asks
+// no further questions. It is not written to after Parse.
+type Plan struct {
+	File        string // the name it was read under, for messages and the report
+	SHA256      string // of the file's bytes, in hexadecimal
+	Version     int
+	Name        string
+	Description string
+	Hub         Hub
+	Jobs        []Job
+}
+
+// Hub is what a plan says of the hub it is meant for. Every field may be empty.
+type Hub struct {
+	HostName string // apply refuses any other hub
+	SKU      string // F1, S1, S2 or S3: with Units, the throttles to stay below
+	Units    int
+}
+
+// JobType says what a job does to each device.
+type JobType string
+
+// The types of version 1.
+const (
+	TypeDirectMethod JobType = "directMethod"
+	TypeUpdateTwin   JobType = "updateTwin"
+)
+
+// Job is one action on one target, on its schedule.
+type Job struct {
+	Pos         Pos
+	Name        string
+	Type        JobType
+	Target      Target
+	Delay       time.Duration // from the start of the run
+	At          time.Time     // instead of Delay; zero if not given
+	Method      *Method       // set for TypeDirectMethod
+	Twin        *TwinUpdate   // set for TypeUpdateTwin
+	Concurrency int           // attempts under way at once
+	Rate        float64       // attempts a second; 0 is unlimited
+	Deadline    time.Duration // time budget from the due time; 0 is unlimited
+	Retry       Retry
+	Offline     OfflinePolicy
+}
+
+// Source is the collection that a target selects from.
+type Source string
+
+// The sources of version 1.
+const (
+	SourceDevices Source = "devices"
+	SourceModules Source = "devices.modules"
+)
+
+// Target says which devices or modules a job acts on: those that match Where,
+// and those listed in Devices, less those in Exclude.
+type Target struct {
+	Text       string // as the report shows it
+	Source     Source
+	All        bool       // the whole hub; Where is empty then
+	Where      string     // a condition of the twin query language; empty if there is none
+	Top        int        // TOP n of a full SELECT; 0 if not given
+	Devices    []DeviceID // listed by name, in the order of the plan
+	Exclude    []DeviceID
+	Limit      int // at most so many; 0 is unlimited
+	Expect     Expect
+	AllowEmpty bool
+}
+
+// DeviceID names a device, or a module of one, in a plan. In YAML a module is
+// written "device/module".
+type DeviceID struct {
+	Device string
+	Module string
+}
+
+// Expect bounds the size of the cohort before the first attempt.
+type Expect struct {
+	Min int
+	Max int // 0 is unbounded
+}
+
+// Method is the action of a direct method job.
+type Method struct {
+	Name            string
+	Payload         json.RawMessage // compact JSON; nil if the plan gives none
+	ConnectTimeout  time.Duration
+	ResponseTimeout time.Duration
+	Success         StatusSet
+	Idempotent      bool
+}
+
+// TwinUpdate is the action of a twin job. Each section is a compact JSON
+// object, used as a merge patch (RFC 7396), or nil when it is left alone; at
+// least one is set.
+type TwinUpdate struct {
+	Desired json.RawMessage
+	Tags    json.RawMessage
+}
+
+// Retry bounds the attempts for one device.
+type Retry struct {
+	Attempts   int // the first one included
+	Backoff    time.Duration
+	MaxBackoff time.Duration
+}
+
+// OfflinePolicy says what becomes of a device that is not online.
+type OfflinePolicy string
+
+// The policies. OfflineWait tries again until the job's deadline.
+const (
+	OfflineFail OfflinePolicy = "fail"
+	OfflineSkip OfflinePolicy = "skip"
+	OfflineWait OfflinePolicy = "wait"
+)
+
+// StatusRange is a range of method statuses, both ends included.
+type StatusRange struct{ From, To int }
+
+// StatusSet is the set of method statuses that count as success.
+type StatusSet []StatusRange
+
+// Contains tells whether status counts as success.
+func (s StatusSet) Contains(status int) bool {
+	return slices.ContainsFunc(s, func(r StatusRange) bool { return r.From <= status && status <= r.To })
+}

@@ -1,0 +1,212 @@
+package spec
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// ReportSchema is the value of a report's "schema" key. It changes only when a
+// reader of the old form would be misled.
+const ReportSchema = "runner/report/v1"
+
+// Outcome is how one device ended in one job. Every device of a finished run
+// has exactly one.
+type Outcome string
+
+// The nine outcomes. Each says what is known of the device, because that is
+// what the next decision of an operator hangs on.
+const (
+	// OutcomeSucceeded: the device answered within the job's success set, or
+	// the hub accepted the patch.
+	OutcomeSucceeded Outcome = "succeeded"
+	// OutcomeUnchanged: the twin already was as wanted; nothing was sent.
+	OutcomeUnchanged Outcome = "unchanged"
+	// OutcomeRejected: the device answered with a status outside the success set.
+	OutcomeRejected Outcome = "rejected"
+	// OutcomeFailed: it did not happen. The hub refused, or nothing was sent.
+	OutcomeFailed Outcome = "failed"
+	// OutcomeOffline: the device was not online in the time given.
+	OutcomeOffline Outcome = "offline"
+	// OutcomeUnanswered: it was sent and no usable answer came back. The device
+	// may have acted.
+	OutcomeUnanswered Outcome = "unanswered"
+	// OutcomeUnconfirmed: the patch was accepted, but the reported properties
+	// did not follow in time.
+	OutcomeUnconfirmed Outcome = "unconfirmed"
+	// OutcomeSkipped: left alone by policy.
+	OutcomeSkipped Outcome = "skipped"
+	// OutcomeNotReached: the run stopped before the device's turn.
+	OutcomeNotReached Outcome = "notReached"
+)
+
+// Outcomes lists all outcomes in the order in which summaries show them.
+func Outcomes() []Outcome {
+	return []Outcome{
+		OutcomeSucceeded, OutcomeUnchanged, OutcomeRejected, OutcomeFailed, OutcomeOffline,
+		OutcomeUnanswered, OutcomeUnconfirmed, OutcomeSkipped, OutcomeNotReached,
+	}
+}
+
+// Status is how a run or a job ended.
+type Status string
+
+// The statuses. StatusNotStarted is for jobs alone.
+const (
+	StatusSucceeded   Status = "succeeded"
+	StatusFailed      Status = "failed"      // criteria missed
+	StatusStopped     Status = "stopped"     // by a safety rule, a window or a deadline
+	StatusInterrupted Status = "interrupted" // by a signal
+	StatusNotStarted  Status = "notStarted"
+)
+
+// Time is an instant in a report: RFC 3339 in UTC with milliseconds.
+type Time struct{ time.Time }
+
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// AppendText appends t as it stands in reports.
+func (t Time) AppendText(b []byte) ([]byte, error) {
+	return t.UTC().AppendFormat(b, timeLayout), nil
+}
+
+// MarshalText returns t as it stands in reports.
+func (t Time) MarshalText() ([]byte, error) { return t.AppendText(nil) }
+
+// MarshalJSON returns t as it stands in reports, or null for the zero Time.
+func (t Time) MarshalJSON() ([]byte, error) {
+	if t.IsZero() {
+		return []byte("null"), nil
+	}
+	b, err := t.AppendText([]byte{'"'})
+	return append(b, '"'), err
+}
+
+// Report is the document at the end of a run. Its rows can be too many to hold
+// at once, so a writer emits them one by one where Jobs[i].Devices stands.
+type Report struct {
+	Schema  string      `json:"schema"`
+	Run     Run         `json:"run"`
+	Summary Summary     `json:"summary"`
+	Jobs    []JobReport `json:"jobs"`
+}
+
+// Run identifies a run and says how it ended as a whole.
+type Run struct {
+	ID        string  `json:"id"`
+	Plan      PlanRef `json:"plan"`
+	Hub       string  `json:"hub"`
+	Engine    string  `json:"engine"`
+	Runner    string  `json:"runner"`
+	StartedAt Time    `json:"startedAt"`
+	EndedAt   Time    `json:"endedAt"`
+	Status    Status  `json:"status"`
+	ExitCode  int     `json:"exitCode"`
+	// Reason says in words why a run did not succeed.
+	Reason string `json:"reason,omitempty"`
+}
+
+// PlanRef identifies the plan of a run.
+type PlanRef struct {
+	Name   string `json:"name"`
+	File   string `json:"file"`
+	SHA256 string `json:"sha256"`
+}
+
+// Summary adds up the jobs.
+type Summary struct {
+	Targets     int             `json:"targets"`
+	Outcomes    map[Outcome]int `json:"outcomes"`
+	Attempts    int             `json:"attempts"`
+	Retries     int             `json:"retries"`
+	ThrottledMs int64           `json:"throttledMs"`
+}
+
+// JobReport is one job's part of a report.
+type JobReport struct {
+	Name        string          `json:"name"`
+	Type        JobType         `json:"type"`
+	Target      string          `json:"target"`
+	Status      Status          `json:"status"`
+	Reason      string          `json:"reason,omitempty"`
+	ScheduledAt Time            `json:"scheduledAt"`
+	StartedAt   *Time           `json:"startedAt,omitempty"`
+	EndedAt     *Time           `json:"endedAt,omitempty"`
+	Targets     int             `json:"targets"`
+	Outcomes    map[Outcome]int `json:"outcomes"`
+	Attempts    int             `json:"attempts"`
+	Retries     int             `json:"retries"`
+	LatencyMs   Latency         `json:"latencyMs"`
+	Waves       []Wave          `json:"waves"`
+	Devices     []Row           `json:"devices"`
+}
+
+// Latency is the distribution of a job's attempts that were answered.
+type Latency struct {
+	P50 int64 `json:"p50"`
+	P90 int64 `json:"p90"`
+	P99 int64 `json:"p99"`
+	Max int64 `json:"max"`
+}
+
+// Wave is one slice of a rollout. Version 1 of the engine has none.
+type Wave struct {
+	Targets  int             `json:"targets"`
+	Outcomes map[Outcome]int `json:"outcomes"`
+}
+
+// Row is one target of one job. Hub stands in it only when the plan has several.
+type Row struct {
+	Hub       string        `json:"hub,omitempty"`
+	DeviceID  string        `json:"deviceId"`
+	ModuleID  string        `json:"moduleId,omitempty"`
+	Outcome   Outcome       `json:"outcome"`
+	StartedAt *Time         `json:"startedAt,omitempty"`
+	EndedAt   *Time         `json:"endedAt,omitempty"`
+	Attempts  int           `json:"attempts"`
+	Method    *MethodResult `json:"method,omitempty"`
+	Twin      *TwinResult   `json:"twin,omitempty"`
+	Error     *RowError     `json:"error,omitempty"`
+	History   []Attempt     `json:"history,omitempty"`
+}
+
+// MethodResult is what a device answered.
+type MethodResult struct {
+	Status  int             `json:"status"`
+	Payload json.RawMessage `json:"payload"`
+}
+
+// TwinResult is what a twin job found and changed. Before holds, for each
+// section of the patch, the values that the patch replaced; a key that was
+// absent stands as null.
+type TwinResult struct {
+	Before  *Sections `json:"before,omitempty"`
+	Patch   *Sections `json:"patch,omitempty"`
+	Version int64     `json:"version,omitempty"`
+	ETag    string    `json:"etag,omitempty"`
+}
+
+// Sections are the parts of a twin that a service may write.
+type Sections struct {
+	Desired json.RawMessage `json:"desired,omitempty"`
+	Tags    json.RawMessage `json:"tags,omitempty"`
+}
+
+// RowError says why a row did not go well. Code is the hub's number and Name
+// its name for it, where it gave them.
+type RowError struct {
+	Kind       string `json:"kind"`
+	Code       int    `json:"code,omitempty"`
+	Name       string `json:"name,omitempty"`
+	HTTPStatus int    `json:"httpStatus,omitempty"`
+	TrackingID string `json:"trackingId,omitempty"`
+	Message    string `json:"message"`
+}
+
+// Attempt is one request in the history of a row.
+type Attempt struct {
+	Attempt    int       `json:"attempt"`
+	StartedAt  Time      `json:"startedAt"`
+	DurationMs int64     `json:"durationMs"`
+	HTTPStatus int       `json:"httpStatus,omitempty"`
+	Error      *RowError `json:"error,omitempty"`
+}
