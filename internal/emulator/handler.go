@@ -1,0 +1,121 @@
+package emulator
+
+import (
+	"net/http"
+	"strings"
+)
+
+// Handler serves the hub's HTTPS API. Tests hand it to a server of their own.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+
+// serve takes a request through the hub's gate: route, signature, permission,
+// version, throttle and faults, then the operation itself.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	buf, ok := s.buffers.Get().(*[]byte)
+	if !ok {
+		buf = new([]byte)
+	}
+	x := &exchange{Server: s, w: w, r: r, buf: (*buf)[:0]}
+	if refusal := x.handle(); refusal != nil {
+		x.refuse(refusal)
+	}
+	if cap(x.buf) <= maxPooled {
+		*buf = x.buf[:0]
+		s.buffers.Put(buf)
+	}
+}
+
+// maxPooled keeps one huge answer from being held for ever.
+const maxPooled = 64 << 10
+
+func (x *exchange) handle() *apiError {
+	var store [maxSegments]string
+	parts, ok := segments(x.r.URL, store[:0])
+	if !ok {
+		return &apiError{status: 404, name: "GenericNotFound", shape: shapePlain, text: "No HTTP resource was found that matches the request URI '" + x.r.URL.Path + "'."}
+	}
+	var refusal *apiError
+	if x.route, refusal = findRoute(x.r, parts); refusal != nil {
+		return refusal
+	}
+	if refusal = x.admit(parts); refusal != nil {
+		return refusal
+	}
+	return x.operate()
+}
+
+// admit lets a request pass that is signed, permitted and of a known version.
+func (x *exchange) admit(parts []string) *apiError {
+	g, refusal := x.authorize(authorizationOf(x.r))
+	if refusal != nil {
+		return refusal
+	}
+	if !covers(g.scope, parts) {
+		return errUnauthorized("the token's scope does not cover the resource")
+	}
+	if g.allows&x.route.op.needs() == 0 {
+		return errUnauthorized("the policy does not allow the operation")
+	}
+	x.grant = g
+	if apiVersion(x.r.URL.RawQuery) == versionUnknown {
+		return &apiError{status: 400, code: 400001, name: "InvalidProtocolVersion", text: "The api-version of the request is missing or not supported."}
+	}
+	return nil
+}
+
+func authorizationOf(r *http.Request) string {
+	if v := r.Header["Authorization"]; len(v) > 0 {
+		return v[0]
+	}
+	return ""
+}
+
+// operate does what the request asks for.
+func (x *exchange) operate() *apiError {
+	switch x.route.op {
+	case opInvoke:
+		return x.invokeMethod()
+	case opGetTwin, opPatchTwin, opPutTwin:
+		return x.twin()
+	case opQuery:
+		return x.query()
+	case opGetDevice, opPutDevice, opDeleteDevice, opListDevices, opBulk, opPurge:
+		return x.registry()
+	case opListModules, opGetModule, opPutModule, opDeleteModule:
+		return x.moduleRegistry()
+	case opDeviceStatistics, opServiceStatistics:
+		return x.statistics()
+	case opPutJob, opGetJob, opCancelJob, opListJobs, opListOldJobs, opGetOldJob:
+		return x.jobs()
+	case opNotEmulated:
+		return errNotEmulated(x.route.what)
+	case opUnknown:
+	}
+	return errInternal("no such operation: " + x.route.op.String())
+}
+
+// condition is a parsed If-Match header.
+type condition struct {
+	given bool
+	any   bool
+	etag  string
+}
+
+// ifMatch reads the header. An etag without quotes is not one: the hub has
+// been seen to ignore it and to write unconditionally.
+func ifMatch(r *http.Request) condition {
+	text := strings.TrimSpace(r.Header.Get("If-Match"))
+	if text == "*" || text == `"*"` {
+		return condition{given: true, any: true}
+	}
+	etag, ok := strings.CutPrefix(strings.TrimPrefix(text, "W/"), `"`)
+	if !ok || !strings.HasSuffix(etag, `"`) {
+		return condition{}
+	}
+	return condition{given: true, etag: strings.TrimSuffix(etag, `"`)}
+}
+
+// refuses says whether the condition does not hold for an etag.
+func (c condition) refuses(etag string) bool {
+	return c.given && !c.any && c.etag != etag
+}

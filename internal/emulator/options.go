@@ -1,0 +1,79 @@
+package emulator
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"iothub-runner/internal/emulator/fleet"
+)
+
+// Options say what hub to make. The zero value is a hub without devices that
+// keeps its keys in memory.
+type Options struct {
+	HostName  string       // name of the hub, also in its certificate; default "localhost"
+	HTTPSAddr string       // default 127.0.0.1:8443; port 0 picks one
+	MQTTAddr  string       // empty: devices cannot connect
+	TLSDir    string       // where certificate and keys are kept; empty: in memory only
+	Fleet     *fleet.Fleet // nil: the registry starts empty
+	Tier      string       // none (default), free, S1, S2 or S3: whose throttles apply
+	Units     int          // of the tier; default 1
+	Log       *slog.Logger // nil discards
+}
+
+// tier is a hub edition, as far as throttles and job limits depend on it.
+type tier int
+
+const (
+	tierNone tier = iota
+	tierFree
+	tierS1
+	tierS2
+	tierS3
+)
+
+func parseTier(word string) (tier, error) {
+	switch strings.ToLower(word) {
+	case "", "none":
+		return tierNone, nil
+	case "free", "f1":
+		return tierFree, nil
+	case "s1":
+		return tierS1, nil
+	case "s2":
+		return tierS2, nil
+	case "s3":
+		return tierS3, nil
+	}
+	return tierNone, fmt.Errorf("tier %q: want none, free, S1, S2 or S3", word)
+}
+
+// maxUnits is the largest number of units that a hub of any edition can have.
+const maxUnits = 200
+
+// settled returns the options with every default filled in.
+func (o Options) settled() (Options, tier, error) {
+	t, err := parseTier(o.Tier)
+	if err != nil {
+		return o, t, err
+	}
+	if o.Units == 0 {
+		o.Units = 1
+	}
+	if o.Units < 0 || o.Units > maxUnits {
+		return o, t, fmt.Errorf("units %d: want 1 to %d", o.Units, maxUnits)
+	}
+	if o.HostName == "" {
+		o.HostName = "localhost"
+	}
+	if strings.ContainsAny(o.HostName, ":/;= \t\r\n") {
+		return o, t, fmt.Errorf("host name %q: want a name without port or path", o.HostName)
+	}
+	if o.HTTPSAddr == "" {
+		o.HTTPSAddr = "127.0.0.1:8443"
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o, t, nil
+}

@@ -1,0 +1,279 @@
+package emulator
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"hash/fnv"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/twinquery"
+)
+
+// This file follows "IoT Hub query language for device and module twins, jobs,
+// and message routing" and the service's REST reference for queries.
+
+const maxPage = 100
+
+// The words of x-ms-item-type.
+const (
+	itemTwin      = "Twin"
+	itemRaw       = "Raw"
+	itemDeviceJob = "DeviceJob"
+)
+
+// cursor is where a query goes on. It is all that a page token holds, so the
+// hub keeps nothing between two pages.
+type cursor struct {
+	query uint64 // hash of the text: a token is good for its own query only
+	slot  uint64
+	inner uint64 // how many modules of the slot, or rows of groups, are behind
+	given uint64 // rows so far, for TOP
+}
+
+// query serves POST /devices/query.
+func (x *exchange) query() *apiError {
+	q, at, size, refusal := x.querySpec()
+	if refusal != nil {
+		return refusal
+	}
+	if refusal = x.pass(nowhere(), 1); refusal != nil {
+		return refusal
+	}
+	item := itemRaw
+	next := at
+	more := true
+	x.buf = append(x.buf[:0], '[')
+	switch {
+	case x.fault.Kind == fleet.FaultEmptyPage:
+		// Nothing was looked at: the next page starts where this one would.
+	case q.Source == twinquery.Jobs:
+		item = itemDeviceJob
+		next, more = x.jobRowPage(q, at, size)
+	case q.Aggregates():
+		next, more = x.groupPage(q, at, size)
+	default:
+		if len(q.Items) == 0 {
+			item = itemTwin
+		}
+		next, more = x.twinPage(q, at, size)
+	}
+	x.buf = append(x.buf, ']')
+	h := x.w.Header()
+	h["X-Ms-Item-Type"] = []string{item}
+	if more {
+		h["X-Ms-Continuation"] = []string{x.seal(next)}
+	}
+	return x.done(200)
+}
+
+// querySpec reads what the request asks for.
+func (x *exchange) querySpec() (*twinquery.Query, cursor, int, *apiError) {
+	body, refusal := x.jsonBody(maxSmallBody)
+	if refusal != nil {
+		return nil, cursor{}, 0, refusal
+	}
+	text := ""
+	gjson.ParseBytes(body).ForEach(func(k, v gjson.Result) bool {
+		if is(k.Str, "query") {
+			text = v.String()
+		}
+		return true
+	})
+	if strings.TrimSpace(text) == "" {
+		return nil, cursor{}, 0, errArgument("The query must not be empty.")
+	}
+	if n := utf8.RuneCountInString(text); n > twinquery.MaxLength {
+		return nil, cursor{}, 0, errArgument("The query has %d characters; the limit is %d.", n, twinquery.MaxLength)
+	}
+	q, err := twinquery.Parse(text)
+	if err != nil {
+		return nil, cursor{}, 0, errArgument("The query cannot be read: %s.", err)
+	}
+	size, refusal := pageSize(x.r)
+	if refusal != nil {
+		return nil, cursor{}, 0, refusal
+	}
+	at := cursor{query: textHash(text)}
+	if token := x.r.Header.Get("X-Ms-Continuation"); token != "" {
+		opened, ok := x.open(token)
+		if !ok || opened.query != at.query {
+			return nil, cursor{}, 0, errArgument("The continuation token does not belong to the query.")
+		}
+		at = opened
+	}
+	return q, at, size, nil
+}
+
+// pageSize reads x-ms-max-item-count. More than the hub gives is clamped.
+func pageSize(r *http.Request) (int, *apiError) {
+	text := r.Header.Get("X-Ms-Max-Item-Count")
+	if text == "" {
+		return maxPage, nil
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil || n < -1 || n == 0 {
+		return 0, errArgument("x-ms-max-item-count must be a positive number.")
+	}
+	if n == -1 || n > maxPage { // -1 is how some clients ask for the default
+		return maxPage, nil
+	}
+	return n, nil
+}
+
+// twinPage appends the rows of one page, starting at the cursor. It walks the
+// slots only as far as it must.
+func (x *exchange) twinPage(q *twinquery.Query, at cursor, size int) (cursor, bool) {
+	now := x.clock.now()
+	rows := 0
+	end := uint64(x.store.slots()) //nolint:gosec // a count
+	for ; at.slot < end; at.slot, at.inner = at.slot+1, 0 {
+		if at.slot%4096 == 4095 && x.r.Context().Err() != nil {
+			return at, false
+		}
+		d, ok := x.indexed(int(at.slot), now) //nolint:gosec // below a count
+		if !ok {
+			continue
+		}
+		for _, m := range x.sources(q.Source, d, at.inner) {
+			at.inner++
+			doc := twinDoc{server: x.Server, subject: m}
+			if !q.Match(&doc) {
+				continue
+			}
+			if q.Top > 0 && at.given >= uint64(q.Top) { //nolint:gosec // positive
+				return at, false
+			}
+			if rows == size {
+				at.inner--
+				return at, true
+			}
+			if rows > 0 {
+				x.buf = append(x.buf, ',')
+			}
+			x.buf = q.AppendRow(x.buf, &doc, twinquery.LastSegment)
+			rows++
+			at.given++
+		}
+	}
+	return at, false
+}
+
+// indexed returns a device as the query index has it.
+func (s *Server) indexed(n int, now time.Time) (device, bool) {
+	d, ok := s.store.at(n)
+	if ok && d.rec != nil {
+		m := s.settled(subject{device: d, place: -1}, now)
+		d = m.device
+	}
+	if s.store.lag.Load() == 0 {
+		return d, ok
+	}
+	return s.store.lagged(n, now)
+}
+
+// sources returns the twins that a source has of a device, but for those
+// behind the cursor.
+func (s *Server) sources(src twinquery.Source, d device, behind uint64) []subject {
+	if src != twinquery.Modules {
+		if behind > 0 {
+			return nil
+		}
+		return []subject{{device: d, place: -1}}
+	}
+	var list []subject
+	for i, mod := range s.store.modules(d) {
+		if uint64(i) >= behind { //nolint:gosec // an index
+			list = append(list, subject{device: d, mod: mod, place: s.store.fleetModule(d, mod.id)})
+		}
+	}
+	return list
+}
+
+// groupPage walks everything for its rows, each time: aggregates are few and
+// a hub that kept their state between pages would have to bound it.
+func (x *exchange) groupPage(q *twinquery.Query, at cursor, size int) (cursor, bool) {
+	now := x.clock.now()
+	groups := twinquery.NewGroups(q, twinquery.LastSegment)
+	for n := range x.store.slots() {
+		if n%4096 == 4095 && x.r.Context().Err() != nil {
+			return at, false
+		}
+		d, ok := x.indexed(n, now)
+		if !ok {
+			continue
+		}
+		for _, m := range x.sources(q.Source, d, 0) {
+			if doc := (twinDoc{server: x.Server, subject: m}); q.Match(&doc) {
+				groups.Add(&doc)
+			}
+		}
+	}
+	limit := groups.Len()
+	if q.Top > 0 {
+		limit = min(limit, q.Top)
+	}
+	first := min(int(at.inner), limit) //nolint:gosec // sealed by us
+	last := min(first+size, limit)
+	for i := first; i < last; i++ {
+		if i > first {
+			x.buf = append(x.buf, ',')
+		}
+		x.buf = groups.AppendRow(x.buf, i)
+	}
+	at.inner = uint64(last) //nolint:gosec // a count
+	return at, last < limit
+}
+
+func textHash(text string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(text))
+	return h.Sum64()
+}
+
+const sealSize = 8
+
+// seal makes a token of a cursor. It is signed, so that a client that makes
+// tokens up is refused instead of reading somewhere.
+func (s *Server) seal(c cursor) string {
+	b := make([]byte, 0, 48)
+	for _, n := range []uint64{c.query, c.slot, c.inner, c.given} {
+		b = binary.AppendUvarint(b, n)
+	}
+	return base64.StdEncoding.EncodeToString(append(b, s.sealOf(b)...))
+}
+
+func (s *Server) sealOf(b []byte) []byte {
+	mac := hmac.New(sha256.New, s.keys.secret)
+	mac.Write([]byte("cursor"))
+	mac.Write(b)
+	return mac.Sum(nil)[:sealSize]
+}
+
+func (s *Server) open(token string) (cursor, bool) {
+	var c cursor
+	b, err := base64.StdEncoding.DecodeString(token)
+	if err != nil || len(b) < sealSize {
+		return c, false
+	}
+	b, sum := b[:len(b)-sealSize], b[len(b)-sealSize:]
+	if !hmac.Equal(sum, s.sealOf(b)) {
+		return c, false
+	}
+	for _, field := range []*uint64{&c.query, &c.slot, &c.inner, &c.given} {
+		n, size := binary.Uvarint(b)
+		if size <= 0 {
+			return c, false
+		}
+		*field, b = n, b[size:]
+	}
+	return c, true
+}

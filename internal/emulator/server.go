@@ -1,0 +1,234 @@
+package emulator
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Server is an emulated hub. Its methods are safe for concurrent use.
+type Server struct {
+	opts  Options
+	tier  tier
+	log   *slog.Logger
+	ca    *authority
+	tls   *tls.Config
+	keys  *keyring
+	clock *clock
+	store *store
+	links *links
+
+	grants   grantCache
+	zippers  sync.Pool
+	buffers  sync.Pool
+	instance uint64 // random; distinguishes the tracking ids of two hubs
+	requests atomic.Uint64
+	skewed   atomic.Int64 // see SetSkew
+
+	faultsOff atomic.Bool
+	opCalls   [opNotEmulated + 1]atomic.Uint64 // calls seen, for faults
+
+	contentType, varyOrigin []string // shared header values, never written to
+
+	// life ends when the hub closes; every wait hangs on it.
+	life context.Context //nolint:containedctx // the server is the owner of this context
+	end  context.CancelFunc
+
+	http      *http.Server
+	httpsAddr string
+	hostName  string // with its port unless that is 443
+	serving   sync.WaitGroup
+}
+
+// levelTrace is for what only somebody who debugs a client wants to see.
+const levelTrace = slog.LevelDebug
+
+// The bounds of one connection and of all of them.
+const (
+	maxConnections  = 8192
+	maxHeaderBytes  = 64 << 10
+	headerDeadline  = 30 * time.Second
+	idleDeadline    = 5 * time.Minute
+	closingDeadline = 5 * time.Second
+)
+
+// New makes a hub that does not listen: its [Server.Handler] is all there is.
+func New(opts Options) (*Server, error) {
+	opts, t, err := opts.settled()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		opts: opts, tier: t, log: opts.Log, clock: &clock{},
+		contentType: []string{"application/json; charset=utf-8"},
+		varyOrigin:  []string{"Origin"},
+		hostName:    opts.HostName,
+	}
+	if s.ca, err = openAuthority(opts.TLSDir); err != nil {
+		return nil, err
+	}
+	if s.tls, err = s.ca.serverConfig(opts.HostName); err != nil {
+		return nil, err
+	}
+	if s.keys, err = openKeyring(opts.TLSDir); err != nil {
+		return nil, err
+	}
+	var seed [8]byte
+	rand.Read(seed[:]) //nolint:errcheck // crypto/rand.Read never returns an error
+	s.instance = binary.LittleEndian.Uint64(seed[:])
+	s.buffers.New = func() any { b := make([]byte, 0, 1<<10); return &b }
+	s.store = newStore(opts.Fleet, s.clock.now())
+	s.links = newLinks()
+	s.life, s.end = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Start makes a hub and returns when it accepts connections.
+func Start(opts Options) (*Server, error) {
+	s, err := New(opts)
+	if err != nil {
+		return nil, err
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(s.life, "tcp", s.opts.HTTPSAddr)
+	if err != nil {
+		s.end()
+		return nil, fmt.Errorf("listen for HTTPS: %w", err)
+	}
+	s.httpsAddr = ln.Addr().String()
+	if _, port, err := net.SplitHostPort(s.httpsAddr); err == nil && port != "443" {
+		s.hostName += ":" + port
+	}
+	s.http = &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: headerDeadline,
+		IdleTimeout:       idleDeadline,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), levelTrace),
+		BaseContext:       func(net.Listener) context.Context { return s.life },
+	}
+	s.serving.Go(func() {
+		err := s.http.Serve(tls.NewListener(newBoundedListener(ln, maxConnections), s.tls))
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("the HTTPS listener ended", "error", err)
+		}
+	})
+	return s, nil
+}
+
+// Close stops listening and waits a few seconds for what is in flight; calls
+// that still hang then are cut.
+func (s *Server) Close() error {
+	var err error
+	if s.http != nil {
+		ctx, stop := context.WithTimeout(context.Background(), closingDeadline)
+		defer stop()
+		err = s.http.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			s.end()
+			err = s.http.Close()
+		}
+	}
+	s.end()
+	s.clock.cancelAll()
+	s.serving.Wait()
+	if err != nil {
+		return fmt.Errorf("close the emulated hub: %w", err)
+	}
+	return nil
+}
+
+// HostName is the hub's name as connection strings have it: with the port of
+// its HTTPS listener unless that is 443.
+func (s *Server) HostName() string { return s.hostName }
+
+// HTTPSAddr is the address that the hub listens on; empty if it does not.
+func (s *Server) HTTPSAddr() string { return s.httpsAddr }
+
+// MQTTAddr is the address that devices connect to; empty if they cannot.
+func (s *Server) MQTTAddr() string { return "" }
+
+// CAFile is the file of the certificate authority to trust; empty when it is
+// in memory only.
+func (s *Server) CAFile() string { return s.ca.file }
+
+// CAPEM is the certificate authority to trust.
+func (s *Server) CAPEM() []byte { return s.ca.pem }
+
+// ConnectionString is the one of the policy that may do everything.
+func (s *Server) ConnectionString() string {
+	cs, _ := s.PolicyConnectionString("iothubowner")
+	return cs
+}
+
+// PolicyConnectionString is the one of a policy: iothubowner, service, device,
+// registryRead or registryReadWrite. It says whether there is such a policy.
+func (s *Server) PolicyConnectionString(name string) (string, bool) {
+	p := s.keys.policy(name)
+	if p == nil {
+		return "", false
+	}
+	return "HostName=" + s.hostName + ";SharedAccessKeyName=" + p.name + ";SharedAccessKey=" + p.primary, true
+}
+
+// answersTo says whether host, without port, is a name of this hub.
+func (s *Server) answersTo(host string) bool {
+	return strings.EqualFold(host, s.opts.HostName) || strings.EqualFold(host, "localhost") || host == "127.0.0.1"
+}
+
+// boundedListener accepts only so many connections at a time; more wait in the
+// kernel's queue.
+type boundedListener struct {
+	net.Listener
+	free chan struct{}
+	done chan struct{}
+	once sync.Once
+}
+
+func newBoundedListener(ln net.Listener, limit int) *boundedListener {
+	return &boundedListener{Listener: ln, free: make(chan struct{}, limit), done: make(chan struct{})}
+}
+
+// Accept waits until there is both a place and a connection.
+func (l *boundedListener) Accept() (net.Conn, error) {
+	select {
+	case l.free <- struct{}{}:
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.free
+		return nil, err
+	}
+	return &boundedConn{Conn: c, release: func() { <-l.free }}, nil
+}
+
+// Close stops a waiting Accept as well.
+func (l *boundedListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return l.Listener.Close()
+}
+
+type boundedConn struct {
+	net.Conn
+	once    sync.Once
+	release func()
+}
+
+// Close gives the place back, once.
+func (c *boundedConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(c.release)
+	return err
+}

@@ -1,0 +1,183 @@
+package emulator
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// authority is the certificate authority of one emulated hub.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte // of cert
+	file string // where pem stands; empty in memory
+}
+
+const (
+	caFile      = "ca.pem"
+	caKeyFile   = "ca-key.pem"
+	caLifetime  = 10 * 365 * 24 * time.Hour
+	certLife    = 397 * 24 * time.Hour // the longest that every client accepts
+	certHeadway = 24 * time.Hour       // tolerates clients whose clock is behind
+)
+
+// openAuthority reads the authority in dir, or makes one there. Without a
+// directory it makes one in memory.
+func openAuthority(dir string) (*authority, error) {
+	if dir == "" {
+		return newAuthority()
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the TLS directory: %w", err)
+	}
+	a, err := readAuthority(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return a, err
+	}
+	if a, err = newAuthority(); err != nil {
+		return nil, err
+	}
+	return a, a.write(dir)
+}
+
+func newAuthority() (*authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make the CA key: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, fmt.Errorf("choose a serial number: %w", err)
+	}
+	now := time.Now()
+	form := &x509.Certificate{
+		SerialNumber:          serial,
+		Subject:               pkix.Name{CommonName: "runner emulator CA"},
+		NotBefore:             now.Add(-certHeadway),
+		NotAfter:              now.Add(caLifetime),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, form, form, &key.PublicKey, key)
+	if err != nil {
+		return nil, fmt.Errorf("sign the CA certificate: %w", err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("read back the CA certificate: %w", err)
+	}
+	return &authority{cert: cert, key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}, nil
+}
+
+func (a *authority) write(dir string) error {
+	der, err := x509.MarshalPKCS8PrivateKey(a.key)
+	if err != nil {
+		return fmt.Errorf("encode the CA key: %w", err)
+	}
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	// The key goes first: a certificate without its key would be taken for a
+	// finished authority at the next start.
+	if err := writeSecret(filepath.Join(dir, caKeyFile), keyPEM); err != nil {
+		return err
+	}
+	a.file = filepath.Join(dir, caFile)
+	return writeSecret(a.file, a.pem)
+}
+
+func readAuthority(dir string) (*authority, error) {
+	file := filepath.Join(dir, caFile)
+	certPEM, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA certificate: %w", err)
+	}
+	keyPEM, err := os.ReadFile(filepath.Join(dir, caKeyFile))
+	if err != nil {
+		// Not wrapped: a certificate without key is damage, not a first start.
+		return nil, fmt.Errorf("read the CA key beside %q: %v; remove the directory to start afresh", file, err) //nolint:errorlint // wrapping fs.ErrNotExist here would make openAuthority overwrite the certificate
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA in %q: %w", dir, err)
+	}
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("read the CA in %q: want an ECDSA key", dir)
+	}
+	cert := pair.Leaf
+	if time.Now().After(cert.NotAfter) {
+		return nil, fmt.Errorf("the CA in %q ended on %s: remove the directory to make another", dir, cert.NotAfter.Format(time.DateOnly))
+	}
+	return &authority{cert: cert, key: key, pem: certPEM, file: file}, nil
+}
+
+// serverConfig signs a certificate for hostName and for the loopback names.
+func (a *authority) serverConfig(hostName string) (*tls.Config, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make the server key: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, fmt.Errorf("choose a serial number: %w", err)
+	}
+	now := time.Now()
+	form := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{CommonName: hostName},
+		NotBefore:    now.Add(-certHeadway),
+		NotAfter:     now.Add(certLife),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	if ip := net.ParseIP(hostName); ip != nil {
+		form.IPAddresses = append(form.IPAddresses, ip)
+	} else {
+		form.DNSNames = append(form.DNSNames, hostName)
+	}
+	if hostName != "localhost" {
+		form.DNSNames = append(form.DNSNames, "localhost")
+	}
+	der, err := x509.CreateCertificate(rand.Reader, form, a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		return nil, fmt.Errorf("sign the server certificate: %w", err)
+	}
+	return &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key}},
+		MinVersion:   tls.VersionTLS12,
+		NextProtos:   []string{"http/1.1"},
+	}, nil
+}
+
+// writeSecret writes a whole file that only its owner may read. A crash leaves
+// the old file or none, never a part.
+func writeSecret(file string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	if err != nil {
+		return fmt.Errorf("write %q: %w", file, err)
+	}
+	_, err = tmp.Write(data)
+	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	if err == nil {
+		err = os.Rename(tmp.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %q: %w", file, err), os.Remove(tmp.Name()))
+	}
+	return nil
+}

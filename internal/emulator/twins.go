@@ -1,0 +1,329 @@
+package emulator
+
+import (
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"iothub-runner/internal/emulator/fleet"
+)
+
+// This file follows "Understand and use device twins in IoT Hub", section
+// "Back-end operations", and the service's REST reference for twins.
+
+// twin serves GET, PATCH and PUT of /twins/{id} and of a module's twin.
+func (x *exchange) twin() *apiError {
+	if x.route.op == opGetTwin {
+		m, refusal := x.lookNow(x.route.device, x.route.module)
+		if refusal != nil {
+			return refusal
+		}
+		if refusal = x.pass(m.device, 1); refusal != nil {
+			return refusal
+		}
+		return x.sendTwin(m)
+	}
+	body, refusal := x.jsonBody(maxTwinBody)
+	if refusal != nil {
+		return refusal
+	}
+	w, refusal := parseTwinWrite(body, apiVersion(x.r.URL.RawQuery) != versionBeforeArr)
+	if refusal != nil {
+		return refusal
+	}
+	w.replace = x.route.op == opPutTwin
+	w.condition = ifMatch(x.r)
+	m, refusal := x.store.look(x.route.device, x.route.module)
+	if refusal != nil {
+		return refusal
+	}
+	if refusal = x.pass(m.device, 1); refusal != nil {
+		return refusal
+	}
+	if m, refusal = x.writeTwin(m.id, m.moduleID(), w); refusal != nil {
+		return refusal
+	}
+	return x.sendTwin(m)
+}
+
+func (x *exchange) sendTwin(m subject) *apiError {
+	x.etag = etagText(x.store.stored(m).etag)
+	x.buf = x.appendTwin(x.buf[:0], m)
+	return x.done(200)
+}
+
+// twinWrite is what a service asks to change of a twin.
+type twinWrite struct {
+	condition condition
+	replace   bool  // PUT: the sections are replaced, not merged
+	tags      *node // nil: the section is not mentioned
+	desired   *node
+	text      []byte // of desired, as the device is told
+}
+
+// parseTwinWrite reads a body. Only tags and properties.desired can be written
+// by services; what else stands there was read and is sent back, and ignored.
+func parseTwinWrite(body []byte, arrays bool) (twinWrite, *apiError) {
+	var w twinWrite
+	var refusal *apiError
+	gjson.ParseBytes(body).ForEach(func(k, v gjson.Result) bool {
+		switch {
+		case is(k.Str, "tags"):
+			w.tags, refusal = readSection("tags", v, arrays)
+		case is(k.Str, "desired"):
+			refusal = errArgument("The twin has no member 'desired' of its own; it belongs into 'properties'.")
+		case is(k.Str, "properties") && v.IsObject():
+			v.ForEach(func(k, v gjson.Result) bool {
+				if is(k.Str, "desired") {
+					w.desired, refusal = readSection("properties.desired", v, arrays)
+				}
+				return refusal == nil
+			})
+		}
+		return refusal == nil
+	})
+	if refusal == nil && w.desired != nil {
+		w.text = w.desired.appendPatch(nil)
+	}
+	return w, refusal
+}
+
+func readSection(name string, v gjson.Result, arrays bool) (*node, *apiError) {
+	if v.Type == gjson.Null {
+		return nil, nil
+	}
+	n, refusal := patchReader{name: name, arrays: arrays}.read(v)
+	return &n, refusal
+}
+
+// appendPatch writes a patch back, nulls included.
+func (n *node) appendPatch(dst []byte) []byte {
+	if !n.object {
+		return append(dst, n.raw...)
+	}
+	dst = append(dst, '{')
+	for i := range n.kids {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, n.kids[i].key)
+		dst = append(dst, ':')
+		if n.kids[i].null {
+			dst = append(dst, "null"...)
+			continue
+		}
+		dst = n.kids[i].appendPatch(dst)
+	}
+	return append(dst, '}')
+}
+
+// writeTwin carries a write out and tells the device.
+func (s *Server) writeTwin(deviceID, moduleID string, w twinWrite) (subject, *apiError) {
+	now := s.clock.now()
+	s.settleDue(deviceID, moduleID, now)
+	m, refusal := s.store.updateTwin(deviceID, moduleID, now, func(m subject, kept twin) (twin, *apiError) {
+		if w.condition.refuses(etagText(kept.etag)) {
+			return kept, errPrecondition()
+		}
+		next, refusal := w.apply(kept, s.store.twin(m), now)
+		if refusal == nil && w.desired != nil {
+			next.pending = s.reaction(m, next, w, now)
+		}
+		return next, refusal
+	})
+	if refusal != nil {
+		return m, refusal
+	}
+	s.store.slot(m.slot).patches.Add(1)
+	if w.desired != nil {
+		m = s.notify(m, w, now)
+	}
+	return m, nil
+}
+
+// apply returns the twin after the write. Sections that were not mentioned
+// stay as they are kept; full has them all filled in.
+func (w twinWrite) apply(kept, full twin, now time.Time) (twin, *apiError) {
+	next := kept
+	next.etag++
+	next.version++
+	if w.tags != nil {
+		next.tags = w.section(full.tags, w.tags, now)
+		next.tags.stamps = nil // the hub keeps no metadata of tags
+		if refusal := tooLarge("tags", full.tags, next.tags, maxTagsSize); refusal != nil {
+			return kept, refusal
+		}
+	}
+	if w.desired != nil {
+		next.desired = w.section(full.desired, w.desired, now)
+		if refusal := tooLarge("properties.desired", full.desired, next.desired, maxPropsSize); refusal != nil {
+			return kept, refusal
+		}
+	}
+	return next, nil
+}
+
+func (w twinWrite) section(before section, doc *node, now time.Time) section {
+	if w.replace {
+		return before.replaced(doc, now)
+	}
+	return before.patched(doc, now)
+}
+
+// notify tells a connected device of the write, and lets a simulated one that
+// follows at once do so. It returns the subject as it is then.
+func (s *Server) notify(m subject, w twinWrite, now time.Time) subject {
+	l := s.connected(m)
+	if l == nil {
+		return m
+	}
+	l.desired(desiredNotice{version: s.store.stored(m).desired.version, patch: w.text})
+	if p := s.store.stored(m).pending; p != nil && p.due <= now.UnixNano() {
+		if settled, refusal := s.settle(m, now); refusal == nil {
+			return settled
+		}
+	}
+	return m
+}
+
+// reaction is what a simulated device is going to report after a write of its
+// desired properties. It follows from the file, so it is known beforehand and
+// needs no timer: whoever looks at the twin when it is due finds it done.
+func (s *Server) reaction(m subject, next twin, w twinWrite, now time.Time) *pending {
+	if m.slot >= s.store.fleetLen || m.mod != nil && m.place < 0 {
+		return nil
+	}
+	f := s.store.fleet.Follow(m.slot, next.desired.version)
+	if f.Kind == fleet.FollowNever {
+		return next.pending
+	}
+	text := f.Reported(json.RawMessage(w.text))
+	if text == nil {
+		return next.pending
+	}
+	// A write that comes before the device reported the one before is added
+	// to what it is going to say.
+	base := s.store.filled(m, next).reported
+	if next.pending != nil {
+		base.raw, base.stamps = next.pending.reported.raw, next.pending.reported.stamps
+	}
+	due := now.Add(f.Delay)
+	patch := readNode("", gjson.ParseBytes(text), &stampReader{})
+	return &pending{due: due.UnixNano(), reported: base.patched(&patch, due)}
+}
+
+// settleDue lets a simulated device report what is due.
+func (s *Server) settleDue(deviceID, moduleID string, now time.Time) {
+	m, refusal := s.store.look(deviceID, moduleID)
+	if refusal == nil {
+		s.settled(m, now)
+	}
+}
+
+// lookNow finds a subject after what was due has happened.
+func (s *Server) lookNow(deviceID, moduleID string) (subject, *apiError) {
+	m, refusal := s.store.look(deviceID, moduleID)
+	if refusal != nil {
+		return m, refusal
+	}
+	return s.settled(m, s.clock.now()), nil
+}
+
+// settled returns the subject after its device reported what is due. A device
+// that is offline reports when it is back.
+func (s *Server) settled(m subject, now time.Time) subject {
+	p := s.store.stored(m).pending
+	if p == nil || p.due > now.UnixNano() || s.connected(m) == nil {
+		return m
+	}
+	if next, refusal := s.settle(m, now); refusal == nil {
+		return next
+	}
+	return m
+}
+
+func (s *Server) settle(m subject, now time.Time) (subject, *apiError) {
+	return s.store.updateTwin(m.id, m.moduleID(), now, func(_ subject, t twin) (twin, *apiError) {
+		if t.pending == nil || t.pending.due > now.UnixNano() {
+			return t, nil // somebody else was quicker
+		}
+		t.reported, t.pending = t.pending.reported, nil
+		t.version++
+		return t, nil
+	})
+}
+
+// appendTwin writes a twin as the hub shows it to services.
+func (s *Server) appendTwin(dst []byte, m subject) []byte {
+	t := s.store.twin(m)
+	owner := subject{device: m.device, place: -1}
+	ident := s.identityOf(owner)
+	own := ident
+	if m.mod != nil {
+		own = s.identityOf(m)
+	}
+	dst = appendString(append(dst, `{"deviceId":`...), m.id)
+	if m.mod != nil {
+		dst = appendString(append(dst, `,"moduleId":`...), m.mod.id)
+	}
+	dst = appendString(append(dst, `,"etag":`...), etagText(t.etag))
+	dst = appendString(append(dst, `,"deviceEtag":`...), own.etag)
+	dst = appendString(append(dst, `,"status":`...), ident.statusText())
+	if ident.reason != "" {
+		dst = appendString(append(dst, `,"statusReason":`...), ident.reason)
+	}
+	dst = appendString(append(dst, `,"statusUpdateTime":`...), timeText(ident.statusAt))
+	dst = s.appendActivity(dst, m)
+	dst = append(dst, `,"cloudToDeviceMessageCount":0`...)
+	dst = appendString(append(dst, `,"authenticationType":`...), own.auth.String())
+	dst = appendThumbprints(append(dst, `,"x509Thumbprint":`...), own)
+	dst = append(dst, `,"modelId":"","version":`...)
+	dst = strconv.AppendInt(dst, t.version, 10)
+	if t.tags.raw != "" {
+		dst = append(append(dst, `,"tags":`...), t.tags.raw...)
+	}
+	dst = t.desired.appendFull(append(dst, `,"properties":{"desired":`...), ofDesired)
+	dst = t.reported.appendFull(append(dst, `,"reported":`...), ofReported)
+	dst = append(dst, '}')
+	if m.mod == nil {
+		dst = strconv.AppendBool(append(dst, `,"capabilities":{"iotEdge":`...), ident.edge)
+		dst = append(dst, '}')
+		dst = appendScopes(dst, ident)
+	}
+	return append(dst, '}')
+}
+
+// appendActivity writes whether a subject is connected, and since when it may
+// have been heard of.
+func (s *Server) appendActivity(dst []byte, m subject) []byte {
+	state, seen := "Disconnected", neverTime
+	if s.connected(m) != nil {
+		state, seen = "Connected", timeText(s.store.born.UnixNano())
+	}
+	dst = appendString(append(dst, `,"connectionState":`...), state)
+	return appendString(append(dst, `,"lastActivityTime":`...), seen)
+}
+
+func appendThumbprints(dst []byte, ident identity) []byte {
+	if ident.auth != authSelfSigned {
+		return append(dst, `{"primaryThumbprint":null,"secondaryThumbprint":null}`...)
+	}
+	dst = appendString(append(dst, `{"primaryThumbprint":`...), ident.primary)
+	dst = appendString(append(dst, `,"secondaryThumbprint":`...), ident.secondary)
+	return append(dst, '}')
+}
+
+func appendScopes(dst []byte, ident identity) []byte {
+	if ident.scope != "" {
+		dst = appendString(append(dst, `,"deviceScope":`...), ident.scope)
+	}
+	if len(ident.parents) > 0 {
+		dst = append(dst, `,"parentScopes":["`...)
+		dst = append(dst, strings.Join(ident.parents, `","`)...)
+		dst = append(dst, `"]`...)
+	}
+	return dst
+}
