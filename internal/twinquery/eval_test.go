@@ -23,11 +23,11 @@ const theTwin = ` {
 	}
 }`
 
-func mustTwin(t testing.TB, raw string) *twinquery.Twin {
-	t.Helper()
+func mustTwin(tb testing.TB, raw string) *twinquery.Twin {
+	tb.Helper()
 	twin, err := twinquery.NewTwin([]byte(raw))
 	if err != nil {
-		t.Fatalf("NewTwin: %v", err)
+		tb.Fatalf("NewTwin: %v", err)
 	}
 	return twin
 }
@@ -95,6 +95,28 @@ func TestMatchComparesPrimitivesOfOneType(t *testing.T) {
 		{`tags.quote = 'it\'s \"here\" \\ \u00e9'`, true},
 		{`tags.quote = "it's \"here\" \\ é"`, true},
 	})
+}
+
+func TestMatchEscapesOfStrings(t *testing.T) {
+	for _, tt := range []struct{ literal, want string }{
+		{`'\u0041\\\''`, `A\'`},
+		{`"\ud83d\ude00!"`, "😀!"},
+		{`'\ud83d'`, "\uFFFD"},
+		{`'\ud83d\u0041'`, "\uFFFDA"},
+		{`'\ud83dx'`, "\uFFFDx"},
+		{`''`, ""},
+		{`'"'`, `"`},
+		{`"'"`, `'`},
+	} {
+		c, err := twinquery.ParseCondition("tags.x = " + tt.literal)
+		if err != nil {
+			t.Errorf("%s: %v", tt.literal, err)
+			continue
+		}
+		if !c.Match(textDoc(tt.want)) {
+			t.Errorf("%s does not stand for %q", tt.literal, tt.want)
+		}
+	}
 }
 
 func TestMatchMissingIsUndefined(t *testing.T) {

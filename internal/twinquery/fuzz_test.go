@@ -27,6 +27,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func checkQuery(t *testing.T, text string) {
+	t.Helper()
 	q, err := twinquery.Parse(text)
 	if err != nil {
 		checkPosition(t, text, err)
@@ -57,6 +58,7 @@ func checkQuery(t *testing.T, text string) {
 }
 
 func checkCondition(t *testing.T, text string) {
+	t.Helper()
 	c, err := twinquery.ParseCondition(text)
 	if err != nil {
 		checkPosition(t, text, err)
@@ -79,6 +81,7 @@ func checkCondition(t *testing.T, text string) {
 }
 
 func checkPosition(t *testing.T, text string, err error) {
+	t.Helper()
 	var bad *twinquery.Error
 	if !errors.As(err, &bad) {
 		t.Fatalf("%q: %v is no *Error", text, err)

@@ -33,7 +33,8 @@ func (it *Item) key(place int, rule KeyRule) string {
 }
 
 // AppendRow appends what a query without aggregates selects of d, as one JSON
-// object. A value that d does not have is left out.
+// object. A value that d does not have is left out. Two items of one key both
+// stand in the row: name them apart with AS.
 func (q *Query) AppendRow(dst []byte, d Doc, rule KeyRule) []byte {
 	if len(q.Items) == 0 {
 		return d.Lookup(nil).AppendJSON(dst)

@@ -10,11 +10,11 @@ import (
 	"iothub-runner/internal/twinquery"
 )
 
-func mustParse(t testing.TB, text string) *twinquery.Query {
-	t.Helper()
+func mustParse(tb testing.TB, text string) *twinquery.Query {
+	tb.Helper()
 	q, err := twinquery.Parse(text)
 	if err != nil {
-		t.Fatalf("Parse(%s): %v", text, err)
+		tb.Fatalf("Parse(%s): %v", text, err)
 	}
 	return q
 }
