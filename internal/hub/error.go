@@ -24,6 +24,9 @@ const (
 	KindInvalid
 	// KindUnauthorized means that the credentials do not reach (401). Without effect.
 	KindUnauthorized
+	// KindTokenExpired means that a token which was good before was refused
+	// (401) and has been replaced. Without effect, and worth one more try.
+	KindTokenExpired
 	// KindForbidden means that the hub refuses for reasons of tier or quota (403).
 	// Without effect.
 	KindForbidden
@@ -55,37 +58,27 @@ const (
 
 // String returns the kind's name as it stands in the report.
 func (k Kind) String() string {
-	switch k {
-	case KindNotSent:
-		return "notSent"
-	case KindCancelled:
-		return "cancelled"
-	case KindInvalid:
-		return "invalid"
-	case KindUnauthorized:
-		return "unauthorized"
-	case KindForbidden:
-		return "forbidden"
-	case KindNotFound:
-		return "notFound"
-	case KindOffline:
-		return "offline"
-	case KindConflict:
-		return "conflict"
-	case KindPrecondition:
-		return "preconditionFailed"
-	case KindThrottled:
-		return "throttled"
-	case KindNoAnswer:
-		return "noAnswer"
-	case KindServer:
-		return "serverError"
-	case KindCut:
-		return "connectionCut"
-	case KindBadAnswer:
-		return "badAnswer"
+	names := [...]string{
+		KindNotSent:      "notSent",
+		KindCancelled:    "cancelled",
+		KindInvalid:      "invalid",
+		KindUnauthorized: "unauthorized",
+		KindTokenExpired: "tokenExpired",
+		KindForbidden:    "forbidden",
+		KindNotFound:     "notFound",
+		KindOffline:      "offline",
+		KindConflict:     "conflict",
+		KindPrecondition: "preconditionFailed",
+		KindThrottled:    "throttled",
+		KindNoAnswer:     "noAnswer",
+		KindServer:       "serverError",
+		KindCut:          "connectionCut",
+		KindBadAnswer:    "badAnswer",
 	}
-	return fmt.Sprintf("kind(%d)", int(k))
+	if k <= 0 || int(k) >= len(names) {
+		return fmt.Sprintf("kind(%d)", int(k))
+	}
+	return names[k]
 }
 
 // Error is a call that did not end well. It is made once, at the transport's

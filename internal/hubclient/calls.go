@@ -1,0 +1,139 @@
+package hubclient
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"iothub-runner/internal/hub"
+)
+
+// Query returns one page of a twin query.
+func (c *Client) Query(ctx context.Context, q hub.Query) (hub.Page, error) {
+	body, err := json.Marshal(struct {
+		Query string `json:"query"`
+	}{q.Text})
+	if err != nil {
+		return hub.Page{}, &hub.Error{Kind: hub.KindNotSent, Message: "encode query", Err: err}
+	}
+	var extra header
+	if q.PageSize > 0 {
+		extra = append(extra, struct{ key, value string }{"X-Ms-Max-Item-Count", strconv.Itoa(q.PageSize)})
+	}
+	if q.Continuation != "" {
+		extra = append(extra, struct{ key, value string }{"X-Ms-Continuation", q.Continuation})
+	}
+	a, err := c.do(ctx, request{
+		op: "query", method: http.MethodPost, path: "/devices/query", body: body,
+		extra: extra, timeout: requestTimeout, limit: maxPage,
+	})
+	if err != nil {
+		return hub.Page{}, err
+	}
+	rows, err := decodePage(a.body)
+	if err != nil {
+		return hub.Page{}, badAnswer(a, err)
+	}
+	return hub.Page{Rows: rows, Continuation: a.header.Get("X-Ms-Continuation")}, nil
+}
+
+// Twin reads a twin directly, past the query index.
+func (c *Client) Twin(ctx context.Context, t hub.Target) (hub.Twin, error) {
+	a, err := c.do(ctx, request{
+		op: "read twin", method: http.MethodGet, path: twinPath(t),
+		timeout: requestTimeout, limit: maxAnswer,
+	})
+	if err != nil {
+		return hub.Twin{}, err
+	}
+	twin, err := decodeTwin(a.body)
+	if err != nil {
+		return hub.Twin{}, badAnswer(a, err)
+	}
+	return twin, nil
+}
+
+// PatchTwin merges p into a twin whose etag is ifMatch. Of the new twin it
+// returns ETag and Version alone.
+func (c *Client) PatchTwin(ctx context.Context, t hub.Target, p hub.Patch, ifMatch string) (hub.Twin, error) {
+	a, err := c.do(ctx, request{
+		op: "patch twin", method: http.MethodPatch, path: twinPath(t), body: appendPatch(nil, p),
+		// Without the quotes the hub ignores the header and patches in any case.
+		extra:   header{{"If-Match", `"` + ifMatch + `"`}},
+		timeout: requestTimeout, limit: maxAnswer,
+	})
+	if err != nil {
+		return hub.Twin{}, err
+	}
+	twin, err := decodeTwinHead(a.body)
+	if err != nil {
+		return hub.Twin{}, badAnswer(a, err)
+	}
+	return twin, nil
+}
+
+// Invoke calls a direct method and waits for the device's answer, for as long
+// as the hub waits for it and a little more.
+func (c *Client) Invoke(ctx context.Context, t hub.Target, call hub.Call) (hub.Answer, error) {
+	a, err := c.do(ctx, request{
+		op: "call method", method: http.MethodPost, path: twinPath(t) + "/methods", body: appendCall(nil, call),
+		timeout: call.ConnectTimeout + call.ResponseTimeout + methodMargin, limit: maxAnswer,
+	})
+	if err != nil {
+		return hub.Answer{}, err
+	}
+	answer, err := decodeAnswer(a.body)
+	if err != nil {
+		return hub.Answer{}, badAnswer(a, err)
+	}
+	return answer, nil
+}
+
+func twinPath(t hub.Target) string {
+	path := "/twins/" + url.PathEscape(t.DeviceID)
+	if t.ModuleID != "" {
+		path += "/modules/" + url.PathEscape(t.ModuleID)
+	}
+	return path
+}
+
+// appendPatch writes the body of a twin patch; the sections are JSON already.
+func appendPatch(b []byte, p hub.Patch) []byte {
+	b = append(b, '{')
+	if p.Tags != nil {
+		b = append(append(b, `"tags":`...), p.Tags...)
+	}
+	if p.Desired != nil {
+		if p.Tags != nil {
+			b = append(b, ',')
+		}
+		b = append(append(b, `"properties":{"desired":`...), p.Desired...)
+		b = append(b, '}')
+	}
+	return append(b, '}')
+}
+
+// appendCall writes the body of a method call; the payload is JSON already.
+func appendCall(b []byte, call hub.Call) []byte {
+	name, err := json.Marshal(call.Method)
+	if err != nil {
+		panic("a string always has a JSON form: " + err.Error())
+	}
+	b = append(append(b, `{"methodName":`...), name...)
+	if call.Payload != nil {
+		b = append(append(b, `,"payload":`...), call.Payload...)
+	}
+	b = append(b, `,"connectTimeoutInSeconds":`...)
+	b = strconv.AppendInt(b, seconds(call.ConnectTimeout), 10)
+	b = append(b, `,"responseTimeoutInSeconds":`...)
+	b = strconv.AppendInt(b, seconds(call.ResponseTimeout), 10)
+	return append(b, '}')
+}
+
+// seconds rounds up: a device gets at least the time that the plan gives it.
+func seconds(d time.Duration) int64 {
+	return int64((d + time.Second - 1) / time.Second)
+}

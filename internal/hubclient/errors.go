@@ -1,0 +1,201 @@
+package hubclient
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"iothub-runner/internal/hub"
+)
+
+// transportError turns what the transport reported into a kind. maybeSent is
+// the one thing that matters: whether the hub can have seen the request.
+func transportError(ctx context.Context, err error, maybeSent bool) *hub.Error {
+	e := &hub.Error{Kind: hub.KindNotSent, Message: redact(err.Error()), Err: err}
+	switch {
+	case maybeSent:
+		e.Kind = hub.KindCut
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			e.Message = "no answer from the hub in the time given"
+		} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			e.Message = "the connection ended before an answer was read"
+		}
+	case ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled):
+		e.Kind = hub.KindCancelled
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		e.Message = "no connection to the hub in the time given"
+	}
+	return e
+}
+
+// badAnswer is a 200 whose body does not hold what it should: the hub acted,
+// and we do not know with what result.
+func badAnswer(a answer, err error) *hub.Error {
+	return &hub.Error{Kind: hub.KindBadAnswer, StatusCode: a.status, Message: err.Error(), Err: err}
+}
+
+// refusal reads an answer that is not a success.
+func (c *Client) refusal(res *http.Response, tok *token) *hub.Error {
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
+	if err != nil {
+		body = nil // the status says enough; a broken body adds nothing
+	}
+	e := parseRefusal(res.StatusCode, res.Header, body)
+	if e.Kind == hub.KindUnauthorized && c.credential.mayHaveExpired(tok, res.StatusCode) {
+		e.Kind = hub.KindTokenExpired
+	}
+	return e
+}
+
+// parseRefusal maps an error answer, in any of the shapes the hub is known to
+// use, to the one error type.
+//
+// The shapes, with the letters of the protocol notes: (A) "ErrorCode:Name;text"
+// in Message, with a tracking id in ExceptionMessage; (B) Message holds a JSON
+// object as a string; (C) Message is that object; (D) A whose text holds
+// another A, quoted; (E) the object of B on its own.
+func parseRefusal(status int, h http.Header, body []byte) *hub.Error {
+	e := &hub.Error{StatusCode: status, Name: h.Get("Iothub-Errorcode")}
+	if gjson.ValidBytes(body) {
+		readBodyShapes(e, gjson.ParseBytes(body), 0)
+	} else if text := strings.TrimSpace(string(body)); text != "" {
+		e.Message = firstLine(text)
+	}
+	if e.TrackingID == "" {
+		e.TrackingID = h.Get("X-Ms-Request-Id")
+	}
+	if e.Code == 0 {
+		e.Code = codeOf(e.Name)
+	}
+	if e.Name == "" {
+		e.Name = nameOf(e.Code)
+	}
+	e.Wait = waitHint(h.Get("Retry-After"), e.Message)
+	e.Message = redact(e.Message)
+	e.Kind = kindOf(status, e.Code)
+	return e
+}
+
+// maxNesting bounds how often one shape may hold another.
+const maxNesting = 3
+
+func readBodyShapes(e *hub.Error, doc gjson.Result, depth int) {
+	if !doc.IsObject() || depth > maxNesting {
+		return
+	}
+	if doc.Get("errorCode").Exists() {
+		readInner(e, doc)
+		return
+	}
+	if id, ok := trackingID(doc.Get("ExceptionMessage").Str); ok && e.TrackingID == "" {
+		e.TrackingID = id
+	}
+	message := doc.Get("Message")
+	switch {
+	case message.IsObject():
+		readBodyShapes(e, message, depth+1)
+	case gjson.Valid(message.Str) && gjson.Parse(message.Str).IsObject():
+		readBodyShapes(e, gjson.Parse(message.Str), depth+1)
+	default:
+		readCodeAndText(e, message.Str, depth)
+	}
+}
+
+// readInner reads the object that direct methods answer with.
+func readInner(e *hub.Error, doc gjson.Result) {
+	if code, ok := sixDigits(doc.Get("errorCode").String()); ok {
+		e.Code = code
+	} else if e.Name == "" {
+		e.Name = doc.Get("errorCode").String()
+	}
+	if id := doc.Get("trackingId").Str; id != "" {
+		e.TrackingID = id
+	}
+	e.Message = firstLine(doc.Get("message").String())
+}
+
+// readCodeAndText reads "ErrorCode:Name;text", where Name may be a number and
+// text may hold a whole other answer.
+func readCodeAndText(e *hub.Error, text string, depth int) {
+	rest, ok := strings.CutPrefix(text, "ErrorCode:")
+	if !ok {
+		if e.Message == "" {
+			e.Message = firstLine(text)
+		}
+		return
+	}
+	name, message, _ := strings.Cut(rest, ";")
+	if code, ok := sixDigits(name); ok {
+		e.Code = code
+	} else if e.Name == "" || depth == 0 {
+		e.Name = name
+	}
+	e.Message = firstLine(message)
+	if i := strings.IndexByte(message, '{'); i >= 0 && depth < maxNesting {
+		nested := message[i:]
+		if !gjson.Valid(nested) {
+			nested = strings.ReplaceAll(nested, `\"`, `"`)
+		}
+		if gjson.Valid(nested) {
+			readBodyShapes(e, gjson.Parse(nested), depth+1)
+		}
+	}
+}
+
+// sixDigits reads the hub's number: some gateways append more digits to it.
+func sixDigits(s string) (int, bool) {
+	if len(s) < 6 {
+		return 0, false
+	}
+	if _, err := strconv.ParseUint(s, 10, 64); err != nil {
+		return 0, false
+	}
+	n, err := strconv.Atoi(s[:6])
+	return n, err == nil
+}
+
+func trackingID(text string) (string, bool) {
+	_, id, ok := strings.Cut(text, "Tracking ID:")
+	return strings.TrimSpace(id), ok
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return strings.TrimSpace(line)
+}
+
+// waitHint reads how long the hub asks to wait: from the header, should there
+// be one, or from "Wait N seconds" in the text, where it is known to stand.
+func waitHint(retryAfter, message string) time.Duration {
+	if n, err := strconv.Atoi(retryAfter); err == nil && n >= 0 {
+		return time.Duration(n) * time.Second
+	}
+	_, rest, ok := strings.Cut(message, "Wait ")
+	if !ok {
+		return 0
+	}
+	number, rest, _ := strings.Cut(rest, " ")
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 || n > 3600 || !strings.HasPrefix(rest, "second") {
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// secrets matches what must not be shown wherever it turns up: signatures and
+// keys, in tokens and in connection strings.
+var secrets = regexp.MustCompile(`(?i)(sig=|SharedAccessKey=|SharedAccessSignature\s+|Bearer\s+)[^\s;&"']+`)
+
+func redact(s string) string {
+	if !strings.ContainsAny(s, "=:") && !strings.Contains(s, " ") {
+		return s
+	}
+	return secrets.ReplaceAllString(s, "${1}***")
+}

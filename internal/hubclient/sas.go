@@ -1,0 +1,137 @@
+package hubclient
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/amenzhinsky/iothub/common"
+)
+
+// tokenLife is how long a token is good for. It is renewed after three
+// quarters of that, so that a clock which is minutes off does no harm.
+const tokenLife = time.Hour
+
+// ConnectionString is that of a shared access policy. Its String shows no key.
+type ConnectionString struct {
+	HostName string // with its port, if one was given
+	KeyName  string
+	key      string
+}
+
+// String returns the connection string without its key.
+func (c ConnectionString) String() string {
+	return "HostName=" + c.HostName + ";SharedAccessKeyName=" + c.KeyName + ";SharedAccessKey=***"
+}
+
+// GoString keeps the key out of %#v too.
+func (c ConnectionString) GoString() string { return c.String() }
+
+// ParseConnectionString reads the connection string of a shared access policy.
+// Its errors never quote the value: it holds a key.
+func ParseConnectionString(s string) (ConnectionString, error) {
+	fields, err := common.ParseConnectionString(strings.TrimSpace(s))
+	if err != nil {
+		return ConnectionString{}, errors.New("connection string is not of the form HostName=...;SharedAccessKeyName=...;SharedAccessKey=(key)")
+	}
+	if fields["DeviceId"] != "" {
+		return ConnectionString{}, errors.New("connection string is that of a device; the one of a shared access policy is needed (with SharedAccessKeyName)")
+	}
+	for _, name := range []string{"HostName", "SharedAccessKeyName", "SharedAccessKey"} {
+		if fields[name] == "" {
+			return ConnectionString{}, fmt.Errorf("connection string has no %s", name)
+		}
+	}
+	cs := ConnectionString{HostName: fields["HostName"], KeyName: fields["SharedAccessKeyName"], key: fields["SharedAccessKey"]}
+	if err := checkHost(cs.HostName); err != nil {
+		return ConnectionString{}, err
+	}
+	if _, err := base64.StdEncoding.DecodeString(cs.key); err != nil {
+		return ConnectionString{}, errors.New("connection string: SharedAccessKey is not base64; was it cut off when it was copied?")
+	}
+	return cs, nil
+}
+
+func checkHost(host string) error {
+	name := host
+	if strings.Contains(host, ":") {
+		h, port, err := net.SplitHostPort(host)
+		if err != nil {
+			return fmt.Errorf("connection string: HostName %q is not a host or host:port", host)
+		}
+		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("connection string: HostName %q has a port outside 1..65535", host)
+		}
+		name = h
+	}
+	if name == "" || strings.ContainsAny(name, "/ @?#") {
+		return fmt.Errorf("connection string: HostName %q is not a host name", host)
+	}
+	return nil
+}
+
+// token is a signed token and what we learned of it.
+type token struct {
+	text     string
+	renewAt  time.Time
+	accepted atomic.Bool // the hub has taken it at least once
+}
+
+// sasCredential signs a token once and renews it before it ends.
+type sasCredential struct {
+	host string
+	key  *common.SharedAccessKey
+
+	cached atomic.Pointer[token]
+	mu     sync.Mutex // held while signing, so that one renewal serves all
+}
+
+func newSASCredential(cs ConnectionString) *sasCredential {
+	host := cs.HostName
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h // a port is ours, not part of the resource that the key opens
+	}
+	return &sasCredential{host: host, key: common.NewSharedAccessKey(host, cs.KeyName, cs.key)}
+}
+
+// current returns the token to use at the time now.
+func (s *sasCredential) current(now time.Time) (*token, error) {
+	if t := s.cached.Load(); t != nil && now.Before(t.renewAt) {
+		return t, nil
+	}
+	return s.renew(s.cached.Load(), now)
+}
+
+// renew replaces the token old, unless somebody did so already.
+func (s *sasCredential) renew(old *token, now time.Time) (*token, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.cached.Load(); t != nil && t != old {
+		return t, nil
+	}
+	sas, err := common.NewSharedAccessSignature(s.host, s.key.SharedAccessKeyName, s.key.SharedAccessKey, now.Add(tokenLife))
+	if err != nil {
+		return nil, errors.New("the shared access key cannot be used")
+	}
+	t := &token{text: sas.String(), renewAt: now.Add(tokenLife * 3 / 4)}
+	s.cached.Store(t)
+	return t, nil
+}
+
+// mayHaveExpired tells whether a refused token could be too old, and if so
+// replaces it. A token that the hub has taken before was right then; one that
+// it never took is wrong for another reason, and a new one would be too.
+func (s *sasCredential) mayHaveExpired(t *token, status int) bool {
+	if status != http.StatusUnauthorized || !t.accepted.Load() {
+		return false
+	}
+	_, err := s.renew(t, time.Now())
+	return err == nil
+}
