@@ -159,19 +159,21 @@ func findRoute(r *http.Request, parts []string) (route, *apiError) {
 	return rt, nil
 }
 
-// byVerb picks the operation for a verb; pairs it does not hold are unknown.
-func byVerb(verb, get, put, patch, post, del operation) operation {
+// verbs are the operations of one path; a verb without one is refused.
+type verbs struct{ get, put, patch, post, del operation }
+
+func (v verbs) pick(verb string) operation {
 	switch verb {
 	case http.MethodGet:
-		return get
+		return v.get
 	case http.MethodPut:
-		return put
+		return v.put
 	case http.MethodPatch:
-		return patch
+		return v.patch
 	case http.MethodPost:
-		return post
+		return v.post
 	case http.MethodDelete:
-		return del
+		return v.del
 	}
 	return opUnknown
 }
@@ -179,13 +181,13 @@ func byVerb(verb, get, put, patch, post, del operation) operation {
 func twinRoute(verb string, p []string) (route, bool) {
 	switch {
 	case len(p) == 2:
-		return route{op: byVerb(verb, opGetTwin, opPutTwin, opPatchTwin, opUnknown, opUnknown), device: p[1]}, true
+		return route{op: verbs{get: opGetTwin, put: opPutTwin, patch: opPatchTwin}.pick(verb), device: p[1]}, true
 	case len(p) == 3 && is(p[2], "methods"):
-		return route{op: byVerb(verb, opUnknown, opUnknown, opUnknown, opInvoke, opUnknown), device: p[1]}, true
+		return route{op: verbs{post: opInvoke}.pick(verb), device: p[1]}, true
 	case len(p) == 4 && is(p[2], "modules"):
-		return route{op: byVerb(verb, opGetTwin, opPutTwin, opPatchTwin, opUnknown, opUnknown), device: p[1], module: p[3]}, p[3] != ""
+		return route{op: verbs{get: opGetTwin, put: opPutTwin, patch: opPatchTwin}.pick(verb), device: p[1], module: p[3]}, p[3] != ""
 	case len(p) == 5 && is(p[2], "modules") && is(p[4], "methods"):
-		return route{op: byVerb(verb, opUnknown, opUnknown, opUnknown, opInvoke, opUnknown), device: p[1], module: p[3]}, p[3] != ""
+		return route{op: verbs{post: opInvoke}.pick(verb), device: p[1], module: p[3]}, p[3] != ""
 	}
 	return route{}, false
 }
@@ -193,17 +195,17 @@ func twinRoute(verb string, p []string) (route, bool) {
 func deviceRoute(verb string, p []string) (route, bool) {
 	switch {
 	case len(p) == 1:
-		return route{op: byVerb(verb, opListDevices, opUnknown, opUnknown, opBulk, opUnknown)}, true
+		return route{op: verbs{get: opListDevices, post: opBulk}.pick(verb)}, true
 	case len(p) == 2 && is(p[1], "query") && verb == http.MethodPost:
 		return route{op: opQuery}, true
 	case len(p) == 2:
-		return route{op: byVerb(verb, opGetDevice, opPutDevice, opUnknown, opUnknown, opDeleteDevice), device: p[1]}, true
+		return route{op: verbs{get: opGetDevice, put: opPutDevice, del: opDeleteDevice}.pick(verb), device: p[1]}, true
 	case len(p) == 3 && is(p[2], "modules"):
-		return route{op: byVerb(verb, opListModules, opUnknown, opUnknown, opUnknown, opUnknown), device: p[1]}, true
+		return route{op: verbs{get: opListModules}.pick(verb), device: p[1]}, true
 	case len(p) == 4 && is(p[2], "modules"):
-		return route{op: byVerb(verb, opGetModule, opPutModule, opUnknown, opUnknown, opDeleteModule), device: p[1], module: p[3]}, p[3] != ""
+		return route{op: verbs{get: opGetModule, put: opPutModule, del: opDeleteModule}.pick(verb), device: p[1], module: p[3]}, p[3] != ""
 	case len(p) == 3 && is(p[2], "commands"):
-		return route{op: byVerb(verb, opUnknown, opUnknown, opUnknown, opUnknown, opPurge), device: p[1]}, true
+		return route{op: verbs{del: opPurge}.pick(verb), device: p[1]}, true
 	case len(p) == 3 && is(p[2], "applyConfigurationContent"):
 		return route{op: opNotEmulated, what: "Applying edge configuration content"}, true
 	case len(p) >= 3 && (is(p[2], "messages") || is(p[2], "files")):
@@ -215,9 +217,9 @@ func deviceRoute(verb string, p []string) (route, bool) {
 func statisticsRoute(verb string, p []string) (route, bool) {
 	switch {
 	case len(p) == 2 && is(p[1], "devices"):
-		return route{op: byVerb(verb, opDeviceStatistics, opUnknown, opUnknown, opUnknown, opUnknown)}, true
+		return route{op: verbs{get: opDeviceStatistics}.pick(verb)}, true
 	case len(p) == 2 && is(p[1], "service"):
-		return route{op: byVerb(verb, opServiceStatistics, opUnknown, opUnknown, opUnknown, opUnknown)}, true
+		return route{op: verbs{get: opServiceStatistics}.pick(verb)}, true
 	}
 	return route{}, false
 }
@@ -227,11 +229,11 @@ func jobRoute(verb string, p []string) (route, bool) {
 	case len(p) >= 2 && is(p[1], "v2"):
 		return scheduledJobRoute(verb, p)
 	case len(p) == 1:
-		return route{op: byVerb(verb, opListOldJobs, opUnknown, opUnknown, opUnknown, opUnknown)}, true
+		return route{op: verbs{get: opListOldJobs}.pick(verb)}, true
 	case len(p) == 2 && is(p[1], "create"):
 		return route{op: opNotEmulated, what: "Import and export of devices by blob storage (use POST /devices)"}, true
 	case len(p) == 2:
-		return route{op: byVerb(verb, opGetOldJob, opUnknown, opUnknown, opUnknown, opUnknown), job: p[1]}, true
+		return route{op: verbs{get: opGetOldJob}.pick(verb), job: p[1]}, true
 	}
 	return route{}, false
 }
@@ -241,9 +243,9 @@ func scheduledJobRoute(verb string, p []string) (route, bool) {
 	case len(p) == 3 && is(p[2], "query") && verb == http.MethodGet:
 		return route{op: opListJobs}, true
 	case len(p) == 3 && p[2] != "":
-		return route{op: byVerb(verb, opGetJob, opPutJob, opUnknown, opUnknown, opUnknown), job: p[2]}, true
+		return route{op: verbs{get: opGetJob, put: opPutJob}.pick(verb), job: p[2]}, true
 	case len(p) == 4 && is(p[3], "cancel") && p[2] != "":
-		return route{op: byVerb(verb, opUnknown, opUnknown, opUnknown, opCancelJob, opUnknown), job: p[2]}, true
+		return route{op: verbs{post: opCancelJob}.pick(verb), job: p[2]}, true
 	case len(p) == 4 && is(p[3], "cancel"):
 		return route{}, true // what clients get that forget the id
 	}
