@@ -59,7 +59,7 @@ const (
 	maxHeaderBytes  = 64 << 10
 	headerDeadline  = 30 * time.Second
 	idleDeadline    = 5 * time.Minute
-	closingDeadline = 5 * time.Second
+	closingDeadline = 2 * time.Second
 )
 
 // New makes a hub that does not listen: its [Server.Handler] is all there is.

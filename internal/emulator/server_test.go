@@ -1,0 +1,269 @@
+package emulator
+
+import (
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"iothub-runner/internal/emulator/fleet"
+)
+
+// startHub starts a hub on a free port and a client that trusts it.
+func startHub(t *testing.T, opts Options) (*Server, *http.Client) {
+	t.Helper()
+	opts.HTTPSAddr = "127.0.0.1:0"
+	s, err := Start(opts)
+	if err != nil {
+		t.Fatalf("Start: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(s.CAPEM()) {
+		t.Fatal("CAPEM holds no certificate")
+	}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+	t.Cleanup(tr.CloseIdleConnections)
+	return s, &http.Client{Transport: tr}
+}
+
+func get(t *testing.T, s *Server, c *http.Client, host, path string) *http.Response {
+	t.Helper()
+	_, port, err := net.SplitHostPort(s.HTTPSAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+net.JoinHostPort(host, port)+path+"?api-version=2021-04-12", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", signedBy(t, s, "iothubowner", s.HostName(), time.Hour))
+	resp, err := c.Do(r)
+	if err != nil {
+		t.Fatalf("GET %s from %s: %v", path, host, err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func TestStartServesHTTPS(t *testing.T) {
+	s, c := startHub(t, Options{Fleet: fleet.Default()})
+	for _, host := range []string{"localhost", "127.0.0.1"} {
+		resp := get(t, s, c, host, "/devices/myDevice")
+		if resp.StatusCode != 200 || resp.ProtoMajor != 1 {
+			t.Errorf("GET from %s answered %d over %s", host, resp.StatusCode, resp.Proto)
+		}
+		same(t, "Content-Type", resp.Header.Get("Content-Type"), "application/json; charset=utf-8")
+	}
+	_, port, _ := net.SplitHostPort(s.HTTPSAddr())
+	same(t, "HostName", s.HostName(), "localhost:"+port)
+	if !strings.HasPrefix(s.ConnectionString(), "HostName=localhost:"+port+";SharedAccessKeyName=iothubowner;SharedAccessKey=") {
+		t.Errorf("ConnectionString = %q", s.ConnectionString())
+	}
+}
+
+func TestTwoHubsDoNotTrustEachOther(t *testing.T) {
+	a, _ := startHub(t, Options{})
+	_, c := startHub(t, Options{})
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+a.HTTPSAddr(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp, err := c.Do(r); err == nil {
+		resp.Body.Close()
+		t.Error("a client of one hub trusts another")
+	}
+}
+
+func TestTLSDirIsKept(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "hub")
+	first, _ := startHub(t, Options{TLSDir: dir, Fleet: fleet.Default(), HostName: "contoso.example"})
+	same(t, "CAFile", first.CAFile(), filepath.Join(dir, "ca.pem"))
+	key := keyOf(t, first, "service")
+	doc := hubDevice(t, first)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil || len(files) != 3 {
+		t.Fatalf("the directory holds %v, %v", files, err)
+	}
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v, want 0600", f.Name(), info.Mode().Perm())
+		}
+	}
+	second, _ := startHub(t, Options{TLSDir: dir, Fleet: fleet.Default(), HostName: "contoso.example"})
+	same(t, "CA", string(second.CAPEM()), string(first.CAPEM()))
+	same(t, "service key", keyOf(t, second, "service"), key)
+	same(t, "device", hubDevice(t, second), doc)
+}
+
+func hubDevice(t *testing.T, s *Server) map[string]any {
+	t.Helper()
+	h := testHub{Server: s, token: signedBy(t, s, "iothubowner", "localhost", time.Hour)}
+	doc := h.do(t, "GET", "/devices/myDevice", "").want(t, 200).doc(t)
+	for _, moving := range []string{"connectionStateUpdatedTime", "lastActivityTime"} {
+		delete(doc, moving)
+	}
+	return doc
+}
+
+func TestBrokenTLSDir(t *testing.T) {
+	for _, file := range []string{caFile, caKeyFile, keysFile} {
+		t.Run(file, func(t *testing.T) {
+			dir := t.TempDir()
+			s, err := New(Options{TLSDir: dir})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), []byte("{broken"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := New(Options{TLSDir: dir}); err == nil {
+				t.Error("New took the broken file")
+			}
+		})
+	}
+	t.Run("CA key is missing", func(t *testing.T) {
+		dir := t.TempDir()
+		if _, err := New(Options{TLSDir: dir}); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(dir, caKeyFile)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(Options{TLSDir: dir}); err == nil {
+			t.Error("New took a certificate without key")
+		}
+	})
+}
+
+func TestBadOptions(t *testing.T) {
+	for _, o := range []Options{{Tier: "S4"}, {Units: -1}, {Units: 201}, {HostName: "a:1"}, {HostName: "https://x"}} {
+		if _, err := New(o); err == nil {
+			t.Errorf("New(%+v): no error", o)
+		}
+	}
+	if _, err := Start(Options{HTTPSAddr: "nowhere:x"}); err == nil {
+		t.Error("Start with a bad address: no error")
+	}
+}
+
+func TestAnswersAreZippedWhenWorthIt(t *testing.T) {
+	h := newHub(t, doors)
+	for _, c := range []struct {
+		path, accept, want string
+	}{
+		{"/devices", "gzip", "gzip"},
+		{"/devices", "", ""},
+		{"/devices/door-0001", "gzip, deflate", ""},
+	} {
+		a := h.do(t, "GET", c.path, "", "Accept-Encoding", c.accept).want(t, 200)
+		same(t, c.path+" with "+c.accept, a.header.Get("Content-Encoding"), c.want)
+		body := a.body
+		if c.want == "gzip" {
+			z, err := gzip.NewReader(strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, err := io.ReadAll(z)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body = string(plain)
+		}
+		if !json.Valid([]byte(body)) {
+			t.Errorf("%s: the body is not JSON", c.path)
+		}
+	}
+}
+
+func TestRouter(t *testing.T) {
+	h := newHub(t, doors)
+	cases := []struct {
+		method, path string
+		status       int
+		text         string
+	}{
+		{"GET", "/nothing", 404, "No HTTP resource was found"},
+		{"GET", "/", 404, "No HTTP resource was found"},
+		{"POST", "/twins/door-0001", 405, "does not support http method 'POST'"},
+		{"POST", "/jobs/v2//cancel", 405, "does not support http method 'POST'"},
+		{"GET", "/devices/query", 404, ""},
+		{"GET", "/configurations", 501, "is not emulated"},
+		{"GET", "/configurations/x", 501, "is not emulated"},
+		{"POST", "/jobs/create", 501, "is not emulated"},
+		{"GET", "/digitaltwins/door-0001", 501, "is not emulated"},
+		{"POST", "/devices/door-0001/messages/events", 501, "MQTT"},
+		{"GET", "/messages/serviceBound/feedback", 501, "is not emulated"},
+		{"GET", "/a/b/c/d/e/f/g/h", 404, ""},
+		{"GET", "/TWINS/door-0001/", 200, ""},
+		{"GET", "/twins/door%2D0001", 200, ""},
+		{"GET", "/twins/door-0001%2Fmethods", 404, ""},
+		{"DELETE", "/devices/door-0001/commands", 200, `"totalMessagesPurged":0`},
+		{"GET", "/jobs", 200, "[]"},
+	}
+	for _, c := range cases {
+		t.Run(c.method+" "+c.path, func(t *testing.T) {
+			a := h.do(t, c.method, c.path, "").want(t, c.status)
+			if !strings.Contains(a.body, c.text) {
+				t.Errorf("body %s does not hold %q", a.body, c.text)
+			}
+		})
+	}
+}
+
+// TestCloseCutsHangingCalls checks that a hub whose device never answers can
+// still be closed.
+func TestCloseCutsHangingCalls(t *testing.T) {
+	f, err := fleet.Parse("f", []byte(moods))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, c := startHub(t, Options{Fleet: f})
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+s.HTTPSAddr()+"/twins/ok/methods?api-version=2021-04-12",
+		strings.NewReader(`{"methodName":"hang","responseTimeoutInSeconds":300}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", signedBy(t, s, "service", s.HostName(), time.Hour))
+	ended := make(chan struct{})
+	go func() { // ends when the hub cuts the call, awaited below
+		defer close(ended)
+		if resp, err := c.Do(r); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	for s.Executed("ok").Methods == 0 {
+		if ctx.Err() != nil {
+			t.Fatal("the call did not arrive")
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	<-ended
+}
