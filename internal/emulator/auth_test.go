@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-func keyOf(t testing.TB, s *Server, policy string) string {
-	t.Helper()
+func keyOf(tb testing.TB, s *Server, policy string) string {
+	tb.Helper()
 	cs, ok := s.PolicyConnectionString(policy)
 	if !ok {
-		t.Fatalf("no policy %q", policy)
+		tb.Fatalf("no policy %q", policy)
 	}
 	_, key, _ := strings.Cut(cs, "SharedAccessKey=")
 	return key

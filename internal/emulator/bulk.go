@@ -147,7 +147,7 @@ func (s *Server) importNew(it *wireImport, arrays bool) *apiError {
 		return refusal
 	}
 	if it.ModuleID != "" {
-		_, _, refusal = s.writeModule(it.ID, it.ModuleID, it.input(), condition{})
+		_, refusal = s.writeModule(it.ID, it.ModuleID, it.input(), condition{})
 	} else {
 		_, refusal = s.register(it.ID, it.input())
 	}
@@ -160,7 +160,7 @@ func (s *Server) importNew(it *wireImport, arrays bool) *apiError {
 
 func (s *Server) importOver(it *wireImport, match condition) *apiError {
 	if it.ModuleID != "" {
-		_, _, refusal := s.writeModule(it.ID, it.ModuleID, it.input(), match)
+		_, refusal := s.writeModule(it.ID, it.ModuleID, it.input(), match)
 		return refusal
 	}
 	_, refusal := s.updateDevice(it.ID, it.input(), match)

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -37,38 +38,38 @@ type testHub struct {
 	token string
 }
 
-func newHub(t testing.TB, fleetFile string) testHub {
-	t.Helper()
+func newHub(tb testing.TB, fleetFile string) testHub {
+	tb.Helper()
 	var f *fleet.Fleet
 	if fleetFile != "" {
 		var err error
 		if f, err = fleet.Parse("fleet.yaml", []byte(fleetFile)); err != nil {
-			t.Fatalf("fleet.Parse: %v", err)
+			tb.Fatalf("fleet.Parse: %v", err)
 		}
 	}
-	return hubOf(t, Options{Fleet: f})
+	return hubOf(tb, Options{Fleet: f})
 }
 
-func hubOf(t testing.TB, opts Options) testHub {
-	t.Helper()
+func hubOf(tb testing.TB, opts Options) testHub {
+	tb.Helper()
 	s, err := New(opts)
 	if err != nil {
-		t.Fatalf("New: %v", err)
+		tb.Fatalf("New: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := s.Close(); err != nil {
-			t.Errorf("Close: %v", err)
+			tb.Errorf("Close: %v", err)
 		}
 	})
-	return testHub{Server: s, token: signedBy(t, s, "iothubowner", "localhost", time.Hour)}
+	return testHub{Server: s, token: signedBy(tb, s, "iothubowner", "localhost", time.Hour)}
 }
 
 // sign makes a token as the documents say, without the code under test.
-func sign(t testing.TB, resource, key, policy string, ends time.Time) string {
-	t.Helper()
+func sign(tb testing.TB, resource, key, policy string, ends time.Time) string {
+	tb.Helper()
 	raw, err := base64.StdEncoding.DecodeString(key)
 	if err != nil {
-		t.Fatalf("key %q: %v", key, err)
+		tb.Fatalf("key %q: %v", key, err)
 	}
 	sr, se := url.QueryEscape(resource), fmt.Sprint(ends.Unix())
 	mac := hmac.New(sha256.New, raw)
@@ -80,14 +81,14 @@ func sign(t testing.TB, resource, key, policy string, ends time.Time) string {
 	return token
 }
 
-func signedBy(t testing.TB, s *Server, policy, resource string, life time.Duration) string {
-	t.Helper()
+func signedBy(tb testing.TB, s *Server, policy, resource string, life time.Duration) string {
+	tb.Helper()
 	cs, ok := s.PolicyConnectionString(policy)
 	if !ok {
-		t.Fatalf("no policy %q", policy)
+		tb.Fatalf("no policy %q", policy)
 	}
 	_, key, _ := strings.Cut(cs, "SharedAccessKey=")
-	return sign(t, resource, key, policy, time.Now().Add(life))
+	return sign(tb, resource, key, policy, time.Now().Add(life))
 }
 
 // answer is what came back.
@@ -98,8 +99,8 @@ type answer struct {
 }
 
 // do sends a request. Headers are pairs; "-Name" leaves one out.
-func (h testHub) do(t testing.TB, method, target, body string, headers ...string) answer {
-	t.Helper()
+func (h testHub) do(tb testing.TB, method, target, body string, headers ...string) answer {
+	tb.Helper()
 	if !strings.Contains(target, "api-version=") {
 		if strings.Contains(target, "?") {
 			target += "&"
@@ -108,7 +109,7 @@ func (h testHub) do(t testing.TB, method, target, body string, headers ...string
 		}
 		target += "api-version=2021-04-12"
 	}
-	r := httptest.NewRequestWithContext(t.Context(), method, "https://localhost"+target, strings.NewReader(body))
+	r := httptest.NewRequestWithContext(tb.Context(), method, "https://localhost"+target, strings.NewReader(body))
 	r.Header.Set("Authorization", h.token)
 	for i := 0; i+1 < len(headers); i += 2 {
 		if name, ok := strings.CutPrefix(headers[i], "-"); ok {
@@ -123,69 +124,88 @@ func (h testHub) do(t testing.TB, method, target, body string, headers ...string
 }
 
 // want fails the test unless the answer has the status.
-func (a answer) want(t testing.TB, status int) answer {
-	t.Helper()
+func (a answer) want(tb testing.TB, status int) answer {
+	tb.Helper()
 	if a.status != status {
-		t.Fatalf("answered %d %s, want %d", a.status, a.body, status)
+		tb.Fatalf("answered %d %s, want %d", a.status, a.body, status)
 	}
 	return a
 }
 
 // refused fails the test unless the answer is the hub's error of that name.
-func (a answer) refused(t testing.TB, status int, name string) answer {
-	t.Helper()
-	a.want(t, status)
+func (a answer) refused(tb testing.TB, status int, name string) answer {
+	tb.Helper()
+	a.want(tb, status)
 	if got := a.header.Get("iothub-errorcode"); got != name {
-		t.Fatalf("iothub-errorcode = %q (%s), want %q", got, a.body, name)
+		tb.Fatalf("iothub-errorcode = %q (%s), want %q", got, a.body, name)
 	}
 	return a
 }
 
 // doc decodes the body.
-func (a answer) doc(t testing.TB) map[string]any {
-	t.Helper()
+func (a answer) doc(tb testing.TB) map[string]any {
+	tb.Helper()
 	var v map[string]any
 	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
-		t.Fatalf("body %s: %v", a.body, err)
+		tb.Fatalf("body %s: %v", a.body, err)
 	}
 	return v
 }
 
 // rows decodes a body that is a list.
-func (a answer) rows(t testing.TB) []map[string]any {
-	t.Helper()
+func (a answer) rows(tb testing.TB) []map[string]any {
+	tb.Helper()
 	var v []map[string]any
 	if err := json.Unmarshal([]byte(a.body), &v); err != nil {
-		t.Fatalf("body %s: %v", a.body, err)
+		tb.Fatalf("body %s: %v", a.body, err)
 	}
 	return v
 }
 
 // at steps into a decoded document.
-func at(t testing.TB, v any, path ...string) any {
-	t.Helper()
+func at(tb testing.TB, v any, path ...string) any {
+	tb.Helper()
 	for _, key := range path {
 		m, ok := v.(map[string]any)
 		if !ok {
-			t.Fatalf("%v: %q is not below an object", path, key)
+			tb.Fatalf("%v: %q is not below an object", path, key)
 		}
 		v = m[key]
 	}
 	return v
 }
 
-func same(t testing.TB, what string, got, want any) {
-	t.Helper()
+func same(tb testing.TB, what string, got, want any) {
+	tb.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", what, diff)
+		tb.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
 
-func jsonOf(t testing.TB, text string) any {
-	t.Helper()
+func jsonOf(tb testing.TB, text string) any {
+	tb.Helper()
 	var v any
 	if err := json.Unmarshal([]byte(text), &v); err != nil {
-		t.Fatalf("%s: %v", text, err)
+		tb.Fatalf("%s: %v", text, err)
 	}
 	return v
+}
+
+// try sends a request that need not be one. It says whether it was.
+func (h testHub) try(tb testing.TB, method, target string, body []byte) (answer, bool) {
+	tb.Helper()
+	u, err := url.ParseRequestURI(target)
+	if err != nil || u.Host != "" {
+		return answer{}, false
+	}
+	u.RawQuery = "api-version=2021-04-12"
+	r, err := http.NewRequestWithContext(tb.Context(), method, "https://localhost/", bytes.NewReader(body))
+	if err != nil {
+		return answer{}, false
+	}
+	r.URL.Path, r.URL.RawPath, r.URL.RawQuery = u.Path, u.RawPath, u.RawQuery
+	r.Header.Set("Authorization", h.token)
+	w := httptest.NewRecorder()
+	h.Handler().ServeHTTP(w, r)
+	return answer{status: w.Code, header: w.Header(), body: w.Body.String()}, true
 }

@@ -35,10 +35,10 @@ type apiError struct {
 // Error reads as the hub's name for it and its text.
 func (e *apiError) Error() string { return e.name + ": " + e.text }
 
-// as returns the error in another shape.
-func (e *apiError) as(shape errorShape) *apiError {
+// ofMethod returns the error in the shape of direct methods.
+func (e *apiError) ofMethod() *apiError {
 	c := *e
-	c.shape = shape
+	c.shape = shapeMethod
 	return &c
 }
 

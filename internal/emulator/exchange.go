@@ -155,7 +155,7 @@ func (x *exchange) sendZipped(status int, body []byte) {
 	x.w.WriteHeader(status)
 	z, ok := x.zippers.Get().(*gzip.Writer)
 	if !ok {
-		z, _ = gzip.NewWriterLevel(nil, gzip.BestSpeed) //nolint:errcheck // the level is a valid constant
+		z, _ = gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is a valid constant
 	}
 	z.Reset(x.w)
 	z.Write(body) //nolint:errcheck // as in send

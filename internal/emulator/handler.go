@@ -41,7 +41,7 @@ func (x *exchange) handle() *apiError {
 	if refusal = x.admit(parts); refusal != nil {
 		return refusal
 	}
-	return x.operate()
+	return x.operations[x.route.op](x)
 }
 
 // admit lets a request pass that is signed, permitted and of a known version.
@@ -70,29 +70,40 @@ func authorizationOf(r *http.Request) string {
 	return ""
 }
 
-// operate does what the request asks for.
-func (x *exchange) operate() *apiError {
-	switch x.route.op {
-	case opInvoke:
-		return x.invokeMethod()
-	case opGetTwin, opPatchTwin, opPutTwin:
-		return x.twin()
-	case opQuery:
-		return x.query()
-	case opGetDevice, opPutDevice, opDeleteDevice, opListDevices, opBulk, opPurge:
-		return x.registry()
-	case opListModules, opGetModule, opPutModule, opDeleteModule:
-		return x.moduleRegistry()
-	case opDeviceStatistics, opServiceStatistics:
-		return x.statistics()
-	case opPutJob, opGetJob, opCancelJob, opListJobs, opListOldJobs, opGetOldJob:
-		return x.jobs()
-	case opNotEmulated:
-		return errNotEmulated(x.route.what)
-	case opUnknown:
+// operations is what carries each operation out.
+type operations [opNotEmulated + 1]func(*exchange) *apiError
+
+func allOperations() operations {
+	return operations{
+		opUnknown:           (*exchange).notEmulated,
+		opGetTwin:           (*exchange).getTwin,
+		opPatchTwin:         (*exchange).changeTwin,
+		opPutTwin:           (*exchange).changeTwin,
+		opInvoke:            (*exchange).invokeMethod,
+		opQuery:             (*exchange).query,
+		opGetDevice:         (*exchange).getDevice,
+		opPutDevice:         (*exchange).putDevice,
+		opDeleteDevice:      (*exchange).deleteDevice,
+		opListDevices:       (*exchange).listDevices,
+		opBulk:              (*exchange).bulk,
+		opListModules:       (*exchange).listModules,
+		opGetModule:         (*exchange).getModule,
+		opPutModule:         (*exchange).putModule,
+		opDeleteModule:      (*exchange).deleteModule,
+		opDeviceStatistics:  (*exchange).deviceStatistics,
+		opServiceStatistics: (*exchange).serviceStatistics,
+		opPurge:             (*exchange).purge,
+		opPutJob:            (*exchange).putJob,
+		opGetJob:            (*exchange).getJob,
+		opCancelJob:         (*exchange).cancelJob,
+		opListJobs:          (*exchange).listJobs,
+		opListOldJobs:       (*exchange).listJobs,
+		opGetOldJob:         (*exchange).getJob,
+		opNotEmulated:       (*exchange).notEmulated,
 	}
-	return errInternal("no such operation: " + x.route.op.String())
 }
+
+func (x *exchange) notEmulated() *apiError { return errNotEmulated(x.route.what) }
 
 // condition is a parsed If-Match header.
 type condition struct {

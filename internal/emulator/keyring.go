@@ -73,7 +73,7 @@ func openKeyring(dir string) (*keyring, error) {
 		if src, err = json.MarshalIndent(made, "", "  "); err != nil {
 			return nil, fmt.Errorf("encode the keys: %w", err)
 		}
-		if err := writeSecret(file, append(src, '\n')); err != nil {
+		if err = writeSecret(file, append(src, '\n')); err != nil {
 			return nil, err
 		}
 		return made.keyring()
@@ -98,7 +98,7 @@ func newKeyFile() keyFile {
 
 func randomKey() string {
 	key := make([]byte, sha256.Size)
-	rand.Read(key) //nolint:errcheck // crypto/rand.Read never returns an error
+	rand.Read(key)
 	return base64.StdEncoding.EncodeToString(key)
 }
 

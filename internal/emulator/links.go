@@ -64,7 +64,7 @@ type linkKey struct {
 // are in neither: whether they are online is computed.
 type links struct {
 	mu      sync.Mutex
-	live    map[linkKey]link               // guarded by mu
+	live    map[linkKey]link                 // guarded by mu
 	waiting map[linkKey]map[*waiter]struct{} // guarded by mu
 }
 

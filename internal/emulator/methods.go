@@ -38,7 +38,7 @@ func (x *exchange) invokeMethod() *apiError {
 	}
 	m, refusal := x.store.look(x.route.device, x.route.module)
 	if refusal != nil {
-		return refusal.as(shapeMethod)
+		return refusal.ofMethod()
 	}
 	if refusal = x.pass(m.device, methodCost(len(req.payload))); refusal != nil {
 		return refusal
@@ -81,11 +81,11 @@ func parseMethod(body []byte) (methodRequest, *apiError) {
 	})
 	switch {
 	case refusal != nil:
-		return req, refusal.as(shapeMethod)
+		return req, refusal.ofMethod()
 	case req.name == "":
-		return req, errArgument("The method name must not be empty.").as(shapeMethod)
+		return req, errArgument("The method name must not be empty.").ofMethod()
 	case len(req.payload) > maxMethodPayload:
-		return req, errTooLarge(maxMethodPayload).as(shapeMethod)
+		return req, errTooLarge(maxMethodPayload).ofMethod()
 	}
 	return req, nil
 }
@@ -106,7 +106,7 @@ func seconds(name string, v gjson.Result, least, most int64, fallback time.Durat
 // hub's words how that went.
 func (s *Server) callDevice(ctx context.Context, m subject, req methodRequest) (methodAnswer, *apiError) {
 	if disabled(m.rec) == 1 {
-		return methodAnswer{}, errDeviceNotFound(m.id).as(shapeMethod)
+		return methodAnswer{}, errDeviceNotFound(m.id).ofMethod()
 	}
 	l := s.awaitLink(ctx, m, req.connect)
 	if l == nil {

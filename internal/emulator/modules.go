@@ -1,6 +1,9 @@
 package emulator
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // This file follows "Understand and use module twins in IoT Hub" and the
 // service's REST reference for modules.
@@ -21,43 +24,39 @@ type wireModule struct {
 	Authentication             wireAuth `json:"authentication"`
 }
 
-// moduleRegistry serves /devices/{id}/modules and what lies below it.
-func (x *exchange) moduleRegistry() *apiError {
-	d, ok := x.store.find(x.route.device)
-	if !ok {
-		return errDeviceNotFound(x.route.device)
-	}
-	if x.route.op == opPutModule {
-		return x.putModule(d)
-	}
-	if refusal := x.pass(d, 1); refusal != nil {
-		return refusal
-	}
-	switch x.route.op {
-	case opListModules:
-		return x.listModules(d)
-	case opDeleteModule:
-		if refusal := x.removeModule(d.id, x.route.module, ifMatch(x.r)); refusal != nil {
-			return refusal
-		}
-		return x.done(204)
-	}
-	m, refusal := x.store.lookIn(d, x.route.module)
+// getModule serves GET /devices/{id}/modules/{mid}.
+func (x *exchange) getModule() *apiError {
+	m, refusal := x.reach()
 	if refusal != nil {
 		return refusal
 	}
 	return x.sendModule(m, 200)
 }
 
-func (x *exchange) listModules(d device) *apiError {
+// listModules serves GET /devices/{id}/modules.
+func (x *exchange) listModules() *apiError {
+	m, refusal := x.reach()
+	if refusal != nil {
+		return refusal
+	}
 	docs := []wireModule{}
-	for _, mod := range x.store.modules(d) {
-		if m, refusal := x.store.lookIn(d, mod.id); refusal == nil {
-			docs = append(docs, x.moduleDoc(m))
-		}
+	for _, mod := range x.store.modules(m.device) {
+		docs = append(docs, x.moduleDoc(subject{device: m.device, mod: mod, place: x.store.fleetModule(m.device, mod.id)}))
 	}
 	x.buf = appendJSON(x.buf[:0], docs)
 	return x.done(200)
+}
+
+// deleteModule serves DELETE /devices/{id}/modules/{mid}.
+func (x *exchange) deleteModule() *apiError {
+	m, refusal := x.reach()
+	if refusal != nil {
+		return refusal
+	}
+	if refusal = x.removeModule(m.id, m.mod.id, ifMatch(x.r)); refusal != nil {
+		return refusal
+	}
+	return x.done(204)
 }
 
 func (x *exchange) sendModule(m subject, status int) *apiError {
@@ -85,8 +84,13 @@ func (s *Server) moduleDoc(m subject) wireModule {
 	return doc
 }
 
-// putModule creates a module, or updates it when there is an If-Match header.
-func (x *exchange) putModule(d device) *apiError {
+// putModule serves PUT: it creates a module, or updates it when there is an
+// If-Match header.
+func (x *exchange) putModule() *apiError {
+	d, ok := x.store.find(x.route.device)
+	if !ok {
+		return errDeviceNotFound(x.route.device)
+	}
 	in, refusal := x.registryInput(x.route.device, x.route.module)
 	if refusal != nil {
 		return refusal
@@ -95,56 +99,60 @@ func (x *exchange) putModule(d device) *apiError {
 		return refusal
 	}
 	match := ifMatch(x.r)
-	m, created, refusal := x.writeModule(d.id, x.route.module, in, match)
-	if refusal != nil {
+	m, refusal := x.writeModule(d.id, x.route.module, in, match)
+	switch {
+	case refusal != nil:
 		return refusal
+	case match.given:
+		return x.sendModule(m, 200)
 	}
-	if created {
-		return x.sendModule(m, 201)
-	}
-	return x.sendModule(m, 200)
+	return x.sendModule(m, 201)
 }
 
 // writeModule creates a module where match is not given, and updates it
 // otherwise.
-func (s *Server) writeModule(deviceID, moduleID string, in registryInput, match condition) (m subject, created bool, refusal *apiError) {
+func (s *Server) writeModule(deviceID, moduleID string, in registryInput, match condition) (subject, *apiError) {
 	now := s.clock.now()
 	d, refusal := s.store.update(deviceID, now, func(d device) (*record, *apiError) {
-		mods := s.store.modules(d)
-		m, unknown := s.store.lookIn(d, moduleID)
-		next := &module{id: moduleID, twin: newborn(now), managedBy: in.ManagedBy}
-		ident := identity{generation: decimal(randomNumber())}
-		switch {
-		case unknown != nil && match.given:
-			return nil, unknown
-		case unknown == nil && !match.given:
-			return nil, &apiError{status: 409, code: 409301, name: "ModuleAlreadyExistsOnDevice", text: "A module with ID '" + moduleID + "' is already registered on device '" + d.id + "'."}
-		case unknown == nil:
-			ident = s.identityOf(m)
-			if match.refuses(ident.etag) {
-				return nil, errPrecondition()
-			}
-			copied := *m.mod
-			next = &copied
-			setText(&next.managedBy, &in.ManagedBy)
-		case len(mods) >= maxModules:
-			return nil, &apiError{status: 413, code: 413003, name: "TooManyModulesOnDevice", text: "A device has no more than 50 modules."}
-		default:
-			created = true
+		next, ident, refusal := s.moduleToWrite(d, moduleID, match, now)
+		if refusal != nil {
+			return nil, refusal
 		}
-		if refusal := in.Authentication.apply(&ident); refusal != nil {
+		setText(&next.managedBy, &in.ManagedBy)
+		if refusal = in.Authentication.apply(&ident); refusal != nil {
 			return nil, refusal
 		}
 		next.ident = ident.renewed()
 		rec := s.store.copyOf(d)
-		rec.modules, rec.own = replaceModule(mods, next), true
+		rec.modules, rec.own = replaceModule(s.store.modules(d), next), true
 		return rec, nil
 	})
 	if refusal != nil {
-		return m, false, refusal
+		return subject{}, refusal
 	}
-	m, refusal = s.store.lookIn(d, moduleID)
-	return m, created, refusal
+	return s.store.lookIn(d, moduleID)
+}
+
+// moduleToWrite returns a module that may be changed, and its identity: a copy
+// of the one there is where match is given, a new one otherwise.
+func (s *Server) moduleToWrite(d device, id string, match condition, now time.Time) (*module, identity, *apiError) {
+	m, unknown := s.store.lookIn(d, id)
+	switch {
+	case unknown != nil && match.given:
+		return nil, identity{}, unknown
+	case unknown == nil && !match.given:
+		return nil, identity{}, &apiError{status: 409, code: 409301, name: "ModuleAlreadyExistsOnDevice", text: "A module with ID '" + id + "' is already registered on device '" + d.id + "'."}
+	case unknown == nil:
+		ident := s.identityOf(m)
+		if match.refuses(ident.etag) {
+			return nil, ident, errPrecondition()
+		}
+		copied := *m.mod
+		return &copied, ident, nil
+	case len(s.store.modules(d)) >= maxModules:
+		return nil, identity{}, &apiError{status: 413, code: 413003, name: "TooManyModulesOnDevice", text: "A device has no more than 50 modules."}
+	}
+	return &module{id: id, twin: newborn(now)}, identity{generation: decimal(randomNumber())}, nil
 }
 
 func (s *Server) removeModule(deviceID, moduleID string, match condition) *apiError {

@@ -32,7 +32,7 @@ func queryBody(text string) string {
 }
 
 // pages runs a query to its end and returns the rows and the sizes of pages.
-func (h testHub) pages(t testing.TB, text string, headers ...string) (rows []map[string]any, sizes []int) {
+func (h testHub) pages(t *testing.T, text string, headers ...string) (rows []map[string]any, sizes []int) {
 	t.Helper()
 	next := ""
 	for {

@@ -63,31 +63,33 @@ type registryInput struct {
 	ManagedBy      string            `json:"managedBy"`
 }
 
-// registry serves /devices and what lies below it, but for modules.
-func (x *exchange) registry() *apiError {
-	switch x.route.op {
-	case opListDevices:
-		return x.listDevices()
-	case opBulk:
-		return x.bulk()
-	case opPutDevice:
-		return x.putDevice()
-	case opDeleteDevice:
-		return x.deleteDevice()
-	}
-	m, refusal := x.store.look(x.route.device, "")
+// getDevice serves GET /devices/{id}.
+func (x *exchange) getDevice() *apiError {
+	m, refusal := x.reach()
 	if refusal != nil {
 		return refusal
 	}
-	if refusal = x.pass(m.device, 1); refusal != nil {
+	return x.sendDevice(m)
+}
+
+// purge serves DELETE /devices/{id}/commands.
+func (x *exchange) purge() *apiError {
+	m, refusal := x.reach()
+	if refusal != nil {
 		return refusal
 	}
-	if x.route.op == opPurge {
-		x.buf = appendString(append(x.buf[:0], `{"totalMessagesPurged":0,"deviceId":`...), m.id)
-		x.buf = append(x.buf, `,"moduleId":null}`...)
-		return x.done(200)
+	x.buf = appendString(append(x.buf[:0], `{"totalMessagesPurged":0,"deviceId":`...), m.id)
+	x.buf = append(x.buf, `,"moduleId":null}`...)
+	return x.done(200)
+}
+
+// reach finds what the request addresses and takes it through the last gate.
+func (x *exchange) reach() (subject, *apiError) {
+	m, refusal := x.lookNow(x.route.device, x.route.module)
+	if refusal != nil {
+		return m, refusal
 	}
-	return x.sendDevice(m)
+	return m, x.pass(m.device, 1)
 }
 
 func (x *exchange) sendDevice(m subject) *apiError {
@@ -372,8 +374,8 @@ func (t *wireThumbprints) apply(ident *identity) *apiError {
 	if t == nil {
 		return nil
 	}
-	for _, print := range []*string{t.Primary, t.Secondary} {
-		if print != nil && *print != "" && !validThumbprint(*print) {
+	for _, text := range []*string{t.Primary, t.Secondary} {
+		if text != nil && *text != "" && !validThumbprint(*text) {
 			return errArgument("A thumbprint is 40 or 64 hexadecimal digits.")
 		}
 	}

@@ -142,8 +142,15 @@ func TestListDevices(t *testing.T) {
 		path string
 		want int
 	}{
-		{"/devices", 1000}, {"/devices/", 1000}, {"/devices?top=3", 3}, {"/devices/?top=3", 3}, {"/devices?top=1000", 1000},
-		{"/devices?top=0", 1000}, {"/devices?top=1001", 1000}, {"/devices?top=-1", 1000}, {"/devices?top=x", 1000},
+		{"/devices", 1000},
+		{"/devices/", 1000},
+		{"/devices?top=3", 3},
+		{"/devices/?top=3", 3},
+		{"/devices?top=1000", 1000},
+		{"/devices?top=0", 1000},
+		{"/devices?top=1001", 1000},
+		{"/devices?top=-1", 1000},
+		{"/devices?top=x", 1000},
 	} {
 		if got := len(h.do(t, "GET", c.path, "").want(t, 200).rows(t)); got != c.want {
 			t.Errorf("GET %s lists %d devices, want %d", c.path, got, c.want)

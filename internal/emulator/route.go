@@ -200,16 +200,24 @@ func deviceRoute(verb string, p []string) (route, bool) {
 		return route{op: opQuery}, true
 	case len(p) == 2:
 		return route{op: verbs{get: opGetDevice, put: opPutDevice, del: opDeleteDevice}.pick(verb), device: p[1]}, true
-	case len(p) == 3 && is(p[2], "modules"):
-		return route{op: verbs{get: opListModules}.pick(verb), device: p[1]}, true
-	case len(p) == 4 && is(p[2], "modules"):
-		return route{op: verbs{get: opGetModule, put: opPutModule, del: opDeleteModule}.pick(verb), device: p[1], module: p[3]}, p[3] != ""
+	case len(p) >= 3 && is(p[2], "modules"):
+		return moduleRoute(verb, p)
 	case len(p) == 3 && is(p[2], "commands"):
 		return route{op: verbs{del: opPurge}.pick(verb), device: p[1]}, true
 	case len(p) == 3 && is(p[2], "applyConfigurationContent"):
 		return route{op: opNotEmulated, what: "Applying edge configuration content"}, true
 	case len(p) >= 3 && (is(p[2], "messages") || is(p[2], "files")):
 		return route{op: opNotEmulated, what: "The device API over HTTPS (connect devices over MQTT)"}, true
+	}
+	return route{}, false
+}
+
+func moduleRoute(verb string, p []string) (route, bool) {
+	switch {
+	case len(p) == 3:
+		return route{op: verbs{get: opListModules}.pick(verb), device: p[1]}, true
+	case len(p) == 4 && p[3] != "":
+		return route{op: verbs{get: opGetModule, put: opPutModule, del: opDeleteModule}.pick(verb), device: p[1], module: p[3]}, true
 	}
 	return route{}, false
 }

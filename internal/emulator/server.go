@@ -33,7 +33,9 @@ type Server struct {
 	buffers  sync.Pool
 	instance uint64 // random; distinguishes the tracking ids of two hubs
 	requests atomic.Uint64
-	skewed   atomic.Int64 // see SetSkew
+
+	operations operations
+	skewed     atomic.Int64 // see SetSkew
 
 	faultsOff atomic.Bool
 	opCalls   [opNotEmulated + 1]atomic.Uint64 // calls seen, for faults
@@ -69,7 +71,7 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts: opts, tier: t, log: opts.Log, clock: &clock{},
+		opts: opts, tier: t, log: opts.Log, clock: &clock{}, operations: allOperations(),
 		contentType: []string{"application/json; charset=utf-8"},
 		varyOrigin:  []string{"Origin"},
 		hostName:    opts.HostName,
@@ -84,7 +86,7 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	var seed [8]byte
-	rand.Read(seed[:]) //nolint:errcheck // crypto/rand.Read never returns an error
+	rand.Read(seed[:])
 	s.instance = binary.LittleEndian.Uint64(seed[:])
 	s.buffers.New = func() any { b := make([]byte, 0, 1<<10); return &b }
 	s.store = newStore(opts.Fleet, s.clock.now())

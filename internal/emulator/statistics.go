@@ -5,20 +5,25 @@ import "strconv"
 // This file follows the service's REST reference for registry and service
 // statistics.
 
-// statistics serves GET /statistics/devices and /statistics/service.
-func (x *exchange) statistics() *apiError {
+// deviceStatistics serves GET /statistics/devices.
+func (x *exchange) deviceStatistics() *apiError {
 	if refusal := x.pass(nowhere(), 1); refusal != nil {
 		return refusal
 	}
-	b := x.buf[:0]
-	if x.route.op == opServiceStatistics {
-		b = strconv.AppendInt(append(b, `{"connectedDeviceCount":`...), x.connectedCount(), 10)
-	} else {
-		total, off := x.store.total.Load(), x.store.disabled.Load()
-		b = strconv.AppendInt(append(b, `{"totalDeviceCount":`...), total, 10)
-		b = strconv.AppendInt(append(b, `,"enabledDeviceCount":`...), total-off, 10)
-		b = strconv.AppendInt(append(b, `,"disabledDeviceCount":`...), off, 10)
+	total, off := x.store.total.Load(), x.store.disabled.Load()
+	b := strconv.AppendInt(append(x.buf[:0], `{"totalDeviceCount":`...), total, 10)
+	b = strconv.AppendInt(append(b, `,"enabledDeviceCount":`...), total-off, 10)
+	b = strconv.AppendInt(append(b, `,"disabledDeviceCount":`...), off, 10)
+	x.buf = append(b, '}')
+	return x.done(200)
+}
+
+// serviceStatistics serves GET /statistics/service.
+func (x *exchange) serviceStatistics() *apiError {
+	if refusal := x.pass(nowhere(), 1); refusal != nil {
+		return refusal
 	}
+	b := strconv.AppendInt(append(x.buf[:0], `{"connectedDeviceCount":`...), x.connectedCount(), 10)
 	x.buf = append(b, '}')
 	return x.done(200)
 }

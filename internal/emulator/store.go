@@ -42,7 +42,7 @@ type store struct {
 
 // slot is what the hub keeps of a device beside its record.
 type slot struct {
-	record    atomic.Pointer[record]
+	record  atomic.Pointer[record]
 	methods atomic.Uint32 // calls that the device took
 	patches atomic.Uint32 // accepted writes of its twin by services
 	forced  atomic.Uint32 // a presence that tests chose

@@ -14,18 +14,17 @@ import (
 // This file follows "Understand and use device twins in IoT Hub", section
 // "Back-end operations", and the service's REST reference for twins.
 
-// twin serves GET, PATCH and PUT of /twins/{id} and of a module's twin.
-func (x *exchange) twin() *apiError {
-	if x.route.op == opGetTwin {
-		m, refusal := x.lookNow(x.route.device, x.route.module)
-		if refusal != nil {
-			return refusal
-		}
-		if refusal = x.pass(m.device, 1); refusal != nil {
-			return refusal
-		}
-		return x.sendTwin(m)
+// getTwin serves GET of /twins/{id} and of a module's twin.
+func (x *exchange) getTwin() *apiError {
+	m, refusal := x.reach()
+	if refusal != nil {
+		return refusal
 	}
+	return x.sendTwin(m)
+}
+
+// changeTwin serves PATCH and PUT.
+func (x *exchange) changeTwin() *apiError {
 	body, refusal := x.jsonBody(maxTwinBody)
 	if refusal != nil {
 		return refusal

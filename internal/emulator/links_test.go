@@ -1,0 +1,141 @@
+package emulator
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// phone is a link as a connection over MQTT would be one.
+type phone struct {
+	subscribed atomic.Bool
+	calls      []string
+	notices    []desiredNotice
+	closed     string
+}
+
+func (p *phone) ready() bool { return p.subscribed.Load() }
+
+func (p *phone) invoke(_ context.Context, c methodCall) (methodAnswer, error) {
+	p.calls = append(p.calls, c.name)
+	return methodAnswer{status: 200, payload: []byte(`"phone"`)}, nil
+}
+
+func (p *phone) desired(n desiredNotice) { p.notices = append(p.notices, n) }
+func (p *phone) close(reason string)     { p.closed = reason }
+
+func TestConnectedDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, moods)
+		h.do(t, "PUT", "/devices/mine", "{}").want(t, 200)
+		d, _ := h.store.find("mine")
+		key := linkKey{slot: d.slot}
+		call := func(body string) answer { return h.do(t, "POST", "/twins/mine/methods", body) }
+		call(`{"methodName":"x"}`).refused(t, 404, "DeviceNotOnline")
+
+		p := &phone{}
+		h.attach(key, p)
+		same(t, "state", h.do(t, "GET", "/devices/mine", "").doc(t)["connectionState"], "Connected")
+		// Connected but not subscribed to methods is not online.
+		call(`{"methodName":"x"}`).refused(t, 404, "DeviceNotOnline")
+
+		done := make(chan answer)
+		start := time.Now()
+		go func() { done <- call(`{"methodName":"y","connectTimeoutInSeconds":30}`) }() // ends with its send, received below
+		time.Sleep(3*time.Second + time.Millisecond)
+		p.subscribed.Store(true)
+		h.readied(key)
+		(<-done).want(t, 200)
+		same(t, "waited", time.Since(start), 3*time.Second+time.Millisecond)
+		same(t, "calls", p.calls, []string{"y"})
+
+		h.do(t, "PATCH", "/twins/mine", `{"tags":{"t":1}}`).want(t, 200)
+		same(t, "notices after a change of tags", len(p.notices), 0)
+		h.do(t, "PATCH", "/twins/mine", `{"properties":{"desired":{"a":1,"b":null,"$version":7}}}`).want(t, 200)
+		if len(p.notices) != 1 || p.notices[0].version != 2 || string(p.notices[0].patch) != `{"a":1,"b":null}` {
+			t.Errorf("notices = %v", p.notices)
+		}
+
+		q := &phone{}
+		q.subscribed.Store(true)
+		h.attach(key, q)
+		if p.closed == "" {
+			t.Error("a second connection did not close the first")
+		}
+		h.detach(key, p) // the first ends after the second came
+		call(`{"methodName":"z"}`).want(t, 200)
+		same(t, "calls of the second", q.calls, []string{"z"})
+		h.do(t, "PUT", "/devices/mine", `{"status":"disabled"}`, "If-Match", "*").want(t, 200)
+		if q.closed == "" {
+			t.Error("disabling the device did not close its connection")
+		}
+		h.detach(key, q)
+		same(t, "connections", len(h.links.live), 0)
+		same(t, "who waits", len(h.links.waiting), 0)
+	})
+}
+
+// TestConnectionReplacesTheSimulation checks that a fleet device that connects
+// for real is no longer simulated.
+func TestConnectionReplacesTheSimulation(t *testing.T) {
+	h := newHub(t, moods)
+	d, _ := h.store.find("ok")
+	p := &phone{}
+	p.subscribed.Store(true)
+	h.attach(linkKey{slot: d.slot}, p)
+	a := h.do(t, "POST", "/twins/ok/methods", `{"methodName":"lockDoor"}`).want(t, 200)
+	same(t, "answer", a.body, `{"status":200,"payload":"phone"}`)
+	h.detach(linkKey{slot: d.slot}, p)
+	a = h.do(t, "POST", "/twins/ok/methods", `{"methodName":"lockDoor"}`).want(t, 200)
+	same(t, "answer", a.body, `{"status":200,"payload":{"Response":"locked"}}`)
+}
+
+func TestReportedFollowsDesired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, `
+version: 1
+devices:
+  - ids: [now]
+  - ids: [soon]
+    follow: {after: 10s}
+  - ids: [never]
+    follow: {never: true}
+  - ids: [wrong]
+    follow: {wrong: {floor: 99}}
+  - ids: [away]
+    shares: {offline: 100%}
+`)
+		reported := func(id, key string) any {
+			t.Helper()
+			return at(t, h.do(t, "GET", "/twins/"+id, "").want(t, 200).doc(t), "properties", "reported", key)
+		}
+		for _, id := range []string{"now", "soon", "never", "wrong", "away"} {
+			h.do(t, "PATCH", "/twins/"+id, `{"properties":{"desired":{"floor":3}}}`).want(t, 200)
+		}
+		same(t, "now", reported("now", "floor"), 3.0)
+		same(t, "now, version", reported("now", "$version"), 2.0)
+		same(t, "soon, at once", reported("soon", "floor"), nil)
+		same(t, "wrong", reported("wrong", "floor"), 99.0)
+		etag := at(t, h.do(t, "GET", "/twins/soon", "").doc(t), "etag")
+		time.Sleep(4 * time.Second)
+		h.do(t, "PATCH", "/twins/soon", `{"properties":{"desired":{"door":1}}}`).want(t, 200)
+		time.Sleep(8 * time.Second)
+		same(t, "soon, before the second is due", reported("soon", "floor"), nil)
+		time.Sleep(2 * time.Second)
+		same(t, "soon, later", reported("soon", "floor"), 3.0)
+		same(t, "soon, the second", reported("soon", "door"), 1.0)
+		same(t, "never", reported("never", "floor"), nil)
+		rows, _ := h.pages(t, "SELECT deviceId FROM devices WHERE properties.reported.floor = 3")
+		same(t, "rows that follow", len(rows), 2)
+		h.do(t, "PATCH", "/twins/soon", `{"tags":{}}`, "If-Match", `"AAAAAAAAAAM="`).want(t, 200)
+		same(t, "etag before", etag, any("AAAAAAAAAAI="))
+
+		same(t, "away", reported("away", "floor"), nil)
+		if err := h.SetOnline("away", true); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "back", reported("away", "floor"), 3.0)
+	})
+}
