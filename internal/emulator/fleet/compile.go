@@ -10,14 +10,16 @@ import (
 // A compiler turns a YAML value into a template.
 type compiler struct {
 	*reader
-	twin  bool // the hub's rules for twin properties apply; there is no call to speak of
-	plain bool // no moving parts
-	group *group
-	seed  uint64
-	key   string // names the streams of chance, with the path of the value
-	depth int
-	path  []string
-	out   *template
+	twin   bool // the hub's rules for twin properties apply; there is no call to speak of
+	plain  bool // no moving parts
+	group  *group
+	seed   uint64
+	key    string // names the streams of chance, with the path of the value
+	depth  int    // of recursion
+	level  int    // how many objects and lists of the value stand around
+	inList int    // how many of them are lists
+	path   []string
+	out    *template
 }
 
 // twinDepth is how many levels the hub allows below a section of a twin.
@@ -63,12 +65,12 @@ func (c *compiler) value(n *yaml.Node) {
 
 func (c *compiler) sequence(n *yaml.Node) {
 	c.out.literal("[")
+	c.level++
+	c.inList++
+	defer func() { c.level--; c.inList-- }()
 	for i, item := range n.Content {
 		if i > 0 {
 			c.out.literal(",")
-		}
-		if at := c.resolve(item); c.twin && at.Tag == "!!null" {
-			c.find(item, "%s: the hub takes no null in a list", c.what())
 		}
 		c.path = append(c.path, strconv.Itoa(i))
 		c.value(item)
@@ -86,9 +88,12 @@ func (c *compiler) object(n *yaml.Node) {
 		c.generator(m)
 		return
 	}
-	if c.twin && c.depth > twinDepth {
+	if c.twin && c.level > twinDepth {
 		c.find(n, "%s: the hub takes at most %d levels of properties", shorten(c.what()), twinDepth)
+		return
 	}
+	c.level++
+	defer func() { c.level-- }()
 	c.out.literal("{")
 	for i, k := range m.keys {
 		if i > 0 {
@@ -98,6 +103,7 @@ func (c *compiler) object(n *yaml.Node) {
 		switch {
 		case isGenerator(name):
 			c.find(k, "%s: %s stands alone in its mapping", c.what(), name)
+			continue
 		case strings.HasPrefix(name, "$$"):
 			name = name[1:]
 		}
@@ -138,7 +144,7 @@ func (c *compiler) name(at *yaml.Node, name string) {
 func (c *compiler) scalar(at, n *yaml.Node) {
 	switch at.Tag {
 	case "!!null":
-		c.out.literal("null")
+		c.null(n)
 	case "!!bool":
 		var v bool
 		if at.Decode(&v) != nil {
@@ -157,6 +163,15 @@ func (c *compiler) scalar(at, n *yaml.Node) {
 	default:
 		c.text(at.Value, n)
 	}
+}
+
+// null deletes a property where it is part of a patch; elsewhere in a twin it
+// has no meaning, and in a list the hub refuses it.
+func (c *compiler) null(n *yaml.Node) {
+	if c.twin && (!c.plain || c.inList > 0) {
+		c.find(n, "%s: no property of a twin is null; leave it out", c.what())
+	}
+	c.out.literal("null")
 }
 
 func (c *compiler) integer(at, n *yaml.Node) {

@@ -25,8 +25,8 @@ func (c *compiler) generator(m *mapping) {
 	switch key.Value {
 	case "$cycle", "$oneOf":
 		p.cycle = key.Value == "$cycle"
-		for _, item := range c.list(n, key.Value) {
-			p.add(c.option(item), 1)
+		for i, item := range c.list(n, key.Value) {
+			p.add(c.option(item, i), 1)
 		}
 	case "$weighted":
 		c.weighted(n, p)
@@ -53,11 +53,14 @@ func (p *pick) add(t template, weight float64) {
 	p.total += weight
 }
 
-// option compiles one value to choose from.
-func (c *compiler) option(n *yaml.Node) template {
+// option compiles value number i of those to choose from.
+func (c *compiler) option(n *yaml.Node, i int) template {
 	outer := c.out
 	c.out = &template{}
-	c.path = append(c.path, "option")
+	if c.twin && c.level == 0 && c.resolve(n).Kind != yaml.MappingNode {
+		c.find(n, "%s: want a mapping of properties, got %s", c.what(), kindOf(c.resolve(n)))
+	}
+	c.path = append(c.path, strconv.Itoa(i))
 	c.value(n)
 	c.path = c.path[:len(c.path)-1]
 	t := *c.out
@@ -67,7 +70,7 @@ func (c *compiler) option(n *yaml.Node) template {
 }
 
 func (c *compiler) weighted(n *yaml.Node, p *pick) {
-	for _, item := range c.list(n, "$weighted") {
+	for i, item := range c.list(n, "$weighted") {
 		m, ok := c.mapping(item, Section{Name: "$weighted", Keys: []Key{{Name: "weight"}, {Name: "value"}}})
 		if !ok || m.missing("weight") || m.missing("value") {
 			continue
@@ -76,7 +79,7 @@ func (c *compiler) weighted(n *yaml.Node, p *pick) {
 		if ok && (w < 0 || w > 1e9) {
 			c.find(m.vals["weight"], "weight: %s is out of range; want 0 to 1000000000", shown(c.resolve(m.vals["weight"])))
 		}
-		p.add(c.option(m.vals["value"]), w)
+		p.add(c.option(m.vals["value"], i), w)
 	}
 	if len(p.options) > 0 && p.total <= 0 {
 		c.find(n, "$weighted: nothing has a weight")
@@ -128,7 +131,7 @@ func parseExpression(text string, inCall bool) (*expression, string) {
 		names = append(names, "method", "nth", "request")
 	}
 	if !slices.Contains(names, name) || name != "request" && path != "" {
-		return nil, fmt.Sprintf("unknown name %q%s; known here are %s", tokens[0], nearest(name, names), strings.Join(names, ", "))
+		return nil, fmt.Sprintf("unknown name %q; known here are %s", tokens[0], strings.Join(names, ", "))
 	}
 	number := slices.Contains([]string{"index", "number", "nth"}, name)
 	if (len(tokens) > 1 || hasFormat) && !number {

@@ -83,8 +83,13 @@ func (f *Fleet) Index(id string) (int, bool) {
 	if i, ok := f.listed[id]; ok {
 		return i, true
 	}
+	if len(id) > maxID {
+		return 0, false
+	}
+	var buf [maxID]byte
+	raw := append(buf[:0], id...)
 	for _, g := range f.patterns {
-		if n, ok := g.pattern.number(id); ok && n >= g.start && n-g.start < int64(g.count) {
+		if n, ok := g.pattern.number(raw); ok && n >= g.start && n-g.start < int64(g.count) {
 			return g.first + int(n-g.start), true
 		}
 	}

@@ -18,9 +18,9 @@ func (p idPattern) append(dst []byte, number int64) []byte {
 
 // number returns the number in an id, if the id is exactly what append makes
 // of it: "door-7" is not the seventh of "door-%03d".
-func (p idPattern) number(id string) (int64, bool) {
+func (p idPattern) number(id []byte) (int64, bool) {
 	if len(id) <= len(p.prefix)+len(p.suffix) ||
-		!strings.HasPrefix(id, p.prefix) || !strings.HasSuffix(id, p.suffix) {
+		string(id[:len(p.prefix)]) != p.prefix || string(id[len(id)-len(p.suffix):]) != p.suffix {
 		return 0, false
 	}
 	digits := id[len(p.prefix) : len(id)-len(p.suffix)]
@@ -31,7 +31,7 @@ func (p idPattern) number(id string) (int64, bool) {
 		return 0, false
 	}
 	n := int64(0)
-	for _, c := range []byte(digits) {
+	for _, c := range digits {
 		if c < '0' || c > '9' {
 			return 0, false
 		}
@@ -52,9 +52,15 @@ func idChar(c byte) bool {
 		strings.IndexByte("-:.+%_#*?!(),=@;$'", c) >= 0
 }
 
-// mayOverlap reports whether two patterns could make the same id: one prefix
-// must begin the other, and one suffix must end the other.
-func (p idPattern) mayOverlap(q idPattern) bool {
-	return (strings.HasPrefix(p.prefix, q.prefix) || strings.HasPrefix(q.prefix, p.prefix)) &&
-		(strings.HasSuffix(p.suffix, q.suffix) || strings.HasSuffix(q.suffix, p.suffix))
+// apart reports whether two groups cannot share an id, for a reason that needs
+// no look at the ids: one prefix must begin the other, one suffix must end the
+// other, and equal patterns must count through the same numbers.
+func (g *group) apart(h *group) bool {
+	p, q := g.pattern, h.pattern
+	if p.prefix == q.prefix && p.suffix == q.suffix {
+		return g.start+int64(g.count) <= h.start || h.start+int64(h.count) <= g.start
+	}
+	begins := strings.HasPrefix(p.prefix, q.prefix) || strings.HasPrefix(q.prefix, p.prefix)
+	ends := strings.HasSuffix(p.suffix, q.suffix) || strings.HasSuffix(q.suffix, p.suffix)
+	return !begins || !ends
 }

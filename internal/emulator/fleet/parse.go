@@ -19,6 +19,7 @@ const maxPatterns = 500
 type parser struct {
 	*reader
 	fleet    *Fleet
+	places   []*yaml.Node    // of the groups that were read
 	modules  map[string]bool // of the group being read
 	sections map[string]Section
 }
@@ -112,7 +113,9 @@ func (p *parser) file(root *yaml.Node) {
 		return
 	}
 	if !m.missing("version") {
-		p.integer(m.vals["version"], "version", 1, 1)
+		if n := p.resolve(m.vals["version"]); n.Kind != yaml.ScalarNode || n.Tag != "!!int" || n.Value != "1" {
+			p.find(n, "version: %s is not known; want 1", shown(n))
+		}
 	}
 	if n := m.vals["description"]; n != nil {
 		p.text(n, "description")
@@ -128,7 +131,7 @@ func (p *parser) file(root *yaml.Node) {
 		for _, n := range p.list(m.vals["devices"], "devices") {
 			p.group(n)
 		}
-		p.overlaps(m.vals["devices"])
+		p.overlaps()
 	}
 	if n := m.vals["faults"]; n != nil {
 		for i, entry := range p.list(n, "faults") {
@@ -139,10 +142,6 @@ func (p *parser) file(root *yaml.Node) {
 
 // group reads one entry of the list of devices.
 func (p *parser) group(n *yaml.Node) {
-	if p.exhausted() {
-		p.find(n, "the file unfolds into more than %d values, or has too many findings; the rest is not read", maxNodes)
-		return
-	}
 	m, ok := p.mapping(n, p.sections["group"])
 	if !ok {
 		return
@@ -164,6 +163,7 @@ func (p *parser) group(n *yaml.Node) {
 	g.follow = p.follow(m.vals["follow"], key)
 	p.fleet.devices += g.count
 	p.fleet.groups = append(p.fleet.groups, g)
+	p.places = append(p.places, m.node)
 	if g.ids == nil {
 		p.fleet.patterns = append(p.fleet.patterns, g)
 	}

@@ -20,7 +20,7 @@ func (p *parser) fault(n *yaml.Node, i int) {
 	}
 	key := "fault " + strconv.Itoa(i)
 	r := faultRule{
-		kind: FaultKind(word), share: 1, wait: 10 * time.Second,
+		kind: FaultKind(word), share: 1,
 		draws:   newStream(p.fleet.seed, key, word),
 		howLong: newStream(p.fleet.seed, key, word, "latency"),
 	}
@@ -31,18 +31,19 @@ func (p *parser) fault(n *yaml.Node, i int) {
 	p.optional(m, "latency", func(n *yaml.Node) { r.latency = p.delay(n, "latency") })
 	p.optional(m, "operations", func(n *yaml.Node) { r.operations = p.operations(n) })
 	p.optional(m, "devices", func(n *yaml.Node) { r.ids = p.faulty(n) })
-	if n := m.vals["wait"]; n != nil {
-		r.wait, _ = p.duration(n, "wait")
-		if r.kind != FaultThrottled {
-			p.find(n, "wait: only goes with throttled")
-		}
+	if r.kind == FaultThrottled {
+		r.wait = 10 * time.Second
 	}
+	p.optional(m, "wait", func(n *yaml.Node) { r.wait, _ = p.duration(n, "wait") })
 	p.agree(m, &r)
 	p.fleet.faults = append(p.fleet.faults, r)
 }
 
 // agree finds entries that could never happen.
 func (p *parser) agree(m *mapping, r *faultRule) {
+	if n := m.vals["wait"]; n != nil && r.kind != FaultThrottled {
+		p.find(n, "wait: only goes with throttled")
+	}
 	if r.until > 0 && r.until <= r.from {
 		p.find(m.vals["until"], "until: %v is not after %v, where it starts", r.until, r.from)
 	}

@@ -154,42 +154,46 @@ func (p *parser) id(n *yaml.Node, what string) (string, bool) {
 	return s, true
 }
 
-// overlaps finds devices that two groups describe.
-func (p *parser) overlaps(at *yaml.Node) {
-	for id, i := range p.fleet.listed {
-		for _, g := range p.fleet.patterns {
-			if n, ok := g.pattern.number(id); ok && g.holds(n) {
-				p.find(at, "devices: %q is listed (device %d) and also made by a pattern", id, i)
-			}
+// overlaps finds devices that two groups describe, and says it of the later one.
+func (p *parser) overlaps() {
+	var lists, patterns []int // groups before the one looked at
+	for i, g := range p.fleet.groups {
+		p.overlap(i, patterns)
+		if g.ids != nil {
+			lists = append(lists, i)
+			continue
 		}
+		p.overlap(i, lists)
+		patterns = append(patterns, i)
 	}
-	for i, g := range p.fleet.patterns {
-		for _, h := range p.fleet.patterns[:i] {
-			if id, ok := g.shared(h); ok {
-				p.find(at, "devices: %q is made by two patterns", id)
-			}
+}
+
+func (p *parser) overlap(i int, others []int) {
+	for _, k := range others {
+		if p.exhausted() {
+			return
+		}
+		if id, ok := p.fleet.groups[i].shared(p.fleet.groups[k]); ok {
+			p.find(p.places[i], "group: device %q is already in the group in line %d", id, p.places[k].Line)
 		}
 	}
 }
 
 func (g *group) holds(n int64) bool { return n >= g.start && n-g.start < int64(g.count) }
 
-// shared returns an id that both groups have.
+// shared returns an id that both groups have. One of them has a pattern: what
+// two lists share was found when they were read.
 func (g *group) shared(h *group) (string, bool) {
-	if !g.pattern.mayOverlap(h.pattern) {
+	if h.ids != nil || g.ids == nil && g.count > h.count {
+		g, h = h, g // g is the list, or the shorter pattern
+	}
+	if g.ids == nil && g.apart(h) {
 		return "", false
 	}
-	if g.pattern.prefix == h.pattern.prefix && g.pattern.suffix == h.pattern.suffix &&
-		(g.start+int64(g.count) <= h.start || h.start+int64(h.count) <= g.start) {
-		return "", false
-	}
-	if g.count > h.count {
-		g, h = h, g
-	}
-	var buf [maxID + maxDigits]byte
+	buf := make([]byte, 0, maxID+maxDigits)
 	for k := range g.count {
-		id := g.appendID(buf[:0], k)
-		if n, ok := h.pattern.number(string(id)); ok && h.holds(n) {
+		id := g.appendID(buf, k)
+		if n, ok := h.pattern.number(id); ok && h.holds(n) {
 			return string(id), true
 		}
 	}

@@ -179,8 +179,11 @@ func (p *parser) curve(n *yaml.Node, shape string) delay {
 			d.b = math.Log(d.b/d.a) / z99
 		}
 	}
-	if b < a || shape == "lognormal" && a == 0 {
-		p.find(m.vals[keys[1]], "%s: want %s greater than nothing and not greater than %s", shape, keys[0], keys[1])
+	switch {
+	case b < a:
+		p.find(m.vals[keys[1]], "%s: %s is shorter than %s", shape, keys[1], keys[0])
+	case shape == "lognormal" && a == 0:
+		p.find(m.vals[keys[0]], "lognormal: want a median of more than nothing")
 	}
 	return d
 }
@@ -195,7 +198,7 @@ func (p *parser) percentiles(n *yaml.Node) delay {
 	for _, k := range m.keys {
 		text, isP := strings.CutPrefix(k.Value, "p")
 		share, err := strconv.ParseFloat(text, 64)
-		if !isP || err != nil || !(share >= 0 && share <= 100) {
+		if !isP || err != nil || !plainDecimal(text) || share > 100 {
 			p.find(k, "percentiles: %q is not a percentile; want p0 to p100, such as p50 or p99.9", k.Value)
 			return delay{}
 		}

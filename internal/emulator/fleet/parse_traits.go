@@ -149,8 +149,8 @@ func (p *parser) followPart(n *yaml.Node) (float64, followPart) {
 	switch m.exclusive("never", "wrong") {
 	case "never":
 		part.kind = FollowNever
-		if n := m.vals["never"]; !p.truth(n, "never") {
-			p.find(n, "never: only true says something; leave it out otherwise")
+		if at := p.resolve(m.vals["never"]); at.Kind != yaml.ScalarNode || at.Tag != "!!bool" || at.Value != "true" {
+			p.find(m.vals["never"], "never: %s is not true; leave it out otherwise", shown(at))
 		}
 		if n := m.vals["after"]; n != nil {
 			p.find(n, "after: says nothing where nothing is ever reported")
@@ -164,9 +164,9 @@ func (p *parser) followPart(n *yaml.Node) (float64, followPart) {
 
 // wrong reads true, which spoils every value, or the values reported instead.
 func (p *parser) wrong(n *yaml.Node) json.RawMessage {
-	if p.resolve(n).Kind != yaml.MappingNode {
-		if !p.truth(n, "wrong") {
-			p.find(n, "wrong: want true or a mapping of properties")
+	if at := p.resolve(n); at.Kind != yaml.MappingNode {
+		if at.Kind != yaml.ScalarNode || at.Tag != "!!bool" || at.Value != "true" {
+			p.find(n, "wrong: %s is neither true nor a mapping of properties", shown(at))
 		}
 		return nil
 	}

@@ -25,7 +25,7 @@ type Reaction struct {
 	Kind    ReactionKind
 	Status  int             // for Answers and Garbage
 	Payload json.RawMessage // for Answers any JSON value, nil for none; for Garbage anything else
-	Latency time.Duration   // meaningless for Hangs
+	Latency time.Duration   // 0 for Hangs
 }
 
 // A handler is what a method does: one of its outcomes.
@@ -102,16 +102,15 @@ func (g *group) react(methods map[string]*handler, sc *scene) Reaction {
 
 func (h *handler) react(sc *scene) Reaction {
 	o := h.draw(sc)
-	r := Reaction{
-		Kind:    o.kind,
-		Status:  o.status,
-		Latency: o.latency.at(h.howLong.unit(sc.index, sc.nth)),
+	if o.kind == Hangs {
+		return Reaction{Kind: Hangs}
 	}
+	r := Reaction{Kind: o.kind, Latency: o.latency.at(h.howLong.unit(sc.index, sc.nth))}
 	switch o.kind {
 	case Answers:
-		r.Payload = o.payload.value(sc)
+		r.Status, r.Payload = o.status, o.payload.value(sc)
 	case Garbage:
-		r.Payload = json.RawMessage(garbage)
+		r.Status, r.Payload = o.status, json.RawMessage(garbage)
 	case Hangs, Disconnects:
 	}
 	return r

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	maxSource   = 8 << 20 // bytes of a fleet file
-	maxNodes    = 400_000 // YAML nodes read, aliases counted at every use
-	maxDepth    = 64      // of nesting, aliases included
-	maxFindings = 50      // reported before the reader gives up
+	maxSource   = 8 << 20   // bytes of a fleet file
+	maxCost     = 2_000_000 // of the YAML nodes read, aliases counted at every use
+	maxDepth    = 64        // of nesting, aliases included
+	maxFindings = 50        // reported before the reader gives up
 )
 
 // A reader walks the nodes of one file and collects what it finds.
 type reader struct {
 	file     string
 	findings []Finding
-	nodes    int
+	cost     int
 }
 
 // find records a finding at a node.
@@ -37,16 +37,21 @@ func (r *reader) find(n *yaml.Node, format string, args ...any) {
 // resolve follows an alias and counts the node, so that a file cannot unfold
 // into more than it is allowed to.
 func (r *reader) resolve(n *yaml.Node) *yaml.Node {
+	at := n
 	for n.Kind == yaml.AliasNode && n.Alias != nil {
-		r.nodes++
 		n = n.Alias
 	}
-	r.nodes++
+	before := r.cost
+	r.cost += 1 + len(n.Value)/64
+	if before <= maxCost && r.cost > maxCost {
+		r.find(at, "the file unfolds into too much here; use fewer aliases")
+	}
 	return n
 }
 
-// exhausted reports whether the file has unfolded into too much.
-func (r *reader) exhausted() bool { return r.nodes > maxNodes || len(r.findings) >= maxFindings }
+// exhausted reports whether it is time to give up: the file has unfolded into
+// too much, or too much is wrong with it.
+func (r *reader) exhausted() bool { return r.cost > maxCost || len(r.findings) >= maxFindings }
 
 // A mapping is a section as it stands in the file.
 type mapping struct {
@@ -84,6 +89,9 @@ func (r *reader) anyMapping(n *yaml.Node, what string) (*mapping, bool) {
 		r.find(n, "%s: want a mapping, got %s", what, kindOf(n))
 		return nil, false
 	}
+	if r.exhausted() {
+		return nil, false
+	}
 	m := &mapping{r: r, node: n, what: what, vals: map[string]*yaml.Node{}}
 	first := map[string]*yaml.Node{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -116,6 +124,9 @@ func (r *reader) list(n *yaml.Node, what string) []*yaml.Node {
 	}
 	if len(n.Content) == 0 {
 		r.find(n, "%s: the list is empty", what)
+	}
+	if r.exhausted() {
+		return nil
 	}
 	return n.Content
 }
@@ -163,12 +174,15 @@ func (r *reader) share(n *yaml.Node, what string) float64 {
 	n = r.resolve(n)
 	digits, percent := strings.CutSuffix(n.Value, "%")
 	v, err := strconv.ParseFloat(digits, 64)
-	if n.Kind != yaml.ScalarNode || !percent || err != nil || !(v >= 0 && v <= 100) {
+	if n.Kind != yaml.ScalarNode || !percent || err != nil || !plainDecimal(digits) || v > 100 {
 		r.find(n, "%s: %s is not a share; want a percentage from 0%% to 100%%, such as 2.5%%", what, shown(n))
 		return 0
 	}
 	return v / 100
 }
+
+// plainDecimal reports whether s has no sign, no exponent and no words in it.
+func plainDecimal(s string) bool { return strings.Trim(s, "0123456789.") == "" }
 
 // duration reads a node as a duration that is not negative: Go's syntax, and d
 // for days.
@@ -217,16 +231,6 @@ func (r *reader) word(n *yaml.Node, what string, words []string) (string, bool) 
 		return "", false
 	}
 	return s, true
-}
-
-// truth reads a node as a boolean.
-func (r *reader) truth(n *yaml.Node, what string) bool {
-	n = r.resolve(n)
-	var v bool
-	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" || n.Decode(&v) != nil {
-		r.find(n, "%s: %s is neither true nor false", what, shown(n))
-	}
-	return v
 }
 
 // calls reads a node as a range of call numbers.
