@@ -1,0 +1,173 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"iothub-runner/internal/journal"
+	"iothub-runner/spec"
+)
+
+// Options are the parts that a run is made of.
+type Options struct {
+	// Hubs are the hubs to carry the plan out on; at least one.
+	Hubs []NamedHub
+	// Journal records the run. Its header is written already; Apply does not
+	// close it, and the report is read from it.
+	Journal *journal.Writer
+	// RunID identifies the run.
+	RunID string
+	// Runner is the version of the program.
+	Runner string
+	// Observer is told how the run goes; nil means nobody is.
+	Observer Observer
+	// Work is the context of the calls in flight: when it ends they are cut
+	// off. Nil means that they end by their own timeouts alone.
+	Work context.Context //nolint:containedctx // the second of the two contexts of a run
+	// Rehearsal lets the plan run on another hub than the one it names.
+	Rehearsal bool
+}
+
+// NamedHub is a hub and the host name by which plan and report call it.
+type NamedHub struct {
+	Name string
+	Hub  Hub
+}
+
+// pool is a hub of a run with what all jobs share of it.
+type pool struct {
+	NamedHub
+	pacer pacer
+}
+
+// Run is a run, under way or ended.
+type Run struct {
+	plan      *spec.Plan
+	id        string
+	runner    string
+	pools     []*pool
+	journal   *journal.Writer
+	observer  Observer
+	startedAt time.Time
+	endedAt   time.Time
+	jobs      []*jobRun
+	cause     error // why it ended early, if it did
+}
+
+// Apply carries out a plan: all its jobs at once, each at its due time.
+//
+// When ctx ends no new attempt begins; those in flight end by themselves, or
+// with Options.Work. The cause of ctx becomes the reason in the report.
+//
+// An error means that nothing was sent. Otherwise the Run tells how it went,
+// with one row for each target of each job.
+func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
+	r := newRun(plan, o)
+	if err := checkHubs(plan, o); err != nil {
+		return nil, err
+	}
+	for _, p := range r.pools {
+		if err := preflight(ctx, p); err != nil {
+			return nil, err
+		}
+	}
+	work := o.Work
+	if work == nil {
+		work = context.WithoutCancel(ctx)
+	}
+	dispatch, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
+
+	r.startedAt = time.Now()
+	for i := range plan.Jobs {
+		r.jobs = append(r.jobs, newJobRun(r, &plan.Jobs[i]))
+	}
+	r.observer.RunStarted(r)
+	stopWatching := abortWith(r.journal, abort)
+	var jobs sync.WaitGroup
+	for _, j := range r.jobs {
+		jobs.Go(func() { j.run(dispatch, work, abort) })
+	}
+	jobs.Wait()
+	stopWatching()
+	r.endedAt = time.Now()
+	r.cause = context.Cause(dispatch)
+	if err := r.journal.Flush(); err != nil && r.cause == nil {
+		r.cause = &JournalError{Err: err}
+	}
+	return r, nil
+}
+
+func newRun(plan *spec.Plan, o Options) *Run {
+	r := &Run{plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer}
+	if r.observer == nil {
+		r.observer = silent{}
+	}
+	for _, h := range o.Hubs {
+		r.pools = append(r.pools, &pool{NamedHub: h})
+	}
+	return r
+}
+
+// checkHubs refuses a hub that the plan is not for.
+func checkHubs(plan *spec.Plan, o Options) error {
+	if len(o.Hubs) == 0 {
+		return errors.New("no hub to apply the plan to")
+	}
+	want := plan.Hub.HostName
+	if want == "" || o.Rehearsal {
+		return nil
+	}
+	for _, h := range o.Hubs {
+		if !strings.EqualFold(want, h.Name) {
+			return &WrongHubError{Want: want, Have: h.Name}
+		}
+	}
+	return nil
+}
+
+// abortWith ends the run as soon as the journal breaks, even while every
+// worker waits for something else. The returned function ends the watch.
+func abortWith(j *journal.Writer, abort context.CancelCauseFunc) (stop func()) {
+	quit := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		select {
+		case <-j.Failed():
+			abort(&JournalError{Err: j.Err()})
+		case <-quit:
+		}
+	})
+	return func() {
+		close(quit)
+		watch.Wait()
+	}
+}
+
+// Cause returns why the run ended early: an [*InterruptedError], a [*HubError], a
+// [*JournalError], or nil if every job came to its own end.
+func (r *Run) Cause() error { return r.cause }
+
+// Status sums up how the jobs ended: the worst of them counts.
+func (r *Run) Status() spec.Status {
+	rank := map[spec.Status]int{
+		spec.StatusSucceeded: 0, spec.StatusFailed: 1, spec.StatusStopped: 2,
+		spec.StatusNotStarted: 3, spec.StatusInterrupted: 3,
+	}
+	worst := spec.StatusSucceeded
+	for _, j := range r.jobs {
+		if rank[j.status] > rank[worst] {
+			worst = j.status
+		}
+	}
+	if worst != spec.StatusNotStarted {
+		return worst
+	}
+	if _, ok := errors.AsType[*InterruptedError](r.cause); ok {
+		return spec.StatusInterrupted
+	}
+	return spec.StatusFailed
+}

@@ -1,0 +1,341 @@
+package runner
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/journal"
+	"iothub-runner/spec"
+)
+
+// maxRereads is how often a twin that changes under our hands is read again
+// before the row says so.
+const maxRereads = 3
+
+// worker makes the attempts of one job, one at a time, and writes down what
+// came of them.
+type worker struct {
+	*jobRun
+	line []byte // scratch for journal lines
+	row  []byte // scratch for rows
+}
+
+// try makes one attempt for an item, or one pass of several requests for a
+// twin, and says what is to become of it.
+func (w *worker) try(dispatch context.Context, it *item) finished {
+	if it.began.IsZero() {
+		it.began = time.Now()
+	}
+	before := it.attempts
+	var f finished
+	if w.job.Method != nil {
+		f = w.tryMethod(dispatch, it)
+	} else {
+		f = w.tryTwin(dispatch, it)
+	}
+	f.item = it
+	f.attempts = it.attempts - before
+	return f
+}
+
+// tryMethod calls the method once.
+func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
+	if !w.turn(dispatch, it, classMethod) {
+		return w.stopped(dispatch, it)
+	}
+	m := w.job.Method
+	it.attempts++
+	began := time.Now()
+	if err := w.intent(journal.Intent{Attempt: it.attempts, At: began}, it); err != nil {
+		it.attempts--
+		return w.broken(it, err)
+	}
+	answer, err := w.pools[it.pool].Hub.Invoke(w.work, it.Target, w.call)
+	took := time.Since(began)
+	if err != nil {
+		return w.unsuccessful(dispatch, it, invoking, asHubError(err), began, took)
+	}
+	outcome := spec.OutcomeRejected
+	if m.Success.Contains(answer.Status) {
+		outcome = spec.OutcomeSucceeded
+	}
+	if it.attempts > 1 {
+		it.record(began, took, nil)
+	}
+	row := w.newRow(it, outcome)
+	row.Method = &spec.MethodResult{Status: answer.Status, Payload: oneLine(answer.Payload)}
+	if outcome == spec.OutcomeRejected {
+		row.Error = &spec.RowError{Kind: "rejected", HTTPStatus: 200, Message: rejection(answer.Status, m.Success)}
+	}
+	return w.settle(it, row, took)
+}
+
+// tryTwin brings the twin to what is wanted of it. What the query page showed
+// may be old: a twin that looks right is read directly before the row says so,
+// and a patch carries the etag that its before-values were read with, so that
+// an accepted one proves them.
+func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
+	it.attempts++
+	began := time.Now()
+	state := it.seen
+	for rereads := 0; ; {
+		if state == nil {
+			s, f, ok := w.readTwin(dispatch, it, began)
+			if !ok {
+				return f
+			}
+			state = s
+		}
+		desired := diff(state.desired, w.job.Twin.Desired)
+		tags := diff(state.tags, w.job.Twin.Tags)
+		if desired.patch == nil && tags.patch == nil {
+			if !state.direct {
+				state = nil
+				continue
+			}
+			return w.asWanted(it, state, began)
+		}
+		f, again := w.patchTwin(dispatch, it, state, desired, tags)
+		if !again {
+			return f
+		}
+		if rereads++; rereads > maxRereads {
+			return w.giveUp(it, verdict{stepEnd, spec.OutcomeFailed})
+		}
+		it.attempts++
+		state = nil
+	}
+}
+
+// readTwin reads a twin directly. On false, the pass ends with f.
+func (w *worker) readTwin(dispatch context.Context, it *item, began time.Time) (s *sight, f finished, ok bool) {
+	if !w.pace(dispatch, it, classTwinRead) {
+		it.attempts--
+		return nil, w.stopped(dispatch, it), false
+	}
+	t, err := w.pools[it.pool].Hub.Twin(w.work, it.Target)
+	if err != nil {
+		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, time.Since(began)), false
+	}
+	return &sight{etag: t.ETag, version: t.Version, desired: t.Desired, tags: t.Tags, direct: true}, f, true
+}
+
+// patchTwin sends what differs. On again, the twin has changed since it was read.
+func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, desired, tags difference) (f finished, again bool) {
+	if !w.turn(dispatch, it, classTwinWrite) {
+		it.attempts--
+		return w.stopped(dispatch, it), false
+	}
+	result := &spec.TwinResult{
+		Before: &spec.Sections{Desired: oneLine(desired.before), Tags: oneLine(tags.before)},
+		Patch:  &spec.Sections{Desired: desired.patch, Tags: tags.patch},
+	}
+	began := time.Now()
+	intent := journal.Intent{Attempt: it.attempts, At: began, Before: sections(result.Before), Patch: sections(result.Patch)}
+	if err := w.intent(intent, it); err != nil {
+		it.attempts--
+		return w.broken(it, err), false
+	}
+	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: desired.patch, Tags: tags.patch}, s.etag)
+	took := time.Since(began)
+	if err == nil {
+		if it.attempts > 1 {
+			it.record(began, took, nil)
+		}
+		result.Version, result.ETag = t.Version, t.ETag
+		row := w.newRow(it, spec.OutcomeSucceeded)
+		row.Twin = result
+		return w.settle(it, row, took), false
+	}
+	herr := asHubError(err)
+	v := decide(herr.Kind, patching, w.policy)
+	if v.step == stepReread {
+		it.err = herr
+		it.record(began, took, herr)
+		return finished{}, true
+	}
+	if v.outcome == spec.OutcomeUnanswered && it.doubt == nil {
+		it.doubt = result
+	}
+	return w.unsuccessful(dispatch, it, patching, herr, began, took), false
+}
+
+// asWanted settles a twin that a direct read shows as wanted: it was so all
+// along, or a patch of ours whose answer never came has made it so.
+func (w *worker) asWanted(it *item, s *sight, began time.Time) finished {
+	took := time.Since(began)
+	row := w.newRow(it, spec.OutcomeUnchanged)
+	row.Twin = &spec.TwinResult{Version: s.version, ETag: s.etag}
+	if it.doubt != nil {
+		it.doubt.Version, it.doubt.ETag = s.version, s.etag
+		row.Outcome, row.Twin = spec.OutcomeSucceeded, it.doubt
+	}
+	if it.attempts > 1 {
+		it.record(began, took, nil)
+	}
+	row.History = it.history
+	return w.settle(it, row, took)
+}
+
+// turn waits for the job's rate and for the hub's pace.
+func (w *worker) turn(dispatch context.Context, it *item, c class) bool {
+	if w.limit != nil && !sleep(dispatch, w.limit.Reserve().Delay()) {
+		return false
+	}
+	return w.pace(dispatch, it, c)
+}
+
+func (w *worker) pace(dispatch context.Context, it *item, c class) bool {
+	return w.pools[it.pool].pacer.take(dispatch, c)
+}
+
+// intent journals that an attempt is about to be made, and returns once that
+// will survive us. A record written afterwards could not tell "never sent" from
+// "sent, then forgotten".
+func (w *worker) intent(i journal.Intent, it *item) error {
+	i.Job, i.Target = w.job.Name, it.journalKey()
+	w.line = i.Append(w.line[:0])
+	at, err := w.journal.Append(w.line)
+	if err == nil {
+		err = w.journal.Commit(at)
+	}
+	return err
+}
+
+// unsuccessful decides what follows an attempt that did not work.
+func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *hub.Error, began time.Time, took time.Duration) finished {
+	v := decide(err.Kind, p, w.policy)
+	if err.Kind == hub.KindTokenExpired {
+		v.step = stepWait
+		if it.expired { // a fresh token was refused as well
+			v.step = stepAbort
+		}
+		it.expired = true
+	}
+	it.err, it.last = err, v
+	it.unsure = it.unsure || v.outcome == spec.OutcomeUnanswered
+	it.record(began, took, err)
+	if err.Kind == hub.KindThrottled {
+		w.pools[it.pool].pacer.hold(classOf(p), max(err.Wait, throttleFloor))
+	}
+	switch v.step {
+	case stepEnd, stepReread:
+		return w.giveUp(it, v)
+	case stepAbort:
+		f := w.giveUp(it, v)
+		f.abort = &HubError{Hub: w.pools[it.pool].Name, Err: err}
+		return f
+	case stepRetry:
+		if it.spent++; it.spent >= w.job.Retry.Attempts {
+			return w.giveUp(it, it.last)
+		}
+	case stepWait:
+	}
+	if dispatch.Err() != nil {
+		return w.stopped(dispatch, it)
+	}
+	wait := backoff(w.job.Retry, max(1, len(it.history)), err.Wait, jitter)
+	if err.Kind == hub.KindTokenExpired {
+		wait = 0
+	}
+	it.due = time.Now().Add(wait)
+	it.shrink()
+	return finished{retries: 1}
+}
+
+func classOf(p phase) class {
+	switch p {
+	case reading:
+		return classTwinRead
+	case patching:
+		return classTwinWrite
+	case invoking:
+	}
+	return classMethod
+}
+
+// giveUp settles an item with the outcome that stands. A device that may have
+// acted on an earlier attempt may have acted, whatever became of the later ones.
+func (w *worker) giveUp(it *item, v verdict) finished {
+	outcome := v.outcome
+	if it.unsure {
+		outcome = spec.OutcomeUnanswered
+	}
+	row := w.newRow(it, outcome)
+	row.History = it.history
+	if it.err != nil {
+		row.Error = rowError(it.err)
+	}
+	row.Twin = it.doubt
+	return w.settle(it, row, 0)
+}
+
+// stopped settles an item whose job ended before its next attempt.
+func (w *worker) stopped(dispatch context.Context, it *item) finished {
+	if it.attempts == 0 {
+		return finished{outcome: spec.OutcomeNotReached, line: noLine}
+	}
+	return w.giveUp(it, verdict{stepEnd, atStop(it.last, context.Cause(dispatch))})
+}
+
+// broken ends the run: what cannot be recorded is not sent.
+func (w *worker) broken(it *item, err error) finished {
+	abort := &JournalError{Err: err}
+	if it.attempts == 0 {
+		return finished{outcome: spec.OutcomeNotReached, line: noLine, abort: abort}
+	}
+	f := w.giveUp(it, verdict{stepEnd, atStop(it.last, abort)})
+	f.abort = abort
+	return f
+}
+
+// newRow begins the row of an item that ends now.
+func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
+	began, ended := spec.Time{Time: it.began}, spec.Time{Time: time.Now()}
+	row := &spec.Row{
+		DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: o,
+		StartedAt: &began, EndedAt: &ended, Attempts: it.attempts,
+	}
+	if len(w.pools) > 1 {
+		row.Hub = w.pools[it.pool].Name
+	}
+	if it.attempts > 1 {
+		row.History = it.history
+	}
+	return row
+}
+
+// settle journals a row. If the journal is broken the outcome still stands:
+// only the row's details are lost.
+func (w *worker) settle(it *item, row *spec.Row, latency time.Duration) finished {
+	w.row = appendRow(w.row[:0], row)
+	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
+	f := finished{outcome: row.Outcome, latency: latency}
+	at, err := w.journal.Append(w.line)
+	if err != nil {
+		at, f.abort = noLine, &JournalError{Err: err}
+	}
+	f.line = at
+	return f
+}
+
+// rejection says what the device answered and what would have been success.
+func rejection(status int, success spec.StatusSet) string {
+	b := strconv.AppendInt([]byte("the device answered status "), int64(status), 10)
+	b = append(b, ", success is "...)
+	for i, r := range success {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = strconv.AppendInt(b, int64(r.From), 10)
+		if r.To != r.From {
+			b = strconv.AppendInt(append(b, '-'), int64(r.To), 10)
+		}
+	}
+	return string(b)
+}
+
+func sections(s *spec.Sections) json.RawMessage { return appendSections(nil, s) }

@@ -1,0 +1,225 @@
+package runner
+
+import (
+	"bytes"
+	"cmp"
+	"hash/maphash"
+	"slices"
+
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/journal"
+	"iothub-runner/spec"
+)
+
+// cohort is the set of targets of one job, in the order in which they were
+// listed, and what became of each. It is the only thing of a run that grows
+// with the fleet, so it is laid out for that: about thirty bytes a device, in
+// pieces that are never copied when they grow. It belongs to the goroutine that
+// dispatches the job.
+type cohort struct {
+	keys    [][]byte // the keys, one after the other, in chunks of keyChunk
+	entries [][]entry
+	size    int
+
+	// table finds a key's entry while the cohort is being listed; nil after.
+	table []uint32 // 1 + index of an entry; 0 is free
+	seed  maphash.Seed
+}
+
+// entry is one target. Its row is a line of the journal; noLine says that there
+// is none, because nothing was ever done or recorded.
+type entry struct {
+	key     uint32 // where the key begins: chunk and offset
+	line    uint32 // low 32 bits of the row's position in the journal
+	lineTop uint8  // the next 8 bits: journals of up to a terabyte
+	state   entryState
+	length  uint8 // of the key, less than 256: two ids and a separator may be longer
+	more    uint8
+}
+
+// entryState is where a target stands: an outcome once it is settled.
+type entryState uint8
+
+const (
+	// statePending: listed and not settled. Listing moves a target in, its
+	// outcome out. Whether anything was sent meanwhile is for the journal to tell.
+	statePending entryState = iota
+	// stateSettled and above: an outcome, in the order of spec.Outcomes.
+	stateSettled
+)
+
+const (
+	keyChunk   = 1 << 20
+	entryChunk = 1 << 12
+	noLine     = journal.Position(1<<40 - 1)
+)
+
+func newCohort() *cohort {
+	return &cohort{table: make([]uint32, 64), seed: maphash.MakeSeed()}
+}
+
+// targetKey is a target of one hub of the plan.
+type targetKey struct {
+	pool int
+	hub.Target
+}
+
+// appendKey makes the bytes that a target is sorted and found by: device,
+// module, hub. Ids hold no NUL.
+func appendKey(b []byte, t targetKey) []byte {
+	b = append(b, t.DeviceID...)
+	b = append(b, 0)
+	b = append(b, t.ModuleID...)
+	return append(b, 0, byte(t.pool))
+}
+
+func parseKey(key []byte) targetKey {
+	device, rest, _ := bytes.Cut(key, []byte{0})
+	module, pool, _ := bytes.Cut(rest, []byte{0})
+	return targetKey{pool: int(pool[0]), Target: hub.Target{DeviceID: string(device), ModuleID: string(module)}}
+}
+
+// add puts a target in and returns its index; known tells that it was there.
+func (c *cohort) add(t targetKey) (index uint32, known bool) {
+	var scratch [288]byte
+	key := appendKey(scratch[:0], t)
+	if c.table == nil {
+		c.rebuild()
+	}
+	slot := c.find(key)
+	if found := c.table[slot]; found != 0 {
+		return found - 1, true
+	}
+	index = uint32(c.size)
+	c.push(key)
+	c.table[slot] = index + 1
+	if c.size*4 > len(c.table)*3 {
+		c.grow()
+	}
+	return index, false
+}
+
+// find returns the slot of key, or the free one where it belongs.
+func (c *cohort) find(key []byte) int {
+	mask := len(c.table) - 1
+	for slot := int(maphash.Bytes(c.seed, key)) & mask; ; slot = (slot + 1) & mask {
+		found := c.table[slot]
+		if found == 0 || bytes.Equal(c.key(found-1), key) {
+			return slot
+		}
+	}
+}
+
+func (c *cohort) grow() {
+	c.table = make([]uint32, 2*len(c.table))
+	c.fill()
+}
+
+// rebuild makes the table anew, for a cohort whose listing goes on after all.
+func (c *cohort) rebuild() {
+	size := 64
+	for c.size*4 > size*3 {
+		size *= 2
+	}
+	c.table = make([]uint32, size)
+	c.fill()
+}
+
+func (c *cohort) fill() {
+	for i := range uint32(c.size) {
+		c.table[c.find(c.key(i))] = i + 1
+	}
+}
+
+// freeze ends the listing: nothing is looked up by key from here on.
+func (c *cohort) freeze() { c.table = nil }
+
+func (c *cohort) push(key []byte) {
+	last := len(c.keys) - 1
+	if last < 0 || len(c.keys[last])+len(key) > keyChunk {
+		c.keys = append(c.keys, make([]byte, 0, c.chunkSize()))
+		last++
+	}
+	chunk := c.keys[last]
+	if len(chunk)+len(key) > cap(chunk) {
+		chunk = slices.Grow(chunk, keyChunk-len(chunk))
+	}
+	at := uint32(last)*keyChunk + uint32(len(chunk))
+	c.keys[last] = append(chunk, key...)
+	if c.size%entryChunk == 0 {
+		c.entries = append(c.entries, make([]entry, 0, min(entryChunk, max(16, c.size))))
+	}
+	block := &c.entries[c.size/entryChunk]
+	if len(*block) == cap(*block) {
+		*block = slices.Grow(*block, min(entryChunk, 2*len(*block))-len(*block))
+	}
+	e := entry{key: at, state: statePending, length: uint8(len(key)), more: uint8(len(key) >> 8)}
+	e.setLine(noLine)
+	*block = append(*block, e)
+	c.size++
+}
+
+// chunkSize keeps small cohorts small: their first chunk grows to full size.
+func (c *cohort) chunkSize() int {
+	if len(c.keys) == 0 {
+		return 1 << 10
+	}
+	return keyChunk
+}
+
+func (c *cohort) at(index uint32) *entry {
+	return &c.entries[index/entryChunk][index%entryChunk]
+}
+
+func (c *cohort) key(index uint32) []byte {
+	e := c.at(index)
+	offset := e.key % keyChunk
+	return c.keys[e.key/keyChunk][offset : offset+uint32(e.length)+uint32(e.more)<<8]
+}
+
+func (e *entry) setLine(p journal.Position) {
+	e.line, e.lineTop = uint32(p), uint8(p>>32)
+}
+
+func (e *entry) position() journal.Position {
+	return journal.Position(e.line) | journal.Position(e.lineTop)<<32
+}
+
+// settle records a target's outcome and the line that holds its row.
+func (c *cohort) settle(index uint32, o spec.Outcome, line journal.Position) {
+	e := c.at(index)
+	e.state = stateSettled + entryState(outcomeIndex(o))
+	e.setLine(line)
+}
+
+// outcome returns how a target ended, and false while it has not.
+func (e *entry) outcome() (spec.Outcome, bool) {
+	if e.state < stateSettled {
+		return "", false
+	}
+	return spec.Outcomes()[e.state-stateSettled], true
+}
+
+func outcomeIndex(o spec.Outcome) int {
+	i := slices.Index(spec.Outcomes(), o)
+	if i < 0 {
+		panic("outcome outside the closed set: " + string(o))
+	}
+	return i
+}
+
+// sorted returns the indexes of all targets by device, module and hub.
+func (c *cohort) sorted() []uint32 {
+	order := make([]uint32, c.size)
+	ascending := true
+	for i := range order {
+		order[i] = uint32(i)
+		ascending = ascending && (i == 0 || bytes.Compare(c.key(uint32(i-1)), c.key(uint32(i))) < 0)
+	}
+	if !ascending { // most hubs list in order
+		slices.SortFunc(order, func(a, b uint32) int {
+			return cmp.Or(bytes.Compare(c.key(a), c.key(b)), cmp.Compare(a, b))
+		})
+	}
+	return order
+}

@@ -1,0 +1,167 @@
+package runner
+
+import (
+	"encoding/json"
+	"math"
+	"strconv"
+
+	"github.com/tidwall/gjson"
+)
+
+// difference is what a twin update comes to on one section of one twin.
+type difference struct {
+	patch  json.RawMessage // only what differs; nil if nothing does
+	before json.RawMessage // the values that patch replaces, null where there was none
+}
+
+// diff compares a section as it is with the merge patch that is wanted of it
+// (RFC 7396). A section that is absent is an empty one.
+func diff(current, wanted json.RawMessage) difference {
+	if wanted == nil {
+		return difference{}
+	}
+	w := gjson.ParseBytes(wanted)
+	c := gjson.Parse("{}")
+	if current != nil {
+		c = gjson.ParseBytes(current)
+	}
+	var d differ
+	if !d.object(c, w) {
+		return difference{}
+	}
+	return difference{patch: d.patch, before: d.before}
+}
+
+// differ writes both sides of a difference as it walks the wanted patch.
+type differ struct {
+	patch  []byte
+	before []byte
+}
+
+// object compares two objects and tells whether they differ; only then has it
+// written anything.
+func (d *differ) object(current, wanted gjson.Result) bool {
+	patchStart, beforeStart := len(d.patch), len(d.before)
+	changed := false
+	wanted.ForEach(func(key, value gjson.Result) bool {
+		patchMark, beforeMark := len(d.patch), len(d.before)
+		d.key(key, !changed)
+		if d.member(member(current, key.Str), value) {
+			changed = true
+		} else {
+			d.patch, d.before = d.patch[:patchMark], d.before[:beforeMark]
+		}
+		return true
+	})
+	if !changed {
+		d.patch, d.before = d.patch[:patchStart], d.before[:beforeStart]
+		return false
+	}
+	d.patch, d.before = append(d.patch, '}'), append(d.before, '}')
+	return true
+}
+
+func (d *differ) key(key gjson.Result, first bool) {
+	lead := byte(',')
+	if first {
+		lead = '{'
+	}
+	d.patch = append(append(append(d.patch, lead), key.Raw...), ':')
+	d.before = append(append(append(d.before, lead), key.Raw...), ':')
+}
+
+// member compares one value with what is wanted of it.
+func (d *differ) member(current, wanted gjson.Result) bool {
+	switch {
+	case wanted.Type == gjson.Null:
+		if !current.Exists() {
+			return false
+		}
+	case wanted.IsObject() && current.IsObject():
+		return d.object(current, wanted)
+	case current.Exists() && equal(current, wanted):
+		return false
+	}
+	d.patch = append(d.patch, wanted.Raw...)
+	if current.Exists() {
+		d.before = append(d.before, current.Raw...)
+	} else {
+		d.before = append(d.before, "null"...)
+	}
+	return true
+}
+
+// member returns the value of a key, which need not exist. Paths would give
+// dots and stars in keys a meaning.
+func member(object gjson.Result, key string) gjson.Result {
+	var found gjson.Result
+	object.ForEach(func(k, v gjson.Result) bool {
+		if k.Str == key {
+			found = v
+			return false
+		}
+		return true
+	})
+	return found
+}
+
+// equal tells whether two JSON values mean the same. A hub may write a number
+// in another form than the plan does.
+func equal(a, b gjson.Result) bool {
+	if a.Type != b.Type {
+		return false
+	}
+	switch a.Type {
+	case gjson.String:
+		return a.Str == b.Str
+	case gjson.Number:
+		return equalNumber(a, b)
+	case gjson.JSON:
+		return equalJSON(a, b)
+	case gjson.Null, gjson.False, gjson.True:
+		return true
+	}
+	return false
+}
+
+// exact is the largest magnitude up to which a float64 holds every integer.
+const exact = 1 << 53
+
+func equalNumber(a, b gjson.Result) bool {
+	if a.Raw == b.Raw {
+		return true
+	}
+	x, errX := strconv.ParseFloat(a.Raw, 64)
+	y, errY := strconv.ParseFloat(b.Raw, 64)
+	return errX == nil && errY == nil && x == y && math.Abs(x) < exact
+}
+
+func equalJSON(a, b gjson.Result) bool {
+	if a.IsArray() != b.IsArray() {
+		return false
+	}
+	if a.IsArray() {
+		x, y := a.Array(), b.Array()
+		if len(x) != len(y) {
+			return false
+		}
+		for i := range x {
+			if !equal(x[i], y[i]) {
+				return false
+			}
+		}
+		return true
+	}
+	return contains(a, b) && contains(b, a)
+}
+
+// contains tells whether every member of b stands in a with the same value.
+func contains(a, b gjson.Result) bool {
+	all := true
+	b.ForEach(func(key, value gjson.Result) bool {
+		v := member(a, key.Str)
+		all = v.Exists() && equal(v, value)
+		return all
+	})
+	return all
+}

@@ -1,0 +1,300 @@
+package runner
+
+import (
+	"container/heap"
+	"context"
+	"time"
+
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/journal"
+	"iothub-runner/spec"
+)
+
+// dispatcher hands the targets of one job to its workers: those that are due
+// again first, then the ones that the listing brings. One goroutine runs its
+// loop and owns its fields, and the job's cohort; everybody else sends values.
+//
+// It takes a page from the listing only when the one before has been handed
+// out, so a fleet of any size passes through it a page at a time.
+type dispatcher struct {
+	*jobRun
+	pages  chan page     // from the listing
+	listed chan error    // how the listing ended; buffered, so that it never waits
+	work   chan *item    // to the workers
+	done   chan finished // from the workers
+
+	stopListing context.CancelCauseFunc
+	listing     error // how it ended, once over
+	over        bool  // the listing is over
+	collect     bool  // hand out nothing before it is
+	fresh       []*item
+	cursor      uint32 // of the cohort: up to here its targets were handed out, when collecting
+	retries     dueItems
+	busy        int // items that are with a worker
+	timer       *time.Timer
+	abortCause  error
+}
+
+// serve makes attempts until there are no more items to come.
+func (d *dispatcher) serve(ctx context.Context) {
+	w := worker{jobRun: d.jobRun}
+	for it := range d.work {
+		d.counters.inFlight.Add(1)
+		f := w.try(ctx, it)
+		d.counters.inFlight.Add(-1)
+		d.done <- f
+	}
+}
+
+// loop returns when no item is with a worker and none is to come, with the
+// reason if that is not simply that all have ended.
+func (d *dispatcher) loop(ctx context.Context) error {
+	d.timer = time.NewTimer(time.Hour)
+	defer d.timer.Stop()
+	for ctx.Err() == nil && d.abortCause == nil {
+		if d.over && d.listing != nil && d.busy == 0 && len(d.retries) == 0 && len(d.fresh) == 0 {
+			return d.listing
+		}
+		next, wait := d.next()
+		if next == nil && d.over && d.busy == 0 && len(d.retries) == 0 {
+			return nil
+		}
+		d.step(ctx, next, wait)
+	}
+	d.drain(ctx)
+	if d.abortCause != nil {
+		d.abort(d.abortCause)
+		return d.abortCause
+	}
+	return context.Cause(ctx)
+}
+
+// step does the one thing that is possible first.
+func (d *dispatcher) step(ctx context.Context, next *item, wait time.Duration) {
+	var work chan<- *item
+	if next != nil {
+		work = d.work
+	}
+	var pages <-chan page
+	if len(d.fresh) == 0 || d.collect {
+		pages = d.pages
+	}
+	var timer <-chan time.Time
+	if wait > 0 {
+		d.timer.Reset(wait)
+		timer = d.timer.C
+	}
+	select {
+	case work <- next:
+		d.handedOut(next)
+	case p := <-pages:
+		d.admit(p)
+	case err := <-d.listed:
+		d.endListing(err)
+	case f := <-d.done:
+		d.settle(f)
+	case <-timer:
+	case <-ctx.Done():
+	}
+}
+
+// next chooses what to hand out; if nothing is due yet, it says how long until
+// something is.
+func (d *dispatcher) next() (it *item, wait time.Duration) {
+	if len(d.retries) > 0 {
+		if wait = time.Until(d.retries[0].due); wait <= 0 {
+			return d.retries[0], 0
+		}
+	}
+	if d.collect && !d.over {
+		return nil, wait
+	}
+	if len(d.fresh) == 0 && d.collect {
+		d.refill()
+	}
+	if len(d.fresh) > 0 {
+		return d.fresh[0], wait
+	}
+	return nil, wait
+}
+
+func (d *dispatcher) handedOut(it *item) {
+	d.busy++
+	if len(d.retries) > 0 && d.retries[0] == it {
+		heap.Pop(&d.retries)
+		return
+	}
+	d.fresh = d.fresh[1:]
+}
+
+// refill takes the next targets of a cohort that was listed beforehand.
+func (d *dispatcher) refill() {
+	for len(d.fresh) < pageSize && d.cursor < uint32(d.cohort.size) {
+		d.fresh = append(d.fresh, &item{targetKey: parseKey(d.cohort.key(d.cursor)), index: d.cursor})
+		d.cursor++
+	}
+}
+
+// admit puts a page's targets into the cohort, less those that are excluded,
+// beyond the limit or there already.
+func (d *dispatcher) admit(p page) {
+	items := make([]item, 0, len(p.rows))
+	for i := range p.rows {
+		row := &p.rows[i]
+		if d.excluded(row.Target) || d.full() {
+			continue
+		}
+		key := targetKey{pool: p.pool, Target: row.Target}
+		index, known := d.cohort.add(key)
+		if !known {
+			items = append(items, item{targetKey: key, index: index, seen: d.sight(row)})
+		}
+	}
+	if d.full() {
+		d.stopListing(errLimit)
+	}
+	if len(items) == 0 {
+		return
+	}
+	d.counters.listed.Add(int64(len(items)))
+	d.journalPage(items)
+	if d.collect {
+		d.tooMany()
+		return
+	}
+	for i := range items {
+		d.fresh = append(d.fresh, &items[i])
+	}
+}
+
+func (d *dispatcher) excluded(t hub.Target) bool {
+	return len(d.exclude) > 0 && d.exclude[spec.DeviceID{Device: t.DeviceID, Module: t.ModuleID}]
+}
+
+func (d *dispatcher) full() bool {
+	limit := d.job.Target.Limit
+	return limit > 0 && d.cohort.size >= limit
+}
+
+// tooMany ends a listing that can only become longer than expected.
+func (d *dispatcher) tooMany() {
+	if e := d.job.Target.Expect; e.Max > 0 && d.cohort.size > e.Max {
+		d.stopListing(&ExpectError{Min: e.Min, Max: e.Max, Have: d.cohort.size})
+	}
+}
+
+// sight keeps what a row shows of a twin. Without an etag it proves nothing,
+// and the twin is read directly.
+func (d *dispatcher) sight(row *hub.Row) *sight {
+	if d.job.Twin == nil || row.ETag == "" {
+		return nil
+	}
+	return &sight{etag: row.ETag, desired: row.Desired, tags: row.Tags}
+}
+
+func (d *dispatcher) journalPage(items []item) {
+	line := journal.Targets{Job: d.job.Name, Targets: make([]journal.Target, len(items))}
+	for i := range items {
+		line.Targets[i] = items[i].journalKey()
+	}
+	if _, err := d.journal.Append(line.Append(nil)); err != nil {
+		d.abortCause = &JournalError{Err: err}
+	}
+}
+
+// endListing notes how the listing ended and holds the cohort against what the
+// plan expects of it.
+func (d *dispatcher) endListing(err error) {
+	d.over = true
+	d.listing = d.judgeListing(err)
+	if d.listing != nil && d.collect {
+		d.cursor = uint32(d.cohort.size) // nothing is sent to a cohort that is not as expected
+	}
+	if _, fatal := asFatal(d.listing); fatal {
+		d.abortCause = d.listing
+	}
+	if d.listing == nil {
+		d.cohort.freeze()
+		d.mark(journal.EventListed, "")
+	}
+}
+
+func (d *dispatcher) judgeListing(err error) error {
+	if err == errLimit { //nolint:errorlint // our own cause, handed back as it is
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	target := &d.job.Target
+	switch {
+	case d.cohort.size == 0 && !target.AllowEmpty:
+		return errNoTargets
+	case d.cohort.size < target.Expect.Min:
+		return &ExpectError{Min: target.Expect.Min, Max: target.Expect.Max, Have: d.cohort.size}
+	}
+	return nil
+}
+
+// settle takes over what a worker made of an item.
+func (d *dispatcher) settle(f finished) {
+	d.busy--
+	d.attempts += f.attempts
+	d.jobRun.retries += f.retries
+	if f.abort != nil && d.abortCause == nil {
+		d.abortCause = f.abort
+	}
+	if f.outcome == "" {
+		heap.Push(&d.retries, f.item)
+		return
+	}
+	if f.latency > 0 {
+		_ = d.latency.RecordValue(max(1, f.latency.Microseconds())) // beyond the range counts as nothing
+	}
+	d.cohort.settle(f.index, f.outcome, f.line)
+	d.counters.count(f.outcome)
+}
+
+// drain waits for the attempts in flight and settles what was to be tried again.
+func (d *dispatcher) drain(ctx context.Context) {
+	d.stopListing(context.Cause(ctx))
+	for d.busy > 0 {
+		d.settle(<-d.done)
+	}
+	w := worker{jobRun: d.jobRun}
+	for _, it := range d.retries {
+		f := w.stopped(ctx, it)
+		f.item = it
+		d.busy++
+		d.settle(f)
+	}
+	d.retries = nil
+}
+
+// dueItems is a heap of items by the time when they are due.
+type dueItems []*item
+
+// Len is for package heap, as are the other methods.
+func (h dueItems) Len() int { return len(h) }
+
+// Less puts the item first that is due first.
+func (h dueItems) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+
+// Swap is for package heap.
+func (h dueItems) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+// Push adds an item at the end.
+func (h *dueItems) Push(x any) {
+	if it, ok := x.(*item); ok {
+		*h = append(*h, it)
+	}
+}
+
+// Pop removes the last item.
+func (h *dueItems) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return last
+}

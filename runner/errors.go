@@ -1,0 +1,88 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+
+	"iothub-runner/internal/hub"
+)
+
+// Why a run or a job ended early. They are causes of contexts, and what the
+// report gives as reason.
+var (
+	// errDeadline ends a job whose time budget is used up.
+	errDeadline = errors.New("the job's deadline has passed")
+	// errLimit ends a listing that has reached target.limit. It is no failure.
+	errLimit = errors.New("target.limit is reached")
+	// errNoTargets ends a job whose target matched nothing.
+	errNoTargets = errors.New("the target matched no device; set target.allowEmpty: true if that is fine")
+)
+
+func isDeadline(cause error) bool { return errors.Is(cause, errDeadline) }
+
+// InterruptedError is the cause to cancel Apply's context with when a signal asks
+// the run to stop: attempts in flight end, no new one begins.
+type InterruptedError struct {
+	Signal   string
+	ExitCode int
+}
+
+// Error names the signal.
+func (i *InterruptedError) Error() string { return "interrupted by " + i.Signal }
+
+// HubError means that a hub could not be used at all: it is unreachable, it
+// refuses our credentials, or it is not the hub that the plan is for.
+type HubError struct {
+	Hub string
+	Err error
+}
+
+// Error names the hub.
+func (e *HubError) Error() string { return fmt.Sprintf("hub %s: %v", e.Hub, e.Err) }
+
+// Unwrap returns what the hub or the connection to it said.
+func (e *HubError) Unwrap() error { return e.Err }
+
+// WrongHubError means that the plan names another hub than the one at hand.
+type WrongHubError struct {
+	Want, Have string
+}
+
+// Error names both.
+func (e *WrongHubError) Error() string {
+	return fmt.Sprintf("the plan is for hub %s, the connection string is for %s", e.Want, e.Have)
+}
+
+// JournalError means that the journal can no longer be written. Nothing is
+// sent that could not be recorded.
+type JournalError struct{ Err error }
+
+// Error says so.
+func (e *JournalError) Error() string { return fmt.Sprintf("journal: %v", e.Err) }
+
+// Unwrap returns what the file system said.
+func (e *JournalError) Unwrap() error { return e.Err }
+
+// ExpectError means that a cohort has another size than the plan expects.
+type ExpectError struct {
+	Min, Max, Have int
+}
+
+// Error gives the sizes.
+func (e *ExpectError) Error() string {
+	if e.Have < e.Min {
+		return fmt.Sprintf("the target matched %d devices, expect.min is %d", e.Have, e.Min)
+	}
+	return fmt.Sprintf("the target matched at least %d devices, expect.max is %d", e.Have, e.Max)
+}
+
+// asFatal tells whether err ends the whole run, not only the job it came up in.
+func asFatal(err error) (*HubError, bool) { return errors.AsType[*HubError](err) }
+
+// asHubError returns err as what every method of a Hub promises to return.
+func asHubError(err error) *hub.Error {
+	if e, ok := errors.AsType[*hub.Error](err); ok {
+		return e
+	}
+	return &hub.Error{Kind: hub.KindServer, Message: err.Error(), Err: err}
+}

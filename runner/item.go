@@ -1,0 +1,113 @@
+package runner
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/journal"
+	"iothub-runner/spec"
+)
+
+// item is a target on its way through a job: between its listing and its
+// outcome. Exactly one goroutine has it at a time.
+type item struct {
+	targetKey
+	index    uint32 // in the cohort
+	seen     *sight // the twin as the query page showed it; nil if it did not
+	attempts int    // made so far
+	spent    int    // of those, how many count against retry.attempts
+	began    time.Time
+	last     verdict
+	unsure   bool // an attempt of ours may have had an effect that we did not see
+	err      *hub.Error
+	expired  bool // the token was renewed for this target already
+	history  []spec.Attempt
+	due      time.Time // when to try again
+
+	// doubt is what a patch meant to do whose answer never came. Should the
+	// twin turn out as wanted later, it was that patch.
+	doubt *spec.TwinResult
+}
+
+// sight is a twin as it was read: what a patch is computed from.
+type sight struct {
+	etag          string
+	version       int64
+	desired, tags json.RawMessage
+	direct        bool // read past the query index
+}
+
+// verdictOf a finished item: what the dispatcher needs to settle or requeue it.
+type finished struct {
+	*item
+	outcome  spec.Outcome     // empty: try again at item.due
+	line     journal.Position // of its row
+	latency  time.Duration    // of the last answered attempt; 0 if there was none
+	attempts int              // made in this pass
+	retries  int
+	abort    error // the run must end
+}
+
+// Bounds of a row's history: a device that is waited for over days must not
+// take more memory than others.
+const (
+	historyHead = 8
+	historyTail = 8
+)
+
+// record adds an attempt to the row's history. Of very many, the first and the
+// last are kept.
+func (it *item) record(began time.Time, took time.Duration, err *hub.Error) {
+	a := spec.Attempt{
+		Attempt: it.attempts, StartedAt: spec.Time{Time: began}, DurationMs: took.Milliseconds(),
+	}
+	if err == nil {
+		a.HTTPStatus = 200
+	} else {
+		a.HTTPStatus = err.StatusCode
+		a.Error = rowError(err)
+	}
+	if len(it.history) == historyHead+historyTail {
+		copy(it.history[historyHead:], it.history[historyHead+1:])
+		it.history = it.history[:len(it.history)-1]
+	}
+	it.history = append(it.history, a)
+}
+
+// shrink lets go of what a page brought, before the item waits for long.
+func (it *item) shrink() {
+	it.seen = nil
+	it.DeviceID = strings.Clone(it.DeviceID)
+	it.ModuleID = strings.Clone(it.ModuleID)
+}
+
+// journalKey is the item's key as the journal has it.
+func (it *item) journalKey() journal.Target {
+	return journal.Target{Hub: it.pool, Device: it.DeviceID, Module: it.ModuleID}
+}
+
+func rowError(e *hub.Error) *spec.RowError {
+	message := e.Message
+	if message == "" {
+		message = e.Error()
+	}
+	return &spec.RowError{
+		Kind: e.Kind.String(), Code: e.Code, Name: e.Name, HTTPStatus: e.StatusCode,
+		TrackingID: e.TrackingID, Message: message,
+	}
+}
+
+// oneLine returns v without line breaks: a journal has one record a line.
+func oneLine(v json.RawMessage) json.RawMessage {
+	if bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, '\r') < 0 {
+		return v
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, v); err != nil {
+		return json.RawMessage("null") // not JSON, and not ours to repair
+	}
+	return b.Bytes()
+}

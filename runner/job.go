@@ -1,0 +1,214 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/time/rate"
+
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/journal"
+	"iothub-runner/spec"
+)
+
+// jobRun is one job of a run. Its fields up to the counters are set before it
+// starts and not written after; the counters may be read at any time; the rest
+// belongs to the goroutine that runs the job until that has ended.
+type jobRun struct {
+	job         *spec.Job
+	pools       []*pool
+	journal     *journal.Writer
+	work        context.Context //nolint:containedctx // outlives dispatching: what is in flight ends by it
+	abort       context.CancelCauseFunc
+	observer    Observer
+	scheduledAt time.Time
+	call        hub.Call
+	policy      policy
+	limit       *rate.Limiter
+	exclude     map[spec.DeviceID]bool
+
+	counters counters
+
+	cohort    *cohort
+	latency   *hdrhistogram.Histogram // in microseconds
+	startedAt time.Time
+	endedAt   time.Time
+	status    spec.Status
+	reason    error
+	attempts  int
+	retries   int
+}
+
+// counters is what a job tells of itself while it runs.
+type counters struct {
+	listed   atomic.Int64
+	inFlight atomic.Int64
+	started  atomic.Bool
+	ended    atomic.Bool
+	outcomes [9]atomic.Int64 // in the order of spec.Outcomes
+}
+
+func (c *counters) count(o spec.Outcome) { c.outcomes[outcomeIndex(o)].Add(1) }
+
+func newJobRun(r *Run, job *spec.Job) *jobRun {
+	j := &jobRun{
+		job: job, pools: r.pools, journal: r.journal, observer: r.observer, cohort: newCohort(),
+		latency:     hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
+		scheduledAt: due(r.startedAt, job),
+		policy:      policy{offline: job.Offline},
+		exclude:     make(map[spec.DeviceID]bool, len(job.Target.Exclude)),
+		status:      spec.StatusNotStarted,
+	}
+	if m := job.Method; m != nil {
+		j.policy.idempotent = m.Idempotent
+		j.call = hub.Call{
+			Method: m.Name, Payload: m.Payload,
+			ConnectTimeout: m.ConnectTimeout, ResponseTimeout: m.ResponseTimeout,
+		}
+	}
+	if job.Rate > 0 {
+		j.limit = rate.NewLimiter(rate.Limit(job.Rate), 1)
+	}
+	for _, id := range job.Target.Exclude {
+		j.exclude[id] = true
+	}
+	return j
+}
+
+// run waits for the job's time, carries it out and settles every target.
+// It returns when nothing of the job is in flight any more.
+func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
+	j.work, j.abort = work, abort
+	if !sleep(ctx, time.Until(j.scheduledAt)) {
+		j.neverStarted(context.Cause(ctx))
+		return
+	}
+	j.startedAt = time.Now()
+	j.counters.started.Store(true)
+	j.mark(journal.EventStarted, "")
+	j.observer.JobStarted(j.job.Name)
+	if j.job.Deadline > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, j.scheduledAt.Add(j.job.Deadline), errDeadline)
+		defer cancel()
+	}
+	err := j.dispatch(ctx)
+	j.finish(err)
+}
+
+// due returns when a job is to begin.
+func due(start time.Time, job *spec.Job) time.Time {
+	if !job.At.IsZero() {
+		return job.At
+	}
+	return start.Add(job.Delay)
+}
+
+// dispatch lists the targets and hands them to the workers until all of them
+// have ended or ctx has. It returns why the job ended early, if it did.
+func (j *jobRun) dispatch(ctx context.Context) error {
+	listCtx, stopListing := context.WithCancelCause(ctx)
+	defer stopListing(nil)
+	d := &dispatcher{
+		jobRun: j, pages: make(chan page), work: make(chan *item), done: make(chan finished),
+		listed: make(chan error, 1), stopListing: stopListing,
+		collect: j.job.Target.Expect != (spec.Expect{}),
+	}
+	var owned sync.WaitGroup
+	owned.Go(func() { d.listed <- j.list(listCtx, d.pages) }) // one value, one place: never blocks
+	for range j.job.Concurrency {
+		owned.Go(func() { d.serve(ctx) })
+	}
+	err := d.loop(ctx)
+	stopListing(errors.New("listing is over"))
+	close(d.work)
+	owned.Wait()
+	return err
+}
+
+// neverStarted ends a job whose time never came. The targets that the plan
+// names are known all the same, and have their rows.
+func (j *jobRun) neverStarted(cause error) {
+	for _, id := range j.job.Target.Devices {
+		if !j.exclude[id] {
+			j.cohort.add(targetKey{Target: hub.Target{DeviceID: id.Device, ModuleID: id.Module}})
+		}
+	}
+	j.counters.listed.Store(int64(j.cohort.size))
+	j.reason = cause
+	j.settleRest()
+	j.counters.ended.Store(true)
+	j.observer.JobEnded(j.report())
+}
+
+func (j *jobRun) finish(err error) {
+	j.endedAt = time.Now()
+	j.settleRest()
+	j.status, j.reason = j.judge(err)
+	j.mark(journal.EventEnded, string(j.status))
+	j.counters.ended.Store(true)
+	j.observer.JobEnded(j.report())
+}
+
+// settleRest gives every target without an outcome the one that nothing
+// happened. They have no line in the journal, and need none.
+func (j *jobRun) settleRest() {
+	j.cohort.freeze()
+	for i := range uint32(j.cohort.size) {
+		if _, settled := j.cohort.at(i).outcome(); !settled {
+			j.cohort.settle(i, spec.OutcomeNotReached, noLine)
+			j.counters.count(spec.OutcomeNotReached)
+		}
+	}
+}
+
+// judge says how the job ended, given why its dispatching did.
+func (j *jobRun) judge(err error) (spec.Status, error) {
+	notReached := j.counters.outcomes[outcomeIndex(spec.OutcomeNotReached)].Load()
+	if _, ok := errors.AsType[*InterruptedError](err); ok {
+		return spec.StatusInterrupted, err
+	}
+	if _, ok := errors.AsType[*ExpectError](err); ok || errors.Is(err, errNoTargets) {
+		return spec.StatusStopped, err
+	}
+	if isDeadline(err) && notReached > 0 {
+		return spec.StatusStopped, err
+	}
+	if err != nil && !isDeadline(err) {
+		return spec.StatusFailed, err
+	}
+	for i, o := range spec.Outcomes() {
+		if n := j.counters.outcomes[i].Load(); n > 0 && !wellEnded(o) {
+			return spec.StatusFailed, fmt.Errorf("%d of %d targets did not succeed", j.missed(), j.cohort.size)
+		}
+	}
+	return spec.StatusSucceeded, nil
+}
+
+// wellEnded tells whether an outcome meets a job's criteria.
+func wellEnded(o spec.Outcome) bool {
+	return o == spec.OutcomeSucceeded || o == spec.OutcomeUnchanged || o == spec.OutcomeSkipped
+}
+
+func (j *jobRun) missed() (n int64) {
+	for i, o := range spec.Outcomes() {
+		if !wellEnded(o) {
+			n += j.counters.outcomes[i].Load()
+		}
+	}
+	return n
+}
+
+// mark journals an event of the job. A journal that fails shows at the next
+// attempt, which is where it matters.
+func (j *jobRun) mark(e journal.Event, detail string) {
+	line := journal.Mark{Job: j.job.Name, Event: e, At: time.Now(), Detail: detail}.Append(nil)
+	if _, err := j.journal.Append(line); err != nil {
+		j.abort(&JournalError{Err: err})
+	}
+}

@@ -1,0 +1,63 @@
+package runner
+
+import (
+	"time"
+
+	"iothub-runner/spec"
+)
+
+// Observer is told of a run while it is under way. Its methods are called from
+// the goroutines of the run, and a run waits for them.
+type Observer interface {
+	// RunStarted is called once, before anything is sent. From then on run's
+	// Progress may be read at any time.
+	RunStarted(run *Run)
+	JobStarted(name string)
+	// JobEnded is called with the job's report less its rows.
+	JobEnded(job spec.JobReport)
+}
+
+// JobProgress is where a job stands.
+type JobProgress struct {
+	Name        string
+	ScheduledAt time.Time
+	Started     bool
+	Ended       bool
+	Listed      int64
+	InFlight    int64
+	Done        int64
+	Outcomes    map[spec.Outcome]int64
+}
+
+// Progress returns where each job stands.
+func (r *Run) Progress() []JobProgress {
+	all := make([]JobProgress, len(r.jobs))
+	for i, j := range r.jobs {
+		p := JobProgress{
+			Name: j.job.Name, ScheduledAt: j.scheduledAt,
+			Started: j.counters.started.Load(), Ended: j.counters.ended.Load(),
+			Listed: j.counters.listed.Load(), InFlight: j.counters.inFlight.Load(),
+			Outcomes: map[spec.Outcome]int64{},
+		}
+		for k, o := range spec.Outcomes() {
+			if n := j.counters.outcomes[k].Load(); n > 0 {
+				p.Outcomes[o] = n
+				p.Done += n
+			}
+		}
+		all[i] = p
+	}
+	return all
+}
+
+// silent is the observer that nobody gave.
+type silent struct{}
+
+// RunStarted does nothing, like the rest of silent.
+func (silent) RunStarted(*Run) {}
+
+// JobStarted does nothing.
+func (silent) JobStarted(string) {}
+
+// JobEnded does nothing.
+func (silent) JobEnded(spec.JobReport) {}

@@ -1,0 +1,176 @@
+package runner
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"iothub-runner/internal/journal"
+	"iothub-runner/spec"
+)
+
+// report returns the job's part of the report, less its rows.
+func (j *jobRun) report() spec.JobReport {
+	rep := spec.JobReport{
+		Name: j.job.Name, Type: j.job.Type, Target: j.job.Target.Text, Status: j.status,
+		ScheduledAt: spec.Time{Time: j.scheduledAt},
+		StartedAt:   optionalTime(j.startedAt), EndedAt: optionalTime(j.endedAt),
+		Targets: j.cohort.size, Outcomes: map[spec.Outcome]int{},
+		Attempts: j.attempts, Retries: j.retries,
+		LatencyMs: spec.Latency{
+			P50: j.quantile(50), P90: j.quantile(90), P99: j.quantile(99), Max: milliseconds(j.latency.Max()),
+		},
+		Waves: []spec.Wave{}, Devices: []spec.Row{},
+	}
+	if j.reason != nil {
+		rep.Reason = j.reason.Error()
+	}
+	for i, o := range spec.Outcomes() {
+		if n := j.counters.outcomes[i].Load(); n > 0 {
+			rep.Outcomes[o] = int(n)
+		}
+	}
+	return rep
+}
+
+func (j *jobRun) quantile(q float64) int64 { return milliseconds(j.latency.ValueAtQuantile(q)) }
+
+func milliseconds(us int64) int64 { return (time.Duration(us) * time.Microsecond).Milliseconds() }
+
+func optionalTime(t time.Time) *spec.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &spec.Time{Time: t}
+}
+
+// Report returns the report of an ended run, less its rows.
+func (r *Run) Report(exitCode int) spec.Report {
+	rep := spec.Report{
+		Schema: spec.ReportSchema,
+		Run: spec.Run{
+			ID:   r.id,
+			Plan: spec.PlanRef{Name: r.plan.Name, File: r.plan.File, SHA256: r.plan.SHA256},
+			Hub:  r.pools[0].Name, Engine: "direct", Runner: r.runner,
+			StartedAt: spec.Time{Time: r.startedAt}, EndedAt: spec.Time{Time: r.endedAt},
+			Status: r.Status(), ExitCode: exitCode,
+		},
+		Summary: spec.Summary{Outcomes: map[spec.Outcome]int{}},
+	}
+	if r.cause != nil {
+		rep.Run.Reason = r.cause.Error()
+	}
+	for _, p := range r.pools {
+		rep.Summary.ThrottledMs += p.pacer.throttledFor().Milliseconds()
+	}
+	for _, j := range r.jobs {
+		job := j.report()
+		rep.Jobs = append(rep.Jobs, job)
+		rep.Summary.Targets += job.Targets
+		rep.Summary.Attempts += job.Attempts
+		rep.Summary.Retries += job.Retries
+		for o, n := range job.Outcomes {
+			rep.Summary.Outcomes[o] += n
+		}
+	}
+	return rep
+}
+
+// WriteReport writes the report of an ended run: the frame indented, each row
+// on a line of its own. The rows come straight from the journal, so writing
+// them takes no memory to speak of.
+func (r *Run) WriteReport(w io.Writer, exitCode int) error {
+	rep := r.Report(exitCode)
+	out := bufio.NewWriterSize(w, 64<<10)
+	frame := []struct {
+		key   string
+		value any
+	}{{"schema", rep.Schema}, {"run", rep.Run}, {"summary", rep.Summary}}
+	fmt.Fprint(out, "{\n")
+	for _, f := range frame {
+		text, err := json.MarshalIndent(f.value, "  ", "  ")
+		if err != nil {
+			return fmt.Errorf("encode report: %w", err)
+		}
+		fmt.Fprintf(out, "  %q: %s,\n", f.key, text)
+	}
+	fmt.Fprint(out, "  \"jobs\": [")
+	for i, j := range r.jobs {
+		if i > 0 {
+			fmt.Fprint(out, ",")
+		}
+		if err := r.writeJob(out, j, rep.Jobs[i]); err != nil {
+			return err
+		}
+	}
+	fmt.Fprint(out, "\n  ]\n}\n")
+	if err := out.Flush(); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+// writeJob writes one job. Its frame ends in an empty "devices", which is where
+// the rows go.
+func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
+	frame, err := json.MarshalIndent(rep, "    ", "  ")
+	if err != nil {
+		return fmt.Errorf("encode report: %w", err)
+	}
+	const tail = "[]\n    }"
+	fmt.Fprintf(out, "\n    %s[", frame[:len(frame)-len(tail)])
+	rows := rowReader{journal: r.journal, several: len(r.pools) > 1, pools: r.pools}
+	for i, index := range j.cohort.sorted() {
+		row, err := rows.row(j.cohort, index)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			_ = out.WriteByte(',') // Flush returns the error
+		}
+		fmt.Fprint(out, "\n        ")
+		if _, err := out.Write(row); err != nil {
+			return fmt.Errorf("write report: %w", err)
+		}
+	}
+	if j.cohort.size > 0 {
+		fmt.Fprint(out, "\n      ")
+	}
+	fmt.Fprint(out, "]\n    }")
+	return nil
+}
+
+// rowReader finds the rows of the report.
+type rowReader struct {
+	journal *journal.Writer
+	pools   []*pool
+	several bool
+	buf     []byte
+	made    []byte
+}
+
+// row returns the row of a target, good until the next call.
+func (rr *rowReader) row(c *cohort, index uint32) ([]byte, error) {
+	e := c.at(index)
+	if e.position() == noLine {
+		return rr.bare(c, index), nil
+	}
+	row, buf, err := journal.ReadRow(rr.journal, e.position(), rr.buf)
+	rr.buf = buf
+	return row, err
+}
+
+// bare makes the row of a target that has no line in the journal: nothing was
+// ever sent for it, or the journal broke before the line was in it.
+func (rr *rowReader) bare(c *cohort, index uint32) []byte {
+	key := parseKey(c.key(index))
+	outcome, _ := c.at(index).outcome()
+	row := &spec.Row{DeviceID: key.DeviceID, ModuleID: key.ModuleID, Outcome: outcome}
+	if rr.several {
+		row.Hub = rr.pools[key.pool].Name
+	}
+	rr.made = appendRow(rr.made[:0], row)
+	return rr.made
+}
