@@ -1,0 +1,69 @@
+# Everything that builds and checks runner. CI calls these targets and nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# ---- pinned tools: installed into the checkout, never on the machine ----
+GOLANGCI_LINT_VERSION := v2.12.2
+TOOLS := $(CURDIR)/.tools/bin
+GOLANGCI_LINT := $(TOOLS)/golangci-lint
+
+# ---- settings that the command line may change ----
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
+FUZZTIME ?= 60s
+BENCH ?= .
+PKGS ?= ./...
+
+# The race detector needs cgo, and with it a C compiler. Go says itself whether it has one.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## write the static binary bin/runner, with its version in it
+	CGO_ENABLED=0 go build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/runner ./cmd/runner
+
+.PHONY: test
+test: ## vet, build and run every test, with the race detector
+	go vet $(PKGS)
+	go build $(PKGS)
+	@$(if $(RACE),:,echo "make: no C compiler, so the tests run WITHOUT the race detector" >&2)
+	go test $(RACE) -shuffle=on $(PKGS)
+
+.PHONY: lint
+lint: tools ## check the code and the architecture
+	$(GOLANGCI_LINT) run $(PKGS)
+
+.PHONY: fmt
+fmt: tools ## format the code
+	$(GOLANGCI_LINT) fmt
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (60s)
+	@for pkg in $$(go list $(PKGS)); do \
+	  listed=$$(go test -list '^Fuzz' $$pkg); \
+	  for target in $$(grep '^Fuzz' <<<"$$listed" || true); do \
+	    echo "== $$pkg $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+.PHONY: bench
+bench: ## run the benchmarks that match BENCH (all), with allocations
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKGS)
+
+.PHONY: clean
+clean: ## remove what was built; the tools stay
+	rm -rf bin dist
+
+# Asks the binary itself for its version, so that neither an old one nor one
+# put there by hand is taken for the pinned one.
+.PHONY: tools
+tools: ## install the pinned tools into .tools, if they are not there
+	@go version -m $(GOLANGCI_LINT) 2>/dev/null \
+	  | grep -qE '^\s+mod\s+github.com/golangci/golangci-lint/v2\s+$(GOLANGCI_LINT_VERSION)\s' \
+	|| { echo "make: installing golangci-lint $(GOLANGCI_LINT_VERSION) into .tools (once, some minutes)" >&2; \
+	     GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION); }

@@ -1,0 +1,192 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "iothub-runner/"
+
+// boundary says which of our packages one of our packages may import, and why
+// it may import no others. It holds for the packages below it too, unless
+// those have a boundary of their own.
+type boundary struct {
+	pkg string
+	may []string
+	why string
+}
+
+// anything allows a package to import every other one.
+const anything = "*"
+
+func boundaries() []boundary {
+	return []boundary{
+		{"cmd/runner", []string{anything}, "it wires the parts together"},
+		{"examples", nil, "an example is a program of its own, as a user would write it"},
+		{"spec", []string{"internal/twinquery"}, "it describes two documents and performs no I/O"},
+		{"runner", []string{"spec", "internal/hub", "internal/journal"}, "it knows a hub only as runner.Hub"},
+		{"internal/hub", nil, "it is words, and words need nobody"},
+		{"internal/hubclient", []string{"internal/hub"}, "it satisfies runner.Hub without knowing it"},
+		{"internal/journal", nil, "it stores bytes; runner gives them their meaning"},
+		{"internal/twinquery", nil, "a language does not depend on who reads it"},
+		{"internal/emulator", []string{"internal/twinquery", "internal/emulator/fleet"}, "it is a second, independent reading of the hub's protocol"},
+		{"internal/emulator/fleet", nil, "simulated devices know no hub"},
+		{"internal/render", []string{"spec"}, "it shows a report, whoever wrote it"},
+		{"internal/hubtest", []string{"internal/hub"}, "it is handed the hub and the client under test"},
+	}
+}
+
+// boundaryOf returns the boundary with the longest path that holds pkg.
+func boundaryOf(pkg string) (boundary, bool) {
+	var best boundary
+	found := false
+	for _, b := range boundaries() {
+		if within(pkg, b.pkg) && len(b.pkg) > len(best.pkg) {
+			best, found = b, true
+		}
+	}
+	return best, found
+}
+
+func within(pkg, parent string) bool {
+	return pkg == parent || strings.HasPrefix(pkg, parent+"/")
+}
+
+// check returns what is wrong with pkg importing imported, or "".
+func check(pkg, imported string) string {
+	from, ok := boundaryOf(pkg)
+	if !ok {
+		return fmt.Sprintf("package %s has no boundary: add one that says what it may import, and why", pkg)
+	}
+	to, ok := boundaryOf(imported)
+	if !ok || to.pkg == from.pkg || slices.Contains(from.may, anything) || slices.Contains(from.may, to.pkg) {
+		return ""
+	}
+	return fmt.Sprintf("package %s imports %s, but %s; it may import %q of ours", pkg, imported, from.why, from.may)
+}
+
+// listed is what go list tells of a package.
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+// list returns our packages without their tests, and all that they depend on.
+func list(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-test=false", "-json=ImportPath,Imports,Deps", "./...")
+	cmd.Dir = "../.."
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	var all []listed
+	dec := json.NewDecoder(bytes.NewReader(out))
+	for {
+		var p listed
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatalf("go list answered with what is not JSON: %v", err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestImports(t *testing.T) {
+	ours := 0
+	for _, p := range list(t) {
+		pkg, ok := strings.CutPrefix(p.ImportPath, module)
+		if !ok {
+			continue
+		}
+		ours++
+		if _, ok := boundaryOf(pkg); !ok {
+			t.Error(check(pkg, ""))
+			continue
+		}
+		for _, path := range p.Imports {
+			imported, ok := strings.CutPrefix(path, module)
+			if !ok {
+				continue
+			}
+			if wrong := check(pkg, imported); wrong != "" {
+				t.Error(wrong)
+			}
+		}
+	}
+	if ours < 4 {
+		t.Errorf("go list found %d packages of ours, want those of spec, runner, hub and hubclient at least", ours)
+	}
+}
+
+// TestNoTestCodeInBinary looks at everything that our packages link, other
+// people's included: package testing registers flags and weighs the binary down.
+func TestNoTestCodeInBinary(t *testing.T) {
+	all := list(t)
+	for _, p := range all {
+		pkg, ok := strings.CutPrefix(p.ImportPath, module)
+		if !ok || within(pkg, "internal/hubtest") || within(pkg, "examples") {
+			continue
+		}
+		for _, dep := range p.Deps {
+			if within(dep, "testing") || within(dep, module+"internal/hubtest") {
+				t.Errorf("package %s links %s, which is for tests; it comes with %q", pkg, dep, importersOf(all, dep))
+			}
+		}
+	}
+}
+
+// importersOf returns who imports pkg: where to look for the culprit.
+func importersOf(all []listed, pkg string) []string {
+	var importers []string
+	for _, p := range all {
+		if slices.Contains(p.Imports, pkg) {
+			importers = append(importers, p.ImportPath)
+		}
+	}
+	return importers
+}
+
+// TestBoundaries proves that the check itself can tell right from wrong.
+func TestBoundaries(t *testing.T) {
+	tests := []struct {
+		pkg, imported string
+		allowed       bool
+	}{
+		{"cmd/runner", "internal/emulator", true},
+		{"spec", "internal/twinquery", true},
+		{"spec", "internal/hub", false},
+		{"runner", "internal/hub", true},
+		{"runner", "internal/hubclient", false},
+		{"runner", "internal/emulator", false},
+		{"internal/hubclient", "internal/hub", true},
+		{"internal/hubclient", "internal/emulator", false},
+		{"internal/emulator", "internal/emulator/fleet", true},
+		{"internal/emulator/mqtt", "internal/emulator", true},
+		{"internal/emulator/fleet", "internal/twinquery", false},
+		{"internal/emulator", "internal/hub", false},
+		{"internal/render", "runner", false},
+		{"internal/hubtest", "internal/hub", true},
+		{"internal/unheardof", "internal/hub", false},
+		{"internal/hubber", "internal/hub", false},
+		{"internal/emulator", "spec", false},
+	}
+	for _, tt := range tests {
+		if wrong := check(tt.pkg, tt.imported); (wrong == "") != tt.allowed {
+			t.Errorf("check(%q, %q) = %q, want allowed %t", tt.pkg, tt.imported, wrong, tt.allowed)
+		}
+	}
+}
