@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"iothub-runner/internal/journal"
+	"iothub-runner/runner"
+	"iothub-runner/spec"
+)
+
+// applyFlags are the flags of runner apply.
+type applyFlags struct {
+	connection
+	talkFlags
+	emulator    string
+	reports     []string
+	journal     string
+	jobs        []string
+	concurrency int
+	rate        string
+	grace       time.Duration
+}
+
+// builtinFleet is the value of --emulator without a file.
+const builtinFleet = "built-in"
+
+func newApply(env environment) *cobra.Command {
+	var f applyFlags
+	cmd := &cobra.Command{
+		Use:   "apply PLAN",
+		Short: "carry a plan out and report every device",
+		Long: `apply checks a plan, carries out its jobs, all at once and each at its time, and
+writes a JSON report with one row for each device of each job.
+
+Progress goes to stderr, the report to stdout or to the files of --report.`,
+		Example: `  runner apply --emulator examples/tutorial.yaml
+  runner apply --report report.json plan.yaml`,
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runApply(cmd.Context(), env, &f, args[0])
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.emulator, "emulator", "", "run on an emulated hub in this process, with the devices of `FLEET.yaml` or a built-in one")
+	flags.Lookup("emulator").NoOptDefVal = builtinFleet
+	flags.StringArrayVar(&f.reports, "report", nil, "write the report to `FILE` (- is stdout, the default; may be repeated)")
+	flags.StringVar(&f.journal, "journal", "", "keep the journal in `FILE` (default below $XDG_STATE_HOME/runner)")
+	flags.StringArrayVar(&f.jobs, "job", nil, "carry out the job of this `NAME` alone (may be repeated)")
+	flags.IntVar(&f.concurrency, "concurrency", 0, "attempts under way at once in each job, instead of the plan's")
+	flags.StringVar(&f.rate, "rate", "", "attempts of each job, such as 40/s, at most; the plan's rate stands if it is lower")
+	flags.DurationVar(&f.grace, "grace", time.Minute, "how long an interrupted run waits for calls in flight")
+	f.connection.add(flags)
+	f.talkFlags.add(flags)
+	return cmd
+}
+
+// runApply checks everything that can be checked before a hub is asked, then
+// carries the plan out.
+func runApply(ctx context.Context, env environment, f *applyFlags, file string) error {
+	talk, err := newTalk(env, f.talkFlags)
+	if err != nil {
+		return err
+	}
+	plan, err := loadPlan(env, talk, file)
+	if err != nil {
+		return err
+	}
+	if err := override(plan, f); err != nil {
+		return err
+	}
+	hub, err := f.openHub(env, plan, talk.log)
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	reports, err := openReports(env, f.reports)
+	if err != nil {
+		return err
+	}
+	defer reports.discard()
+	id := newRunID(time.Now())
+	record, err := openJournal(env, f.journal, hub, plan, id)
+	if err != nil {
+		return err
+	}
+	defer record.close()
+
+	signals := watchSignals(ctx, talk, f.grace)
+	defer signals.stop()
+	ui := startUI(talk, record.shown)
+	run, err := runner.Apply(signals.dispatch, plan, runner.Options{
+		Hubs:      []runner.NamedHub{{Name: hub.name, Hub: hub.client}},
+		Journal:   record.writer,
+		RunID:     id,
+		Runner:    version,
+		Observer:  ui,
+		Work:      signals.work,
+		Rehearsal: hub.emulated,
+	})
+	ui.stop()
+	if err != nil {
+		record.unused = true
+		return err
+	}
+	return conclude(run, talk, reports, record)
+}
+
+// conclude writes the reports of a run that has ended and returns its code.
+func conclude(run *runner.Run, talk *talk, reports *reportFiles, record *record) error {
+	code := codeOfRun(run)
+	err := reports.write(func(w writer) error { return run.WriteReport(w, code) })
+	talk.ended(run.Report(code))
+	if err != nil {
+		record.keep = true
+		return &failure{
+			code: max(code, exitMissed), err: err,
+			hint: "every row is in the journal " + record.path,
+		}
+	}
+	if code == exitOK {
+		return nil
+	}
+	return &failure{code: code, err: run.Cause(), said: true}
+}
+
+// loadPlan reads and checks a plan. Every finding is on stderr when it returns.
+func loadPlan(env environment, talk *talk, file string) (*spec.Plan, error) {
+	src, err := readFile(env, file)
+	if err != nil {
+		return nil, &failure{code: exitInvalid, err: fmt.Errorf("read plan: %w", err)}
+	}
+	plan, findings := spec.Parse(file, src, spec.Options{FS: os.DirFS(filepath.Dir(file))})
+	if len(findings) > 0 {
+		talk.findings(findings)
+	}
+	if plan == nil {
+		return nil, &failure{code: exitInvalid, err: errors.New("the plan is invalid"), said: true}
+	}
+	return plan, nil
+}
+
+// override applies the flags that stand above the plan.
+func override(plan *spec.Plan, f *applyFlags) error {
+	if err := selectJobs(plan, f.jobs); err != nil {
+		return err
+	}
+	if f.concurrency < 0 {
+		return usageError("--concurrency must be at least 1", "runner apply --help")
+	}
+	limit := 0.0
+	if f.rate != "" {
+		var err error
+		if limit, err = spec.ParseRate(f.rate); err != nil {
+			return usageError("--rate "+f.rate+": "+err.Error(), "runner apply --help")
+		}
+	}
+	for i := range plan.Jobs {
+		job := &plan.Jobs[i]
+		if f.concurrency > 0 {
+			job.Concurrency = f.concurrency
+		}
+		if limit > 0 && (job.Rate == 0 || limit < job.Rate) {
+			job.Rate = limit
+		}
+	}
+	return nil
+}
+
+func selectJobs(plan *spec.Plan, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(plan.Jobs, func(j spec.Job) bool { return j.Name == name }) {
+			return usageError(fmt.Sprintf("--job %q: the plan has no such job", name), "the names in the plan")
+		}
+	}
+	plan.Jobs = slices.DeleteFunc(plan.Jobs, func(j spec.Job) bool { return !slices.Contains(names, j.Name) })
+	return nil
+}
+
+// newRunID makes an id that sorts by time and that no two runs share.
+func newRunID(now time.Time) string {
+	var b [3]byte
+	_, _ = rand.Read(b[:]) // never returns an error
+	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(b[:])
+}
+
+// record is the journal of a run and where it is kept.
+type record struct {
+	writer *journal.Writer
+	path   string
+	shown  string // path to tell the user; empty if the journal is not kept
+	dir    string // to remove at the end; empty if the journal is kept
+	keep   bool   // keep it all the same: it is the only trace
+	unused bool   // nothing was begun, so there is nothing to keep
+}
+
+// openJournal creates the run's journal. That of a rehearsal is thrown away:
+// the hub it tells of is gone as well.
+func openJournal(env environment, path string, hub *openedHub, plan *spec.Plan, id string) (*record, error) {
+	r := &record{path: path, shown: path}
+	if path == "" {
+		dir, err := journalDir(env, hub, plan)
+		if err != nil {
+			return nil, err
+		}
+		if hub.emulated {
+			r.dir = dir
+		}
+		r.path = filepath.Join(dir, id+".ndjson")
+		if !hub.emulated {
+			r.shown = r.path
+		}
+	}
+	w, err := journal.Create(r.path, journal.Header{
+		Run: id, Plan: plan.Name, File: plan.File, SHA256: plan.SHA256,
+		Hubs: []string{hub.name}, Runner: version, StartedAt: time.Now(),
+	}, journal.Batch)
+	if err != nil {
+		return nil, &failure{code: exitInvalid, err: err, hint: "name another file with --journal; nothing is sent without a journal"}
+	}
+	r.writer = w
+	return r, nil
+}
+
+func journalDir(env environment, hub *openedHub, plan *spec.Plan) (string, error) {
+	if hub.emulated {
+		dir, err := os.MkdirTemp("", "runner-")
+		if err != nil {
+			return "", &failure{code: exitInvalid, err: fmt.Errorf("create journal: %w", err)}
+		}
+		return dir, nil
+	}
+	base := env.getenv("XDG_STATE_HOME")
+	if base == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", &failure{
+				code: exitInvalid, err: errors.New("no place for the journal"),
+				hint: "set XDG_STATE_HOME or name a file with --journal",
+			}
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	dir := filepath.Join(base, "runner", hub.name, plan.Name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", &failure{
+			code: exitInvalid, err: fmt.Errorf("create journal: %w", err),
+			hint: "name a file with --journal; nothing is sent without a journal",
+		}
+	}
+	return dir, nil
+}
+
+func (r *record) close() {
+	_ = r.writer.Close() // what it could not write was reported when it could not
+	switch {
+	case r.dir != "" && !r.keep:
+		_ = os.RemoveAll(r.dir) // a temporary folder; the system removes it otherwise
+	case r.unused:
+		_ = os.Remove(r.path) // an empty journal says nothing
+	}
+}
+
+// openedHub is the hub that a run uses.
+type openedHub struct {
+	name     string
+	client   runner.Hub
+	emulated bool
+	close    func()
+}
+
+// connections is how many the plan can use at once: one for each attempt that
+// may be under way, and one for each job's listing.
+func connections(plan *spec.Plan) int {
+	n := 0
+	for i := range plan.Jobs {
+		n += plan.Jobs[i].Concurrency + 1
+	}
+	return n
+}
+
+func (f *applyFlags) openHub(env environment, plan *spec.Plan, log *slog.Logger) (*openedHub, error) {
+	if f.emulator != "" {
+		return openEmulator(env, f.emulator, plan, log)
+	}
+	cs, err := f.connectionString(env)
+	if err != nil {
+		return nil, err
+	}
+	client, err := f.client(cs, connections(plan), log)
+	if err != nil {
+		return nil, err
+	}
+	return &openedHub{name: client.HostName(), client: client, close: client.Close}, nil
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"iothub-runner/internal/emulator"
+	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/hubclient"
+	"iothub-runner/spec"
+)
+
+// emulatorFlags are the flags of runner emulator.
+type emulatorFlags struct {
+	talkFlags
+	https     string
+	mqtt      string
+	hostName  string
+	tlsDir    string
+	readyFile string
+	fleet     string
+	tier      string
+	units     int
+}
+
+func newEmulator(env environment) *cobra.Command {
+	var f emulatorFlags
+	cmd := &cobra.Command{
+		Use:   "emulator",
+		Short: "serve an emulated IoT hub on this machine",
+		Long: `emulator serves the REST API of an IoT Hub, with a registry, twins, methods and
+queries, for the devices of a fleet file or for none. It runs until interrupted.`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runEmulator(cmd.Context(), env, &f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.https, "https", "127.0.0.1:8443", "serve the service API at `ADDR` (port 0 picks one)")
+	flags.StringVar(&f.mqtt, "mqtt", "127.0.0.1:8883", "serve devices at `ADDR` (port 0 picks one)")
+	flags.StringVar(&f.hostName, "hostname", "localhost", "`NAME` of the hub; it stands in the certificate")
+	flags.StringVar(&f.tlsDir, "tls-dir", "", "keep ca.pem and the keys in `DIR`; made there once (default: new ones each time)")
+	flags.StringVar(&f.readyFile, "ready-file", "", "write `FILE` when all listeners accept: addresses, CA and connection string, as JSON")
+	flags.StringVar(&f.fleet, "fleet", "", "simulate the devices of `FILE` (default: an empty registry)")
+	flags.StringVar(&f.tier, "tier", "none", "apply the throttles of this `TIER`: none, free, S1, S2 or S3")
+	flags.IntVar(&f.units, "units", 1, "`N` units of the tier")
+	f.talkFlags.add(flags)
+	return cmd
+}
+
+// ready is the content of --ready-file.
+type ready struct {
+	HostName                string `json:"hostName"`
+	HTTPSAddr               string `json:"httpsAddr"`
+	MQTTAddr                string `json:"mqttAddr"`
+	CAFile                  string `json:"caFile"`
+	ServiceConnectionString string `json:"serviceConnectionString"`
+}
+
+func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	talk, err := newTalk(env, f.talkFlags)
+	if err != nil {
+		return err
+	}
+	devices, err := loadFleet(f.fleet)
+	if err != nil {
+		return err
+	}
+	server, err := emulator.Start(emulator.Options{
+		HostName: f.hostName, HTTPSAddr: f.https, MQTTAddr: f.mqtt, TLSDir: f.tlsDir,
+		Fleet: devices, Tier: f.tier, Units: f.units, Log: talk.log,
+	})
+	if err != nil {
+		return &failure{code: exitInvalid, err: fmt.Errorf("start emulator: %w", err)}
+	}
+	caFile, err := announce(server, f, talk)
+	if err != nil {
+		return errors.Join(err, server.Close())
+	}
+	<-ctx.Done()
+	talk.line("emulator: stopping")
+	if f.tlsDir == "" {
+		_ = os.Remove(caFile) // a certificate of a hub that is gone; harmless if it stays
+	}
+	if err := server.Close(); err != nil {
+		return &failure{code: exitInternal, err: fmt.Errorf("stop emulator: %w", err)}
+	}
+	return nil
+}
+
+// announce tells people and programs where the emulator is.
+func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile string, err error) {
+	if caFile = server.CAFile(); caFile == "" {
+		if caFile, err = writeTempCA(server.CAPEM()); err != nil {
+			return "", err
+		}
+	}
+	r := ready{
+		HostName: server.HostName(), HTTPSAddr: server.HTTPSAddr(), MQTTAddr: server.MQTTAddr(),
+		CAFile: caFile, ServiceConnectionString: server.ConnectionString(),
+	}
+	talk.line("emulator: hub %s, service API at %s", r.HostName, r.HTTPSAddr)
+	talk.line("emulator: trust it with SSL_CERT_FILE=%s or --ca-file", caFile)
+	if f.readyFile == "" {
+		talk.line("emulator: %s='%s'", connectionStringVar, r.ServiceConnectionString)
+		return caFile, nil
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return "", fmt.Errorf("encode ready file: %w", err)
+	}
+	if err := renameio.WriteFile(f.readyFile, append(text, '\n'), 0o600); err != nil {
+		return "", &failure{code: exitInvalid, err: fmt.Errorf("write ready file: %w", err)}
+	}
+	return caFile, nil
+}
+
+func writeTempCA(pem []byte) (string, error) {
+	f, err := os.CreateTemp("", "runner-ca-*.pem")
+	if err != nil {
+		return "", &failure{code: exitInvalid, err: fmt.Errorf("write CA: %w", err)}
+	}
+	_, err = f.Write(pem)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", &failure{code: exitInvalid, err: fmt.Errorf("write CA: %w", err)}
+	}
+	return f.Name(), nil
+}
+
+// loadFleet reads a fleet file; nil for no file.
+func loadFleet(file string) (*fleet.Fleet, error) {
+	if file == "" {
+		return nil, nil //nolint:nilnil // the emulator's word for an empty registry
+	}
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &failure{code: exitInvalid, err: fmt.Errorf("read fleet: %w", err)}
+	}
+	devices, err := fleet.Parse(file, src)
+	if err != nil {
+		return nil, &failure{code: exitInvalid, err: err}
+	}
+	return devices, nil
+}
+
+// openEmulator starts a hub and a fleet in this process, for a rehearsal.
+func openEmulator(env environment, file string, plan *spec.Plan, log *slog.Logger) (*openedHub, error) {
+	devices := fleet.Default()
+	if file != builtinFleet {
+		var err error
+		if devices, err = loadFleet(file); err != nil {
+			return nil, err
+		}
+	}
+	server, err := emulator.Start(emulator.Options{HTTPSAddr: "127.0.0.1:0", Fleet: devices})
+	if err != nil {
+		return nil, &failure{code: exitInternal, err: fmt.Errorf("start emulator: %w", err)}
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(server.CAPEM())
+	client, err := hubclient.New(hubclient.Options{
+		ConnectionString: server.ConnectionString(), Connections: connections(plan),
+		RootCAs: roots, UserAgent: "runner/" + version, Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	return &openedHub{name: "emulator", client: client, emulated: true, close: func() {
+		client.Close()
+		_ = server.Close() // it held nothing that outlives the run
+	}}, nil
+}

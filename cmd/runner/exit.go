@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"iothub-runner/runner"
+	"iothub-runner/spec"
+)
+
+// The exit codes, one cause each. They are part of what runner promises:
+// scripts branch on them, so a code never changes its meaning.
+const (
+	exitOK       = 0   // every job met its criteria
+	exitMissed   = 1   // finished, but a job missed its criteria
+	exitChanges  = 2   // preview --exit-code: changes pending
+	exitInvalid  = 3   // plan invalid or wrong usage; nothing was sent
+	exitHub      = 4   // hub unreachable, unauthorised or the wrong one
+	exitStopped  = 5   // stopped by a safety rule, window or deadline
+	exitLocked   = 6   // another run of this plan on this hub holds the lock
+	exitMismatch = 7   // pinned preview or resumed plan no longer matches
+	exitInternal = 70  // internal error; a panic must not look like code 2
+	exitSIGINT   = 130 // interrupted; report written
+	exitSIGTERM  = 143
+)
+
+// failure is an error with its exit code and, if there is one, a hint.
+type failure struct {
+	code int
+	err  error
+	hint string
+	said bool // it was reported already; only the code is left to give
+}
+
+// Error returns what went wrong.
+func (f *failure) Error() string {
+	if f.err == nil {
+		return fmt.Sprintf("exit code %d", f.code)
+	}
+	return f.err.Error()
+}
+
+// Unwrap returns the cause.
+func (f *failure) Unwrap() error { return f.err }
+
+func usageError(message, help string) error {
+	return &failure{code: exitInvalid, err: errors.New(message), hint: "see " + help}
+}
+
+// exitCode says what went wrong and returns the code for it. What nobody has
+// given a code is a failure of ours.
+func exitCode(env environment, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	f, ok := errors.AsType[*failure](err)
+	if !ok {
+		f = classify(err)
+	}
+	if !f.said {
+		fmt.Fprintf(env.stderr, "runner: error: %v\n", f.err)
+		if f.hint != "" {
+			fmt.Fprintf(env.stderr, "runner: hint: %s\n", f.hint)
+		}
+	}
+	return f.code
+}
+
+// classify gives an error of a run its code.
+func classify(err error) *failure {
+	if e, ok := errors.AsType[*runner.InterruptedError](err); ok {
+		return &failure{code: e.ExitCode, err: err}
+	}
+	if _, ok := errors.AsType[*runner.WrongHubError](err); ok {
+		return &failure{
+			code: exitHub, err: err,
+			hint: "use the connection string of the plan's hub, or change hub.hostName in the plan",
+		}
+	}
+	if e, ok := errors.AsType[*runner.HubError](err); ok {
+		return &failure{code: exitHub, err: err, hint: hubHint(e)}
+	}
+	return &failure{code: exitInternal, err: err}
+}
+
+// codeOfRun returns the exit code of a run that has ended.
+func codeOfRun(r *runner.Run) int {
+	cause := r.Cause()
+	if _, ok := errors.AsType[*runner.HubError](cause); ok {
+		return exitHub
+	}
+	if _, ok := errors.AsType[*runner.JournalError](cause); ok {
+		return exitInternal
+	}
+	switch r.Status() {
+	case spec.StatusSucceeded:
+		return exitOK
+	case spec.StatusFailed:
+		return exitMissed
+	case spec.StatusStopped:
+		return exitStopped
+	case spec.StatusInterrupted, spec.StatusNotStarted:
+	}
+	if e, ok := errors.AsType[*runner.InterruptedError](cause); ok {
+		return e.ExitCode
+	}
+	return exitInternal
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// environment is what the process is given: commands reach the outside through
+// it alone, so that a test can give them another.
+type environment struct {
+	getenv func(string) string
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// run is the program: it returns the exit code and has said why on stderr.
+func run(args []string, env environment) (code int) {
+	// A report written into a closed pipe is an error to report, not a reason
+	// to die with calls in flight.
+	signal.Ignore(syscall.SIGPIPE)
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(env.stderr, "runner: internal error: %v\n%s", p, debug.Stack())
+			code = exitInternal
+		}
+	}()
+	root := newRoot(env)
+	root.SetArgs(args)
+	err := root.ExecuteContext(context.Background())
+	return exitCode(env, err)
+}
+
+func newRoot(env environment) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "runner",
+		Short: "change a fleet of IoT devices from a reviewed file",
+		Long: `runner carries out plans: YAML files of jobs for the devices of an Azure IoT Hub.
+A job calls a direct method or patches twins, over a target query, after a delay.
+
+  runner apply --emulator plan.yaml    try a plan, no account needed
+  runner apply plan.yaml               carry it out on the hub of
+                                       IOTHUB_SERVICE_CONNECTION_STRING`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.SetIn(env.stdin)
+	root.SetOut(env.stdout)
+	root.SetErr(env.stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError(err.Error(), cmd.CommandPath()+" --help")
+	})
+	root.AddCommand(newApply(env), newEmulator(env), newVersion(env))
+	return root
+}
+
+// usageArgs makes a wrong number of arguments a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError(err.Error(), cmd.CommandPath()+" --help")
+		}
+		return nil
+	}
+}
+
+func newVersion(env environment) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version",
+		Args:  usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(env.stdout, version)
+			return err
+		},
+	}
+}
+
+// readFile reads a file that the user named; "-" is standard input.
+func readFile(env environment, name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(env.stdin)
+	}
+	return os.ReadFile(name) //nolint:gosec // the user names the file
+}
