@@ -1,0 +1,178 @@
+package spec
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// document is the plan as written: every value typed, nothing filled in, nil
+// where a key is absent or its value was refused. The yaml tags tie each field
+// to the table, whose limits the validator applies.
+type document struct {
+	object
+	Version     *int            `yaml:"version"`
+	Name        *string         `yaml:"name"`
+	Description *string         `yaml:"description"`
+	Hub         *hubSection     `yaml:"hub"`
+	Defaults    *defaultSection `yaml:"defaults"`
+	Jobs        []*jobSection   `yaml:"jobs"`
+}
+
+type hubSection struct {
+	object
+	HostName *string `yaml:"hostName"`
+	SKU      *string `yaml:"sku"`
+	Units    *int    `yaml:"units"`
+}
+
+// defaultSection is a job section of which nothing is required.
+type defaultSection jobSection
+
+type jobSection struct {
+	object
+	Name            *string         `yaml:"name"`
+	Type            *string         `yaml:"type"`
+	Target          *targetSection  `yaml:"target"`
+	Delay           *time.Duration  `yaml:"delay"`
+	At              *time.Time      `yaml:"at"`
+	Method          *string         `yaml:"method"`
+	Payload         json.RawMessage `yaml:"payload"`
+	PayloadFile     *string         `yaml:"payloadFile"`
+	Desired         json.RawMessage `yaml:"desired"`
+	Tags            json.RawMessage `yaml:"tags"`
+	ConnectTimeout  *time.Duration  `yaml:"connectTimeout"`
+	ResponseTimeout *time.Duration  `yaml:"responseTimeout"`
+	Success         *successSection `yaml:"success"`
+	Idempotent      *bool           `yaml:"idempotent"`
+	Offline         *string         `yaml:"offline"`
+	Concurrency     *int            `yaml:"concurrency"`
+	Rate            *float64        `yaml:"rate"`
+	Deadline        *time.Duration  `yaml:"deadline"`
+	Retry           *retrySection   `yaml:"retry"`
+}
+
+type successSection struct {
+	object
+	Status StatusSet `yaml:"status"`
+}
+
+type retrySection struct {
+	object
+	Attempts   *int           `yaml:"attempts"`
+	Backoff    *time.Duration `yaml:"backoff"`
+	MaxBackoff *time.Duration `yaml:"maxBackoff"`
+}
+
+type targetSection struct {
+	object
+	Query      *string        `yaml:"query"`
+	Devices    []string       `yaml:"devices"`
+	Exclude    []string       `yaml:"exclude"`
+	Limit      *int           `yaml:"limit"`
+	Expect     *expectSection `yaml:"expect"`
+	AllowEmpty *bool          `yaml:"allowEmpty"`
+	All        *bool          `yaml:"all"`
+
+	node  *yaml.Node // of the target as a whole
+	query *yaml.Node // of the query
+	found queryTarget
+}
+
+type expectSection struct {
+	object
+	Min *int `yaml:"min"`
+	Max *int `yaml:"max"`
+}
+
+// has tells whether a key was written, whatever became of its value.
+func (o object) has(key string) bool { return o.value(key) != nil }
+
+func (p *parser) document(root *yaml.Node) (*document, bool) {
+	o, ok := p.object("", root)
+	if !ok {
+		return nil, false
+	}
+	d := &document{object: o, Version: p.integer(o, "version"), Name: p.text(o, "name"), Description: p.text(o, "description")}
+	if n := o.value("hub"); n != nil {
+		d.Hub = p.hub(n)
+	}
+	if n := o.value("defaults"); n != nil {
+		j := defaultSection(*p.job("defaults", n))
+		d.Defaults = &j
+	}
+	if n := o.value("jobs"); n != nil {
+		d.Jobs = p.jobs(n)
+	}
+	return d, true
+}
+
+func (p *parser) hub(n *yaml.Node) *hubSection {
+	o, _ := p.object("hub", n)
+	return &hubSection{object: o, HostName: p.text(o, "hostName"), SKU: p.text(o, "sku"), Units: p.integer(o, "units")}
+}
+
+func (p *parser) jobs(n *yaml.Node) []*jobSection {
+	list := deref(n)
+	if list.Kind != yaml.SequenceNode {
+		p.at(n, RuleType, "jobs must be a list, not "+describe(n), `start each job with "- name: ..."`)
+		return nil
+	}
+	if len(list.Content) == 0 {
+		p.at(n, RuleRequired, "the plan has no jobs", "add at least one")
+	}
+	jobs := make([]*jobSection, len(list.Content))
+	for i, e := range list.Content {
+		jobs[i] = p.job(fmt.Sprintf("jobs[%d]", i), e)
+	}
+	return jobs
+}
+
+// job reads a job, or what stands under defaults.
+func (p *parser) job(place string, n *yaml.Node) *jobSection {
+	o, ok := p.object(place, n)
+	j := &jobSection{object: o}
+	if !ok {
+		return j
+	}
+	j.Name, j.Type = p.text(o, "name"), p.text(o, "type")
+	if n := o.value("target"); n != nil {
+		j.Target = p.target(o.child("target"), n)
+	}
+	j.Delay, j.At = p.duration(o, "delay"), p.time(o, "at")
+	p.action(j)
+	j.Concurrency, j.Rate, j.Deadline = p.integer(o, "concurrency"), p.rate(o, "rate"), p.duration(o, "deadline")
+	if n := o.value("retry"); n != nil {
+		j.Retry = p.retry(o.child("retry"), n)
+	}
+	return j
+}
+
+func (p *parser) action(j *jobSection) {
+	o := j.object
+	j.Method = p.text(o, "method")
+	j.PayloadFile = p.text(o, "payloadFile")
+	j.ConnectTimeout, j.ResponseTimeout = p.duration(o, "connectTimeout"), p.duration(o, "responseTimeout")
+	j.Idempotent, j.Offline = p.boolean(o, "idempotent"), p.text(o, "offline")
+	if n := o.value("success"); n != nil {
+		if s, ok := p.object(o.child("success"), n); ok {
+			j.Success = &successSection{object: s, Status: p.statuses(s, "status")}
+		}
+	}
+	if n := o.value("payload"); n != nil {
+		j.Payload = p.payload(n)
+	}
+	if n := o.value("desired"); n != nil {
+		j.Desired = p.twinSection(desiredLimits(), n)
+	}
+	if n := o.value("tags"); n != nil {
+		j.Tags = p.twinSection(tagLimits(), n)
+	}
+}
+
+func (p *parser) retry(place string, n *yaml.Node) *retrySection {
+	o, _ := p.object(place, n)
+	return &retrySection{object: o, Attempts: p.integer(o, "attempts"), Backoff: p.duration(o, "backoff"), MaxBackoff: p.duration(o, "maxBackoff")}
+}

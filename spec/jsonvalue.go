@@ -1,0 +1,263 @@
+package spec
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"path"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+// maxPayload is the largest method payload that the hub takes.
+const maxPayload = 128 << 10
+
+// converter turns a YAML value into compact JSON: keys in the order of the
+// file, numbers digit by digit as they are written.
+type converter struct {
+	p   *parser
+	out []byte
+	// twin watches the value as part of a twin; nil for a payload.
+	twin *twinWalk
+}
+
+func (p *parser) payload(n *yaml.Node) json.RawMessage {
+	c := converter{p: p}
+	c.value(n)
+	v := deref(n)
+	if v.Kind == yaml.ScalarNode && v.Tag == "!!str" && holdsJSON(v.Value) {
+		p.at(n, RuleJSONInString, "the payload is a text that holds JSON; the device gets a string, not the object",
+			"write the value itself, as in payload: {lockTime: 10m}")
+	}
+	p.payloadSize(n, len(c.out))
+	return c.out
+}
+
+func (p *parser) payloadSize(n *yaml.Node, size int) {
+	if size > maxPayload {
+		p.at(n, RulePayloadSize, fmt.Sprintf("the payload has %d bytes as JSON", size), fmt.Sprintf("the hub takes %d bytes (128 KB)", maxPayload))
+	}
+}
+
+// holdsJSON tells whether a text is an object or array of JSON.
+func holdsJSON(s string) bool {
+	s = strings.TrimSpace(s)
+	return s != "" && (s[0] == '{' || s[0] == '[') && json.Valid([]byte(s))
+}
+
+func (c *converter) value(n *yaml.Node) {
+	v := deref(n)
+	switch v.Kind { //nolint:exhaustive // documents do not nest, aliases are followed
+	case yaml.MappingNode:
+		c.mapping(v)
+	case yaml.SequenceNode:
+		c.sequence(v)
+	default:
+		c.scalar(n, v)
+	}
+}
+
+func (c *converter) mapping(m *yaml.Node) {
+	seen := make(map[string]*yaml.Node, len(m.Content)/2)
+	c.out = append(c.out, '{')
+	if c.twin != nil {
+		c.twin.enter(c.p, m)
+		defer c.twin.leave()
+	}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		key, value := m.Content[i], m.Content[i+1]
+		if !c.p.plainKey(key) {
+			continue
+		}
+		if first, ok := seen[key.Value]; ok {
+			c.p.duplicateKey(key, first)
+			continue
+		}
+		seen[key.Value] = key
+		if len(seen) > 1 {
+			c.out = append(c.out, ',')
+		}
+		if c.twin != nil {
+			c.twin.key(c.p, key)
+		}
+		c.out = append(appendString(c.out, key.Value), ':')
+		c.value(value)
+	}
+	c.out = append(c.out, '}')
+}
+
+func (c *converter) sequence(s *yaml.Node) {
+	c.out = append(c.out, '[')
+	if c.twin != nil {
+		c.twin.arrays++
+		defer func() { c.twin.arrays-- }()
+	}
+	for i, e := range s.Content {
+		if i > 0 {
+			c.out = append(c.out, ',')
+		}
+		c.value(e)
+	}
+	c.out = append(c.out, ']')
+}
+
+// scalar appends v, reporting faults where n, which may be an alias, stands.
+func (c *converter) scalar(n, v *yaml.Node) {
+	if c.twin != nil {
+		c.twin.scalar(c.p, n, v)
+	}
+	switch v.Tag {
+	case "!!null":
+		c.out = append(c.out, "null"...)
+	case "!!bool":
+		c.out = append(c.out, strings.ToLower(v.Value)...)
+	case "!!int", "!!float":
+		number, problem := jsonNumber(v.Value)
+		if problem != "" {
+			c.p.at(n, RuleNumber, fmt.Sprintf("%s %s", clip(v.Value), problem), fmt.Sprintf("write the number in decimal, or put it in quotes: %q", clip(v.Value)))
+			number = "0"
+		}
+		c.out = append(c.out, number...)
+	case "!!str":
+		c.text(n, v)
+	default: // a date has no JSON form of its own; what was written is what is sent
+		c.out = appendString(c.out, v.Value)
+	}
+}
+
+func (c *converter) text(n, v *yaml.Node) {
+	if strings.Contains(v.Value, "${") {
+		c.p.unsupported(n, "templates (${...}) are not supported yet")
+	}
+	if v.Style == 0 && oldBoolean(v.Value) {
+		c.p.at(n, RuleAmbiguous, fmt.Sprintf("%s is sent as the text %q", v.Value, v.Value),
+			fmt.Sprintf("write %q in quotes if you mean the text, true or false if you mean that", v.Value))
+	}
+	c.out = appendString(c.out, v.Value)
+}
+
+// oldBoolean tells whether YAML 1.1 read a plain text as true or false.
+func oldBoolean(s string) bool {
+	switch strings.ToLower(s) {
+	case "yes", "no", "on", "off":
+		return true
+	}
+	return false
+}
+
+// jsonNumber returns a YAML number in JSON's notation, without passing through
+// a binary number that could round it.
+func jsonNumber(s string) (number, problem string) {
+	digits := strings.TrimLeft(s, "+-")
+	sign := ""
+	if s[0] == '-' {
+		sign = "-"
+	}
+	whole, fraction, exponent := splitNumber(digits)
+	switch {
+	case strings.ContainsAny(digits, "nN_xob"): // .inf, .nan, 1_000, 0x1f, 0o7, 0b1
+		return "", "is not a number that JSON can hold as written"
+	case len(whole) > 1 && whole[0] == '0':
+		return "", "starts with a zero, which some readers take for octal"
+	}
+	if whole == "" {
+		whole = "0"
+	}
+	number = sign + whole
+	if fraction != "" {
+		number += "." + fraction
+	}
+	if exponent != "" {
+		number += "e" + exponent
+	}
+	if f, err := strconv.ParseFloat(number, 64); err != nil || math.IsInf(f, 0) {
+		return "", "is too large for a number"
+	}
+	return number, ""
+}
+
+func splitNumber(s string) (whole, fraction, exponent string) {
+	if i := strings.IndexAny(s, "eE"); i >= 0 {
+		s, exponent = s[:i], s[i+1:]
+	}
+	whole, fraction, _ = strings.Cut(s, ".")
+	return whole, fraction, exponent
+}
+
+// appendString appends s as a JSON string. Nothing is escaped for HTML: sizes
+// count, and the reader is a device.
+func appendString(out []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	out = append(out, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			out = append(out, '\\', c)
+		case c == '\n':
+			out = append(out, '\\', 'n')
+		case c == '\t':
+			out = append(out, '\\', 't')
+		case c < 0x20 || c == 0x7F:
+			out = append(out, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			out = append(out, c)
+		}
+	}
+	return append(out, '"')
+}
+
+// payloadFile reads the payload from a file beside the plan.
+func (p *parser) payloadFile(j *jobSection) {
+	n := j.value("payloadFile")
+	name := *j.PayloadFile
+	if p.opts.FS == nil {
+		p.at(n, RulePayloadFile, fmt.Sprintf("payloadFile %q cannot be read here", clip(name)), "a plan that is read from a stream has no folder; write the payload into the plan")
+		return
+	}
+	clean := path.Clean(strings.TrimPrefix(name, "./"))
+	if name == "" || !fs.ValidPath(clean) || clean == "." {
+		p.at(n, RulePayloadFile, fmt.Sprintf("payloadFile %q leaves the folder of the plan", clip(name)), "name a file beside the plan, as in payloads/lock.json")
+		return
+	}
+	content, err := fs.ReadFile(p.opts.FS, clean)
+	if err != nil {
+		p.at(n, RulePayloadFile, fmt.Sprintf("payloadFile %q: %v", clip(name), unwrapPath(err)), "")
+		return
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, content); err != nil || !utf8.Valid(content) {
+		p.at(n, RulePayloadFile, fmt.Sprintf("payloadFile %q is not JSON: %s", clip(name), jsonFault(content, err)), "")
+		return
+	}
+	if found := secretIn(string(content)); found != "" {
+		p.at(n, RuleSecret, fmt.Sprintf("payloadFile %q holds %s", clip(name), found), secretHint)
+	}
+	p.payloadSize(n, compact.Len())
+	j.Payload = compact.Bytes()
+}
+
+// unwrapPath leaves out the path, which the message names already.
+func unwrapPath(err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return at.Err
+	}
+	return err
+}
+
+// jsonFault says what is wrong with a text that should be JSON, and where.
+func jsonFault(content []byte, err error) string {
+	var at *json.SyntaxError
+	if !errors.As(err, &at) {
+		return "it is not UTF-8"
+	}
+	src := newSource("", string(content))
+	pos := src.clamp(src.pos(min(max(int(at.Offset)-1, 0), len(content))))
+	return fmt.Sprintf("line %d, column %d: %v", pos.Line, pos.Column, at)
+}

@@ -1,0 +1,273 @@
+package spec
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Options are what Parse may use besides the text of the plan.
+type Options struct {
+	// FS is the folder of the plan, from which payloadFile is read. Without it
+	// a plan that names files is refused.
+	FS fs.FS
+}
+
+// Parse reads a plan. The name stands in positions and in the report; no file
+// is opened under it. The findings are sorted by position; the plan is nil if
+// one of them is an error. Parse keeps no reference to src.
+func Parse(name string, src []byte, opts Options) (*Plan, Diagnostics) {
+	text := strings.TrimPrefix(string(src[:min(len(src), MaxSize)]), "\uFEFF")
+	p := &parser{src: newSource(name, text), opts: opts, table: newTable()}
+	plan := p.plan(len(src))
+	diags := p.diags.tidy()
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	sum := sha256.Sum256(src)
+	plan.File, plan.SHA256 = name, hex.EncodeToString(sum[:])
+	return plan, diags
+}
+
+// maxFindings bounds the findings of one plan.
+const maxFindings = 500
+
+// parser reads one plan. Every step reports what it finds and goes on with
+// what is left, so that one run shows everything.
+type parser struct {
+	src   *source
+	opts  Options
+	table table
+	diags Diagnostics
+	full  bool
+}
+
+func (p *parser) plan(size int) *Plan {
+	if !p.checkBytes(size) {
+		return nil
+	}
+	p.src.secrets = findSecrets(p.src)
+	root := p.load()
+	p.reportSecrets(root)
+	if root == nil {
+		return nil
+	}
+	doc, ok := p.document(root)
+	if !ok {
+		return nil
+	}
+	p.validate(doc)
+	for _, c := range checks() {
+		c.run(p, doc)
+	}
+	if p.diags.HasErrors() {
+		return nil
+	}
+	return build(doc)
+}
+
+// report notes a finding at a position.
+func (p *parser) report(pos Pos, rule Rule, summary, hint string) *Diagnostic {
+	if p.full {
+		return &Diagnostic{}
+	}
+	if len(p.diags) == maxFindings {
+		p.full = true
+		rule, summary, hint = RuleTooMany, fmt.Sprintf("more than %d findings; the rest is not shown", maxFindings), ""
+	}
+	pos = p.src.clamp(pos)
+	p.diags = append(p.diags, Diagnostic{
+		File: p.src.name, Pos: pos, Rule: rule, Severity: rule.severity(),
+		Summary: p.src.secrets.maskText(summary), Hint: p.src.secrets.maskText(hint),
+		Source: printable(p.src.secrets.maskLine(pos.Line, p.src.line(pos.Line))),
+	})
+	return &p.diags[len(p.diags)-1]
+}
+
+// at notes a finding at a node.
+func (p *parser) at(n *yaml.Node, rule Rule, summary, hint string) {
+	p.report(p.src.nodePos(n), rule, summary, hint).EndColumn = p.src.nodeEnd(n)
+}
+
+// object is a mapping of the plan whose keys the table knows.
+type object struct {
+	place   string // as in "jobs[2].retry"; the plan's own is empty
+	node    *yaml.Node
+	entries []entry
+}
+
+type entry struct {
+	key     string
+	keyNode *yaml.Node
+	value   *yaml.Node
+}
+
+// value returns the node under a key, or nil.
+func (o object) value(key string) *yaml.Node {
+	for _, e := range o.entries {
+		if e.key == key {
+			return e.value
+		}
+	}
+	return nil
+}
+
+// key returns the node of a key, or the mapping itself if it is not there.
+func (o object) key(key string) *yaml.Node {
+	for _, e := range o.entries {
+		if e.key == key {
+			return e.keyNode
+		}
+	}
+	return o.node
+}
+
+func (o object) child(key string) string {
+	if o.place == "" {
+		return key
+	}
+	return o.place + "." + key
+}
+
+// what names the mapping for messages.
+func (o object) what() string {
+	switch path := tablePath(o.place); {
+	case o.place == "":
+		return "the plan"
+	case o.place == "defaults":
+		return "defaults"
+	case path == "jobs[]":
+		return "a job"
+	default:
+		return path[strings.LastIndexByte(path, '.')+1:]
+	}
+}
+
+// object reads a mapping: keys that the table does not have, that stand twice
+// or that this version does not support are findings, and are left out.
+func (p *parser) object(place string, n *yaml.Node) (object, bool) {
+	o := object{place: place, node: n}
+	m := deref(n)
+	if m.Kind != yaml.MappingNode {
+		p.wrongType(place, n, "a mapping of keys")
+		return o, false
+	}
+	if m != n { // a finding about what is missing belongs where the alias stands
+		o.node = n
+	}
+	o.entries = make([]entry, 0, len(m.Content)/2)
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		if e, ok := p.entry(o, m.Content[i], m.Content[i+1]); ok {
+			o.entries = append(o.entries, e)
+		}
+	}
+	return o, true
+}
+
+func (p *parser) entry(o object, key, value *yaml.Node) (entry, bool) {
+	e := entry{key: key.Value, keyNode: key, value: value}
+	if !p.plainKey(key) {
+		return e, false
+	}
+	for _, before := range o.entries {
+		if before.key == e.key {
+			p.duplicateKey(key, before.keyNode)
+			return e, false
+		}
+	}
+	f, ok := p.table.field(o.child(e.key))
+	switch {
+	case !ok:
+		p.unknownKey(o, key)
+	case o.place == "defaults" && !f.Shared:
+		p.at(key, RuleUnknownKey, fmt.Sprintf("%q cannot stand under defaults", e.key), "write it in each job; defaults take "+join(p.keys(o), "and"))
+		ok = false
+	case f.Planned:
+		p.unsupported(key, fmt.Sprintf("%q is part of the plan language, but not supported yet", e.key))
+		ok = false
+	}
+	return e, ok
+}
+
+// plainKey refuses keys that no mapping of a plan can have.
+func (p *parser) plainKey(key *yaml.Node) bool {
+	switch {
+	case key.Kind != yaml.ScalarNode || key.Tag == "!!null":
+		p.at(key, RuleType, "a key must be plain text", "")
+	case key.Tag == "!!merge":
+		p.at(key, RuleMergeKey, "merge keys (<<) are not supported", "put shared fields under defaults, or use an alias for the whole value")
+	default:
+		return true
+	}
+	return false
+}
+
+func (p *parser) duplicateKey(key, first *yaml.Node) {
+	at := p.src.nodePos(first)
+	p.at(key, RuleDuplicateKey, fmt.Sprintf("key %q stands twice; first on line %d, column %d", key.Value, at.Line, at.Column), "keep one of them")
+}
+
+func (p *parser) unsupported(n *yaml.Node, summary string) {
+	p.at(n, RuleUnsupported, summary, "leave it out for now; this version would not act on it")
+}
+
+// keys lists the keys that a mapping takes.
+func (p *parser) keys(o object) []string {
+	var keys []string
+	for _, f := range p.table[tablePath(o.place)] {
+		if !f.Planned && (o.place != "defaults" || f.Shared) {
+			keys = append(keys, f.Key())
+		}
+	}
+	return keys
+}
+
+// unknownKey reports a key that the table does not have, with the best guess
+// at what was meant: a similar key, a known synonym, or the same key elsewhere.
+func (p *parser) unknownKey(o object, key *yaml.Node) {
+	hint := ""
+	fields := p.table[tablePath(o.place)]
+	if like := closest(key.Value, p.keys(o)); like != "" {
+		hint = fmt.Sprintf("did you mean %q?", like)
+	} else if f, ok := bySynonym(key.Value, fields); ok {
+		hint = fmt.Sprintf("did you mean %q? %s", f.Key(), f.Doc)
+	} else if f, ok := p.elsewhere(key.Value); ok {
+		hint = fmt.Sprintf("%q belongs in %s", f.Key(), where(f))
+	} else {
+		hint = "known keys are " + join(p.keys(o), "and")
+	}
+	p.at(key, RuleUnknownKey, fmt.Sprintf("%s has no key %q", o.what(), clip(key.Value)), hint)
+}
+
+// elsewhere finds a field of the same name in another mapping.
+func (p *parser) elsewhere(key string) (Field, bool) {
+	for _, f := range Fields() {
+		if f.Key() == key && !f.Planned {
+			return f, true
+		}
+	}
+	return Field{}, false
+}
+
+func where(f Field) string {
+	switch parent := f.Parent(); parent {
+	case "":
+		return "the plan itself"
+	case "jobs[]":
+		return "a job"
+	default:
+		return strings.TrimPrefix(parent, "jobs[].")
+	}
+}
+
+// deref follows an alias to what it stands for.
+func deref(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}

@@ -1,0 +1,70 @@
+package spec_test
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"iothub-runner/spec"
+)
+
+var update = flag.Bool("update", false, "rewrite the expected outputs")
+
+// TestCorpus reads every plan under testdata. NAME.out holds what Parse says:
+// the findings of a bad plan, the findings and the filled-in plan of a good one.
+func TestCorpus(t *testing.T) {
+	for _, kind := range []string{"ok", "err"} {
+		dir := filepath.Join("testdata", kind)
+		files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("Glob(%q) = %v, %v", dir, files, err)
+		}
+		for _, file := range files {
+			t.Run(kind+"/"+filepath.Base(file), func(t *testing.T) {
+				got, valid := outputOf(t, file)
+				if valid != (kind == "ok") {
+					t.Errorf("Parse(%q): valid = %t", file, valid)
+				}
+				want := strings.TrimSuffix(file, ".yaml") + ".out"
+				if *update {
+					if err := os.WriteFile(want, []byte(got), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				golden, err := os.ReadFile(want)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(string(golden), got); diff != "" {
+					t.Errorf("Parse(%q) (-want +got):\n%s", file, diff)
+				}
+			})
+		}
+	}
+}
+
+func outputOf(t *testing.T, file string) (output string, valid bool) {
+	t.Helper()
+	src, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, diags := spec.Parse(filepath.Base(file), src, spec.Options{FS: os.DirFS(filepath.Dir(file))})
+	if (plan == nil) != diags.HasErrors() {
+		t.Errorf("Parse(%q): plan is nil: %t, HasErrors() = %t", file, plan == nil, diags.HasErrors())
+	}
+	if plan == nil {
+		return diags.String(), false
+	}
+	plan.SHA256 = "(sum)"
+	shown, err := json.MarshalIndent(plan, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return diags.String() + string(shown) + "\n", true
+}

@@ -1,0 +1,216 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+
+	"iothub-runner/internal/twinquery"
+)
+
+// query checks the query of a target and notes what it asks for.
+func (p *parser) query(t *targetSection) {
+	text := *t.Query
+	n := t.query
+	if length := utf8.RuneCountInString(text); length > twinquery.MaxLength {
+		p.at(n, RuleQueryLength, fmt.Sprintf("the query has %d characters", length), fmt.Sprintf("the hub takes %d; split the job, or list devices by id", twinquery.MaxLength))
+	}
+	switch trimmed := strings.TrimSpace(text); {
+	case trimmed == "":
+		p.at(n, RuleTarget, "the query is empty", "write a condition, or all: true in the long form for the whole hub")
+	case trimmed == "*":
+		p.at(n, RuleTarget, "* does not select devices here", "write target: {all: true} for the whole hub")
+	case twinquery.IsSelect(text):
+		p.selectQuery(t, text)
+	default:
+		c, err := twinquery.ParseCondition(text)
+		if err != nil {
+			p.queryError(n, err)
+			return
+		}
+		t.found.where = trimmed
+		p.queryWarnings(n, c)
+	}
+}
+
+// selectQuery takes a whole SELECT, of which a target uses the source, TOP and
+// the condition.
+func (p *parser) selectQuery(t *targetSection, text string) {
+	q, err := twinquery.Parse(text)
+	if err != nil {
+		p.queryError(t.query, err)
+		return
+	}
+	t.found.top = q.Top
+	switch q.Source {
+	case twinquery.Devices:
+	case twinquery.Modules:
+		t.found.source = SourceModules
+	case twinquery.Jobs:
+		p.at(t.query, RuleTarget, "a target cannot select from devices.jobs", "select from devices or devices.modules")
+		return
+	}
+	if q.GroupBy != nil || selectsValues(q) {
+		p.at(t.query, RuleTarget, "a target selects devices, not values", "write SELECT * FROM "+q.Source.String()+" WHERE ...")
+		return
+	}
+	if q.Where == nil {
+		if t.All == nil || !*t.All {
+			p.at(t.query, RuleTarget, "the query selects the whole hub", "add a WHERE, or say so with all: true in the long form")
+		}
+		return
+	}
+	t.found.where = strings.TrimSpace(q.WhereText)
+	p.queryWarnings(t.query, q.Where)
+}
+
+// selectsValues tells whether a projection asks for more than ids.
+func selectsValues(q *twinquery.Query) bool {
+	for _, item := range q.Items {
+		if item.Aggregate != twinquery.NoAggregate || len(item.Path.Segments) != 1 {
+			return true
+		}
+		if name := item.Path.Segments[0]; name != "deviceId" && name != "moduleId" {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *parser) queryError(n *yaml.Node, err error) {
+	var at *twinquery.Error
+	if !errors.As(err, &at) {
+		p.at(n, RuleQuery, err.Error(), "")
+		return
+	}
+	p.inQuery(n, RuleQuery, at)
+}
+
+func (p *parser) queryWarnings(n *yaml.Node, c *twinquery.Condition) {
+	for _, w := range c.Warnings() {
+		p.inQuery(n, RuleQueryName, w)
+	}
+}
+
+// inQuery reports a finding inside the text of a query.
+func (p *parser) inQuery(n *yaml.Node, rule Rule, e *twinquery.Error) {
+	v := deref(n)
+	from, ok := p.src.inside(v, e.Offset)
+	if !ok {
+		p.at(n, rule, e.Message, e.Hint)
+		return
+	}
+	d := p.report(from, rule, e.Message, e.Hint)
+	if to, ok := p.src.inside(v, e.End); ok && to.Line == from.Line && to.Column > from.Column {
+		d.EndColumn = to.Column
+	}
+}
+
+// inside returns where in the file the character at a byte offset of a
+// scalar's value stands. Quotes, escapes, folding and indentation make value
+// and file differ; the two are walked side by side.
+func (s *source) inside(n *yaml.Node, offset int) (Pos, bool) {
+	at := s.offset(s.nodePos(n))
+	raw := s.text[at:]
+	skipped := len(raw)
+	for strings.HasPrefix(raw, "&") || strings.HasPrefix(raw, "!") { // anchor and tag
+		raw = strings.TrimLeft(raw[len(firstWord(raw)):], " ")
+	}
+	value := n.Value
+	a := alignment{raw: raw, quote: n.Style & (yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle)}
+	switch {
+	case n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
+		a.pos = strings.IndexByte(raw, '\n') + 1
+		a.skipSpace()
+		body := strings.TrimLeft(value, " \n")
+		offset = max(offset-(len(value)-len(body)), 0)
+		value = body
+	case a.quote != 0:
+		a.pos = 1
+	}
+	if !a.advance(value[:min(offset, len(value))]) {
+		return Pos{}, false
+	}
+	return s.pos(at + skipped - len(raw) + a.pos), true
+}
+
+func firstWord(s string) string {
+	if i := strings.IndexAny(s, " \t\r\n"); i >= 0 {
+		return s[:i]
+	}
+	return s
+}
+
+// alignment walks the raw text of a scalar along its value.
+type alignment struct {
+	raw   string
+	pos   int
+	quote yaml.Style
+}
+
+// advance steps past the raw form of value; false if the two do not agree.
+func (a *alignment) advance(value string) bool {
+	for i := 0; i < len(value); {
+		if value[i] == ' ' || value[i] == '\n' {
+			if !a.atSpace() && !a.escape() {
+				return false
+			}
+			i += len(value[i:]) - len(strings.TrimLeft(value[i:], " \n"))
+			a.skipSpace()
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(value[i:])
+		if !a.step(r) {
+			return false
+		}
+		i += n
+	}
+	return true
+}
+
+// step moves past one character that is not white space.
+func (a *alignment) step(r rune) bool {
+	if a.quote == yaml.DoubleQuotedStyle && a.pos < len(a.raw) && a.raw[a.pos] == '\\' {
+		return a.escape()
+	}
+	got, n := utf8.DecodeRuneInString(a.raw[a.pos:])
+	if got != r {
+		return false
+	}
+	a.pos += n
+	if r == '\'' && a.quote == yaml.SingleQuotedStyle {
+		a.pos++ // the second of a pair
+	}
+	return a.pos <= len(a.raw)
+}
+
+// escape moves past an escape of a double-quoted text.
+func (a *alignment) escape() bool {
+	if a.quote != yaml.DoubleQuotedStyle || a.pos+1 >= len(a.raw) || a.raw[a.pos] != '\\' {
+		return false
+	}
+	width := 2
+	switch a.raw[a.pos+1] {
+	case 'x':
+		width = 4
+	case 'u':
+		width = 6
+	case 'U':
+		width = 10
+	}
+	a.pos += width
+	return a.pos <= len(a.raw)
+}
+
+func (a *alignment) atSpace() bool {
+	return a.pos < len(a.raw) && strings.IndexByte(" \t\r\n", a.raw[a.pos]) >= 0
+}
+
+func (a *alignment) skipSpace() {
+	for a.atSpace() {
+		a.pos++
+	}
+}

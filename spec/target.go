@@ -1,0 +1,153 @@
+package spec
+
+import (
+	"fmt"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// queryTarget is what the query of a target asks for.
+type queryTarget struct {
+	source Source
+	where  string
+	top    int
+}
+
+// target reads the short form, a query alone, or the long one.
+func (p *parser) target(place string, n *yaml.Node) *targetSection {
+	t := &targetSection{node: n, found: queryTarget{source: SourceDevices}}
+	if deref(n).Kind == yaml.ScalarNode {
+		t.object = object{place: place, node: n}
+		t.Query, t.query = p.textNode(place, n), n
+	} else {
+		o, ok := p.object(place, n)
+		if !ok {
+			return t
+		}
+		p.longTarget(t, o)
+	}
+	if t.Query != nil {
+		p.query(t)
+	}
+	return t
+}
+
+func (p *parser) longTarget(t *targetSection, o object) {
+	t.object = o
+	t.Query, t.query = p.text(o, "query"), o.value("query")
+	t.Devices, t.Exclude = p.texts(o, "devices"), p.texts(o, "exclude")
+	t.Limit, t.AllowEmpty, t.All = p.integer(o, "limit"), p.boolean(o, "allowEmpty"), p.boolean(o, "all")
+	if n := o.value("expect"); n != nil {
+		e, _ := p.object(o.child("expect"), n)
+		t.Expect = &expectSection{object: e, Min: p.integer(e, "min"), Max: p.integer(e, "max")}
+	}
+}
+
+// checkTargets: a target selects something, and the whole hub only when it
+// says so.
+func checkTargets(p *parser, d *document) {
+	for _, j := range d.Jobs {
+		if j.Target != nil {
+			p.checkTarget(j.Target)
+		}
+	}
+}
+
+func (p *parser) checkTarget(t *targetSection) {
+	all := t.All != nil && *t.All
+	switch {
+	case all && t.found.where != "":
+		p.at(t.key("all"), RuleTarget, "all: true and a condition exclude each other", "remove one of them")
+	case all && len(t.Devices) > 0:
+		p.at(t.key("all"), RuleTarget, "all: true already selects every device listed under devices", "remove one of them")
+	case !all && !t.has("query") && !t.has("devices") && deref(t.node).Kind == yaml.MappingNode:
+		p.at(t.node, RuleTarget, "the target selects nothing", "give a query or devices, or all: true for the whole hub")
+	}
+	if e := t.Expect; e != nil && e.Min != nil && e.Max != nil && *e.Min > *e.Max {
+		p.at(e.key("min"), RuleTarget, fmt.Sprintf("expect wants at least %d devices and at most %d", *e.Min, *e.Max), "")
+	}
+	p.checkListed(t)
+}
+
+// checkListed finds devices that are listed twice, or listed and excluded.
+func (p *parser) checkListed(t *targetSection) {
+	seen := make(map[string]bool, len(t.Devices))
+	for i, id := range t.Devices {
+		if id != "" && seen[id] {
+			p.at(deref(t.value("devices")).Content[i], RuleTarget, fmt.Sprintf("device %q is listed twice", clip(id)), "keep one of them")
+		}
+		seen[id] = true
+	}
+	for i, id := range t.Exclude {
+		if id != "" && seen[id] {
+			p.at(deref(t.value("exclude")).Content[i], RuleTarget, fmt.Sprintf("device %q is both listed and excluded", clip(id)), "remove one of them")
+		}
+	}
+}
+
+// deviceID splits "device" or "device/module".
+func deviceID(s string) DeviceID {
+	device, module, _ := strings.Cut(s, "/")
+	return DeviceID{Device: device, Module: module}
+}
+
+func deviceIDs(list []string) []DeviceID {
+	if len(list) == 0 {
+		return nil
+	}
+	ids := make([]DeviceID, len(list))
+	for i, s := range list {
+		ids[i] = deviceID(s)
+	}
+	return ids
+}
+
+func validDeviceID(s string) bool {
+	device, module, hasModule := strings.Cut(s, "/")
+	return validID(device) && (!hasModule || validID(module))
+}
+
+// validID tells whether s is an id as the hub's registry takes it.
+func validID(s string) bool {
+	if s == "" || len(s) > 128 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if !alphanumeric(c) && strings.IndexByte("-:.+%_#*?!(),=@;$'", c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func alphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// targetText is how the report shows a target.
+func targetText(t *targetSection) string {
+	var parts []string
+	if t.All != nil && *t.All {
+		parts = append(parts, "all "+string(t.found.source))
+	} else if t.Query != nil {
+		parts = append(parts, strings.TrimSpace(*t.Query))
+	}
+	if len(t.Devices) > 0 {
+		parts = append(parts, "devices: "+some(t.Devices))
+	}
+	if len(t.Exclude) > 0 {
+		parts = append(parts, "without: "+some(t.Exclude))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// some lists the first few of many.
+func some(list []string) string {
+	const most = 5
+	if len(list) <= most {
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
+}

@@ -1,0 +1,268 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/go-playground/validator/v10"
+	"gopkg.in/yaml.v3"
+)
+
+// validate applies the limits of the field table to every value that was read,
+// and asks for the fields that are required.
+func (p *parser) validate(d *document) {
+	v, err := newValidator(p.table)
+	if err != nil {
+		panic("spec: the field table holds a rule that the validator does not take: " + err.Error())
+	}
+	var found validator.ValidationErrors
+	if err := v.Struct(d); errors.As(err, &found) {
+		for _, f := range found {
+			p.fieldError(d, f)
+		}
+	}
+}
+
+// newValidator turns the table into rules of the validator, one set for each
+// section of the document.
+func newValidator(t table) (*validator.Validate, error) {
+	v := validator.New(validator.WithRequiredStructEnabled())
+	v.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("yaml") })
+	formats := map[string]func(string) bool{
+		"name": validName, "hostName": validHostName, "deviceID": validDeviceID, "method": validMethod,
+	}
+	var failed error
+	for name, valid := range formats {
+		failed = errors.Join(failed, v.RegisterValidation(name, func(fl validator.FieldLevel) bool { return valid(fl.Field().String()) }))
+	}
+	for parent, section := range sections() {
+		v.RegisterStructValidationMapRules(fieldRules(t, parent, section), section)
+	}
+	return v, failed
+}
+
+// sections are the mappings of the document, by the path of the table.
+func sections() map[string]any {
+	return map[string]any{
+		"": document{}, "hub": hubSection{}, "jobs[]": jobSection{}, "defaults": defaultSection{},
+		"jobs[].target": targetSection{}, "jobs[].target.expect": expectSection{},
+		"jobs[].success": successSection{}, "jobs[].retry": retrySection{},
+	}
+}
+
+func fieldRules(t table, parent string, section any) map[string]string {
+	rules := map[string]string{}
+	typ := reflect.TypeOf(section)
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		key := f.Tag.Get("yaml")
+		if key == "" {
+			continue
+		}
+		place := strings.TrimPrefix(parent+"."+key, ".")
+		field, ok := t.field(place)
+		if !ok { // defaults, which mirrors a job
+			continue
+		}
+		if rule := fieldRule(field, parent != "defaults"); rule != "" {
+			rules[f.Name] = rule
+		}
+	}
+	return rules
+}
+
+// fieldRule writes the limits of a field in the validator's language.
+func fieldRule(f Field, required bool) string {
+	var rules []string
+	if f.Required && required {
+		rules = append(rules, "required")
+	} else {
+		rules = append(rules, "omitnil")
+	}
+	if f.List {
+		rules = append(rules, "dive")
+		if f.Format != "" {
+			rules = append(rules, "omitempty") // an element that was refused already
+		}
+	}
+	switch f.Type { //nolint:exhaustive // the other types have no limits that are ordered
+	case FieldInteger, FieldDuration:
+		rules = append(rules, limit("gte", f.Min), limit("lte", f.Max))
+	case FieldRate:
+		rules = append(rules, limit("gte", perSecond(f.Min)), limit("lte", perSecond(f.Max)))
+	}
+	if len(f.Values) > 0 {
+		rules = append(rules, "oneof="+strings.Join(f.Values, " "))
+	}
+	if f.Format != "" {
+		rules = append(rules, f.Format)
+	}
+	return strings.Join(nonEmpty(rules), ",")
+}
+
+func limit(tag, value string) string {
+	if value == "" {
+		return ""
+	}
+	return tag + "=" + value
+}
+
+func perSecond(rate string) string {
+	r, err := parseRate(rate)
+	if err != nil {
+		return ""
+	}
+	return strconv.FormatFloat(r, 'g', -1, 64)
+}
+
+func nonEmpty(words []string) []string {
+	var kept []string
+	for _, w := range words {
+		if w != "" {
+			kept = append(kept, w)
+		}
+	}
+	return kept
+}
+
+// fieldError turns a finding of the validator into one of ours. Its namespace
+// is the path of the value, below the name of the document's type.
+func (p *parser) fieldError(d *document, e validator.FieldError) {
+	_, place, _ := strings.Cut(e.Namespace(), ".")
+	f, _ := p.table.field(place)
+	n, found := locate(d.node, place)
+	if e.Tag() == "required" {
+		if !found { // a value that was refused is not missing
+			p.missing(n, place, f)
+		}
+		return
+	}
+	if !found {
+		panic("spec: the validator reports a value that is not in the plan: " + place)
+	}
+	value := deref(n).Value
+	switch e.Tag() {
+	case "gte", "lte":
+		p.at(n, RuleRange, fmt.Sprintf("%s is %s", label(place), clip(value)), "it may be "+f.Limits())
+	case "oneof":
+		hint := "it may be " + join(f.Values, "or")
+		if like := closest(value, f.Values); like != "" {
+			hint = fmt.Sprintf("did you mean %q?", like)
+		}
+		p.at(n, RuleValue, fmt.Sprintf("%s cannot be %q", label(place), clip(value)), hint)
+	default:
+		p.formatError(n, place, e.Tag(), value)
+	}
+}
+
+func (p *parser) formatError(n *yaml.Node, place, format, value string) {
+	rule, hint := RuleValue, ""
+	switch format {
+	case "name":
+		hint = "use 1 to 64 of a-z, 0-9 and -, starting and ending with a letter or digit"
+		if like := nameLike(value); like != "" {
+			hint += fmt.Sprintf(", as in %q", like)
+		}
+	case "hostName":
+		hint = "write the host name alone, as in contoso.azure-devices.net"
+	case "deviceID":
+		rule, hint = RuleDeviceID, "an id has 1 to 128 letters, digits or any of - : . + % _ # * ? ! ( ) , = @ ; $ '; a module is written device/module"
+	case "method":
+		hint = "write the name that the device registered, as in lockDoor"
+	}
+	p.at(n, rule, fmt.Sprintf("%s cannot be %q", label(place), clip(value)), hint)
+}
+
+func (p *parser) missing(parent *yaml.Node, place string, f Field) {
+	holder := object{place: strings.TrimSuffix(place, f.Key())}
+	holder.place = strings.TrimSuffix(holder.place, ".")
+	p.at(parent, RuleRequired, fmt.Sprintf("%s has no %s", holder.what(), f.Key()), fmt.Sprintf("add %s: %s", f.Key(), f.Example))
+}
+
+// Limits writes the limits of a field for people.
+func (f Field) Limits() string {
+	switch {
+	case f.Min != "" && f.Min == f.Max:
+		return f.Min
+	case f.Min != "" && f.Max != "":
+		return f.Min + " to " + f.Max
+	case f.Min != "":
+		return f.Min + " or more"
+	case f.Max != "":
+		return "at most " + f.Max
+	case len(f.Values) > 0:
+		return join(f.Values, "or")
+	}
+	return ""
+}
+
+// locate returns the node at a place such as "jobs[2].retry.attempts", or the
+// deepest one on the way to it.
+func locate(n *yaml.Node, place string) (*yaml.Node, bool) {
+	for place != "" {
+		var step string
+		step, place = nextStep(place)
+		next := child(deref(n), step)
+		if next == nil {
+			return n, false
+		}
+		n = next
+	}
+	return n, true
+}
+
+func nextStep(place string) (step, rest string) {
+	if place[0] == '[' {
+		step, rest, _ = strings.Cut(place[1:], "]")
+		return "[" + step, strings.TrimPrefix(rest, ".")
+	}
+	if i := strings.IndexAny(place, ".["); i >= 0 {
+		return place[:i], strings.TrimPrefix(place[i:], ".")
+	}
+	return place, ""
+}
+
+func child(n *yaml.Node, step string) *yaml.Node {
+	if index, ok := strings.CutPrefix(step, "["); ok {
+		if i, err := strconv.Atoi(index); err == nil && n.Kind == yaml.SequenceNode && i < len(n.Content) {
+			return n.Content[i]
+		}
+		return nil
+	}
+	if n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == step {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+var (
+	exprName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
+	exprHost = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?$`)
+	exprNot  = regexp.MustCompile(`[^a-z0-9]+`)
+)
+
+func validName(s string) bool { return exprName.MatchString(s) }
+
+func validHostName(s string) bool { return len(s) <= 259 && exprHost.MatchString(s) }
+
+func validMethod(s string) bool {
+	return s != "" && len(s) <= 256 && strings.TrimSpace(s) == s && printable(s) == s
+}
+
+// nameLike makes a name of what was meant as one.
+func nameLike(s string) string {
+	like := strings.Trim(exprNot.ReplaceAllString(strings.ToLower(s), "-"), "-")
+	if !validName(like) {
+		return ""
+	}
+	return like
+}
