@@ -226,7 +226,7 @@ func (p *parser) rate(o object, key string) *float64 {
 	if !ok {
 		return nil
 	}
-	r, err := parseRate(v.Value)
+	r, err := ParseRate(v.Value)
 	if err != nil {
 		p.at(o.value(key), RuleValue, fmt.Sprintf("%s %q %s", key, clip(v.Value), err), "write a number per second, minute or hour, as in 40/s, 300/m or 10/h")
 		return nil
@@ -234,8 +234,8 @@ func (p *parser) rate(o object, key string) *float64 {
 	return &r
 }
 
-// parseRate reads "40/s", "300/m" or "10/h" as attempts a second.
-func parseRate(s string) (float64, error) {
+// ParseRate reads "40/s", "300/m" or "10/h" as attempts a second.
+func ParseRate(s string) (float64, error) {
 	number, unit, _ := strings.Cut(s, "/")
 	n, err := strconv.ParseFloat(number, 64)
 	if err != nil || strings.Trim(number, "0123456789.") != "" {

@@ -112,7 +112,7 @@ func limit(tag, value string) string {
 }
 
 func perSecond(rate string) string {
-	r, err := parseRate(rate)
+	r, err := ParseRate(rate)
 	if err != nil {
 		return ""
 	}

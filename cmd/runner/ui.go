@@ -148,7 +148,7 @@ func (t *talk) findings(all spec.Diagnostics) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprint(t.env.stderr, all.Text())
+	fmt.Fprint(t.env.stderr, all.String())
 }
 
 // ended says how the run went, in one line.
