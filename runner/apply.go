@@ -27,6 +27,10 @@ type Options struct {
 	// Work is the context of the calls in flight: when it ends they are cut
 	// off. Nil means that they end by their own timeouts alone.
 	Work context.Context //nolint:containedctx // the second of the two contexts of a run
+	// Past is what an earlier run left in Journal; nil if there was none.
+	Past *Past
+	// Again are outcomes of the past that are to be done again.
+	Again []spec.Outcome
 	// Rehearsal lets the plan run on another hub than the one it names.
 	Rehearsal bool
 }
@@ -51,7 +55,10 @@ type Run struct {
 	pools     []*pool
 	journal   *journal.Writer
 	observer  Observer
+	past      *Past
+	again     []spec.Outcome
 	startedAt time.Time
+	resumedAt time.Time // zero unless there is a past
 	endedAt   time.Time
 	jobs      []*jobRun
 	cause     error // why it ended early, if it did
@@ -81,7 +88,9 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	dispatch, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 
-	r.startedAt = time.Now()
+	if err := r.begin(); err != nil {
+		return nil, err
+	}
 	for i := range plan.Jobs {
 		r.jobs = append(r.jobs, newJobRun(r, &plan.Jobs[i]))
 	}
@@ -102,7 +111,10 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 }
 
 func newRun(plan *spec.Plan, o Options) *Run {
-	r := &Run{plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer}
+	r := &Run{
+		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer,
+		past: o.Past, again: o.Again,
+	}
 	if r.observer == nil {
 		r.observer = silent{}
 	}
@@ -110,6 +122,22 @@ func newRun(plan *spec.Plan, o Options) *Run {
 		r.pools = append(r.pools, &pool{NamedHub: h})
 	}
 	return r
+}
+
+// begin sets the clock of the run. One that is resumed stays the run it was.
+func (r *Run) begin() error {
+	now := time.Now()
+	r.startedAt = now
+	if r.past == nil {
+		return nil
+	}
+	r.startedAt, r.resumedAt = r.past.Header.StartedAt, now
+	mark := journal.Mark{Event: journal.EventResumed, At: now, Detail: r.id}
+	r.id = r.past.Header.Run
+	if _, err := r.journal.Append(mark.Append(nil)); err != nil {
+		return &JournalError{Err: err}
+	}
+	return nil
 }
 
 // checkHubs refuses a hub that the plan is not for.

@@ -44,6 +44,9 @@ const (
 	// statePending: listed and not settled. Listing moves a target in, its
 	// outcome out. Whether anything was sent meanwhile is for the journal to tell.
 	statePending entryState = iota
+	// stateBegun: an intent without a result. Only reading a journal moves a
+	// target in; a crash is what left it so. The entry's line is the intent.
+	stateBegun
 	// stateSettled and above: an outcome, in the order of spec.Outcomes.
 	stateSettled
 )
@@ -190,6 +193,20 @@ func (c *cohort) settle(index uint32, o spec.Outcome, line journal.Position) {
 	e := c.at(index)
 	e.state = stateSettled + entryState(outcomeIndex(o))
 	e.setLine(line)
+}
+
+// begin notes that an attempt was begun, in the line at p.
+func (c *cohort) begin(index uint32, p journal.Position) {
+	e := c.at(index)
+	e.state = stateBegun
+	e.setLine(p)
+}
+
+// reopen makes a settled target one that is still to be done.
+func (c *cohort) reopen(index uint32) {
+	e := c.at(index)
+	e.state = statePending
+	e.setLine(noLine)
 }
 
 // outcome returns how a target ended, and false while it has not.

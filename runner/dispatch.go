@@ -28,7 +28,8 @@ type dispatcher struct {
 	over        bool  // the listing is over
 	collect     bool  // hand out nothing before it is
 	fresh       []*item
-	cursor      uint32 // of the cohort: up to here its targets were handed out, when collecting
+	cursor      uint32 // of the cohort: up to here its targets were handed out
+	backlog     uint32 // and up to here they are not brought by a page
 	retries     dueItems
 	busy        int // items that are with a worker
 	timer       *time.Timer
@@ -52,12 +53,9 @@ func (d *dispatcher) loop(ctx context.Context) error {
 	d.timer = time.NewTimer(time.Hour)
 	defer d.timer.Stop()
 	for ctx.Err() == nil && d.abortCause == nil {
-		if d.over && d.listing != nil && d.busy == 0 && len(d.retries) == 0 && len(d.fresh) == 0 {
-			return d.listing
-		}
 		next, wait := d.next()
-		if next == nil && d.over && d.busy == 0 && len(d.retries) == 0 {
-			return nil
+		if next == nil && d.over && d.busy == 0 && len(d.retries) == 0 && d.abortCause == nil {
+			return d.listing
 		}
 		d.step(ctx, next, wait)
 	}
@@ -109,7 +107,7 @@ func (d *dispatcher) next() (it *item, wait time.Duration) {
 	if d.collect && !d.over {
 		return nil, wait
 	}
-	if len(d.fresh) == 0 && d.collect {
+	if len(d.fresh) == 0 && d.cursor < d.backlog {
 		d.refill()
 	}
 	if len(d.fresh) > 0 {
@@ -129,8 +127,15 @@ func (d *dispatcher) handedOut(it *item) {
 
 // refill takes the next targets of a cohort that was listed beforehand.
 func (d *dispatcher) refill() {
-	for len(d.fresh) < pageSize && d.cursor < uint32(d.cohort.size) {
-		d.fresh = append(d.fresh, &item{targetKey: parseKey(d.cohort.key(d.cursor)), index: d.cursor})
+	for len(d.fresh) < pageSize && d.cursor < d.backlog {
+		it, err := d.revive(d.cursor)
+		if err != nil {
+			d.abortCause = &JournalError{Err: err}
+			return
+		}
+		if it != nil {
+			d.fresh = append(d.fresh, it)
+		}
 		d.cursor++
 	}
 }
@@ -207,13 +212,17 @@ func (d *dispatcher) journalPage(items []item) {
 func (d *dispatcher) endListing(err error) {
 	d.over = true
 	d.listing = d.judgeListing(err)
+	if d.collect {
+		d.backlog = uint32(d.cohort.size)
+	}
 	if d.listing != nil && d.collect {
-		d.cursor = uint32(d.cohort.size) // nothing is sent to a cohort that is not as expected
+		d.cursor = d.backlog // nothing is sent to a cohort that is not as expected
 	}
 	if _, fatal := asFatal(d.listing); fatal {
 		d.abortCause = d.listing
 	}
-	if d.listing == nil {
+	if d.listing == nil && !d.whole {
+		d.whole = true
 		d.cohort.freeze()
 		d.mark(journal.EventListed, "")
 	}

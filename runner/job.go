@@ -35,6 +35,8 @@ type jobRun struct {
 	counters counters
 
 	cohort    *cohort
+	whole     bool                    // the cohort is listed in full
+	backlog   uint32                  // targets of the cohort that a run before this one listed
 	latency   *hdrhistogram.Histogram // in microseconds
 	startedAt time.Time
 	endedAt   time.Time
@@ -59,7 +61,7 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 	j := &jobRun{
 		job: job, pools: r.pools, journal: r.journal, observer: r.observer, cohort: newCohort(),
 		latency:     hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
-		scheduledAt: due(r.startedAt, job),
+		scheduledAt: r.due(job),
 		policy:      policy{offline: job.Offline},
 		exclude:     make(map[spec.DeviceID]bool, len(job.Target.Exclude)),
 		status:      spec.StatusNotStarted,
@@ -76,6 +78,9 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 	}
 	for _, id := range job.Target.Exclude {
 		j.exclude[id] = true
+	}
+	if r.past != nil && r.past.jobs[job.Name] != nil {
+		j.resume(r.past.jobs[job.Name], r.again)
 	}
 	return j
 }
@@ -109,6 +114,17 @@ func due(start time.Time, job *spec.Job) time.Time {
 	return start.Add(job.Delay)
 }
 
+// due returns when a job of the run is to begin. In a resumed run the original
+// time stands while it is still to come; a deadline counts from the resumption,
+// or there would be no point in one.
+func (r *Run) due(job *spec.Job) time.Time {
+	at := due(r.startedAt, job)
+	if r.past != nil && at.Before(r.resumedAt) {
+		return r.resumedAt
+	}
+	return at
+}
+
 // dispatch lists the targets and hands them to the workers until all of them
 // have ended or ctx has. It returns why the job ended early, if it did.
 func (j *jobRun) dispatch(ctx context.Context) error {
@@ -116,11 +132,15 @@ func (j *jobRun) dispatch(ctx context.Context) error {
 	defer stopListing(nil)
 	d := &dispatcher{
 		jobRun: j, pages: make(chan page), work: make(chan *item), done: make(chan finished),
-		listed: make(chan error, 1), stopListing: stopListing,
+		listed: make(chan error, 1), stopListing: stopListing, backlog: j.backlog,
 		collect: j.job.Target.Expect != (spec.Expect{}),
 	}
 	var owned sync.WaitGroup
-	owned.Go(func() { d.listed <- j.list(listCtx, d.pages) }) // one value, one place: never blocks
+	if j.whole {
+		d.endListing(nil)
+	} else {
+		owned.Go(func() { d.listed <- j.list(listCtx, d.pages) }) // one value, one place: never blocks
+	}
 	for range j.job.Concurrency {
 		owned.Go(func() { d.serve(ctx) })
 	}

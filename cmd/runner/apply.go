@@ -76,7 +76,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	if err != nil {
 		return err
 	}
-	if err := override(plan, f); err != nil {
+	if err = override(plan, f); err != nil {
 		return err
 	}
 	hub, err := f.openHub(env, plan, talk.log)
@@ -294,7 +294,7 @@ func connections(plan *spec.Plan) int {
 
 func (f *applyFlags) openHub(env environment, plan *spec.Plan, log *slog.Logger) (*openedHub, error) {
 	if f.emulator != "" {
-		return openEmulator(env, f.emulator, plan, log)
+		return openEmulator(f.emulator, plan, log)
 	}
 	cs, err := f.connectionString(env)
 	if err != nil {

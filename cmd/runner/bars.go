@@ -9,7 +9,6 @@ import (
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"iothub-runner/runner"
-	"iothub-runner/spec"
 )
 
 // bars draws one live line for each job of a run.
@@ -51,14 +50,9 @@ func (b *bars) describe(i int) string {
 		}
 		return "waiting"
 	}
-	text := fmt.Sprintf("%d/%d", j.Done, j.Listed)
-	for _, o := range spec.Outcomes() {
-		if n := j.Outcomes[o]; n > 0 {
-			text += fmt.Sprintf(" %s %d", o, n)
-		}
-	}
+	text := fmt.Sprintf("%d/%d", j.Done, j.Listed) + outcomeList(j)
 	if j.InFlight > 0 {
-		text += fmt.Sprintf(" in flight %d", j.InFlight)
+		text += fmt.Sprintf(", in flight %d", j.InFlight)
 	}
 	return text
 }

@@ -52,7 +52,7 @@ queries, for the devices of a fleet file or for none. It runs until interrupted.
 	flags.StringVar(&f.fleet, "fleet", "", "simulate the devices of `FILE` (default: an empty registry)")
 	flags.StringVar(&f.tier, "tier", "none", "apply the throttles of this `TIER`: none, free, S1, S2 or S3")
 	flags.IntVar(&f.units, "units", 1, "`N` units of the tier")
-	f.talkFlags.add(flags)
+	f.add(flags)
 	return cmd
 }
 
@@ -154,7 +154,7 @@ func loadFleet(file string) (*fleet.Fleet, error) {
 }
 
 // openEmulator starts a hub and a fleet in this process, for a rehearsal.
-func openEmulator(env environment, file string, plan *spec.Plan, log *slog.Logger) (*openedHub, error) {
+func openEmulator(file string, plan *spec.Plan, log *slog.Logger) (*openedHub, error) {
 	devices := fleet.Default()
 	if file != builtinFleet {
 		var err error

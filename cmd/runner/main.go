@@ -6,7 +6,7 @@ package main
 import "os"
 
 // version is set by the linker (make build).
-var version = "dev" //nolint:gochecknoglobals // the linker can set nothing else
+var version = "dev"
 
 func main() {
 	os.Exit(run(os.Args[1:], environment{

@@ -130,6 +130,36 @@ func cutTail(f *os.File, end Position) error {
 // ReadRow reads the report row of the result line that begins at p. The row
 // is good until the next call with the same buffer, which is returned grown.
 func ReadRow(r io.ReaderAt, p Position, buf []byte) (row, grown []byte, err error) {
+	line, buf, err := readAt(r, p, buf)
+	if err != nil {
+		return nil, buf, err
+	}
+	row, ok := Row(line)
+	if !ok {
+		return nil, buf, fmt.Errorf("read journal: %w at byte %d", errLine, p)
+	}
+	return row, buf, nil
+}
+
+// ReadIntent reads the intent line that begins at p.
+func ReadIntent(r io.ReaderAt, p Position) (Intent, error) {
+	line, _, err := readAt(r, p, nil)
+	if err != nil {
+		return Intent{}, err
+	}
+	rec, err := Decode(line)
+	if err != nil {
+		return Intent{}, fmt.Errorf("read journal: byte %d: %w", p, err)
+	}
+	intent, ok := rec.(Intent)
+	if !ok {
+		return Intent{}, fmt.Errorf("read journal: no intent at byte %d", p)
+	}
+	return intent, nil
+}
+
+// readAt reads the line that begins at p, without its newline, into buf.
+func readAt(r io.ReaderAt, p Position, buf []byte) (line, grown []byte, err error) {
 	if cap(buf) < 512 {
 		buf = make([]byte, 4<<10)
 	}
@@ -137,11 +167,7 @@ func ReadRow(r io.ReaderAt, p Position, buf []byte) (row, grown []byte, err erro
 	for {
 		n, err := r.ReadAt(buf, int64(p))
 		if i := bytes.IndexByte(buf[:n], '\n'); i >= 0 {
-			row, ok := Row(buf[:i])
-			if !ok {
-				return nil, buf, fmt.Errorf("read journal: %w at byte %d", errLine, p)
-			}
-			return row, buf, nil
+			return buf[:i], buf, nil
 		}
 		if err != nil || len(buf) > maxLine {
 			return nil, buf, fmt.Errorf("read journal: the line at byte %d does not end: %w", p, errors.Join(err, errLine))

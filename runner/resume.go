@@ -1,0 +1,187 @@
+package runner
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/tidwall/gjson"
+
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/journal"
+	"iothub-runner/spec"
+)
+
+// Past is what a journal tells of a run that ended before its time. It is
+// filled by reading the journal (Visit is made for [journal.Open]) and handed
+// to Apply, which goes on from there: resuming is Apply with a journal that is
+// not empty.
+type Past struct {
+	Header journal.Header
+	jobs   map[string]*pastJob
+}
+
+// pastJob is one job's past: its cohort as far as it was listed, and where
+// each target stands.
+type pastJob struct {
+	cohort   *cohort
+	listed   bool // the whole target
+	attempts int
+	retries  int
+}
+
+// NewPast returns an empty past.
+func NewPast() *Past { return &Past{jobs: make(map[string]*pastJob)} }
+
+// MismatchError means that a journal is of another plan than the one at hand.
+type MismatchError struct {
+	What       string // "plan file", "plan", "hub"
+	Have, Want string
+}
+
+// Error says what differs.
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("the journal is of another %s: it has %s, this is %s", e.What, e.Want, e.Have)
+}
+
+// Check refuses a plan or hubs that are not those of the journal.
+func (p *Past) Check(plan *spec.Plan, hubs []string) error {
+	switch {
+	case p.Header.Plan != plan.Name:
+		return &MismatchError{What: "plan", Have: plan.Name, Want: p.Header.Plan}
+	case p.Header.SHA256 != plan.SHA256:
+		return &MismatchError{What: "version of the plan file", Have: "sha256 " + plan.SHA256, Want: "sha256 " + p.Header.SHA256}
+	case !slices.Equal(p.Header.Hubs, hubs):
+		return &MismatchError{What: "hub", Have: fmt.Sprint(hubs), Want: fmt.Sprint(p.Header.Hubs)}
+	}
+	return nil
+}
+
+// Visit takes in the next record of the journal. The last one about a target
+// is the one that counts.
+func (p *Past) Visit(at journal.Position, rec journal.Record) error {
+	switch r := rec.(type) {
+	case journal.Header:
+		p.Header = r
+	case journal.Targets:
+		j := p.job(r.Job)
+		for _, t := range r.Targets {
+			j.cohort.add(keyOf(t))
+		}
+	case journal.Intent:
+		j := p.job(r.Job)
+		index, _ := j.cohort.add(keyOf(r.Target))
+		j.cohort.begin(index, at)
+	case journal.Result:
+		return p.result(at, r)
+	case journal.Mark:
+		if r.Event == journal.EventListed {
+			p.job(r.Job).listed = true
+		}
+	}
+	return nil
+}
+
+func (p *Past) result(at journal.Position, r journal.Result) error {
+	j := p.job(r.Job)
+	index, _ := j.cohort.add(keyOf(r.Target))
+	attempts := 0
+	outcome := spec.Outcome("")
+	gjson.ParseBytes(r.Row).ForEach(func(key, value gjson.Result) bool {
+		switch key.Str {
+		case "outcome":
+			outcome = spec.Outcome(value.Str)
+		case "attempts":
+			attempts = int(value.Int())
+			return false
+		}
+		return true
+	})
+	if !slices.Contains(spec.Outcomes(), outcome) {
+		return fmt.Errorf("a result of %s has the unknown outcome %q", r.Target.Device, outcome)
+	}
+	j.cohort.settle(index, outcome, at)
+	j.attempts += attempts
+	j.retries += max(0, attempts-1)
+	return nil
+}
+
+func (p *Past) job(name string) *pastJob {
+	j, ok := p.jobs[name]
+	if !ok {
+		j = &pastJob{cohort: newCohort()}
+		p.jobs[name] = j
+	}
+	return j
+}
+
+func keyOf(t journal.Target) targetKey {
+	return targetKey{pool: t.Hub, Target: hub.Target{DeviceID: t.Device, ModuleID: t.Module}}
+}
+
+// resume makes the past of a job this run's present: what is settled stays so,
+// unless its outcome is one that the user asks to do again.
+func (j *jobRun) resume(p *pastJob, again []spec.Outcome) {
+	j.cohort, j.whole = p.cohort, p.listed
+	j.attempts, j.retries = p.attempts, p.retries
+	if p.listed {
+		j.cohort.freeze()
+	}
+	for i := range uint32(j.cohort.size) {
+		outcome, settled := j.cohort.at(i).outcome()
+		if settled && (outcome == spec.OutcomeNotReached || slices.Contains(again, outcome)) {
+			j.cohort.reopen(i)
+			continue
+		}
+		if settled {
+			j.counters.count(outcome)
+		}
+	}
+	j.counters.listed.Store(int64(j.cohort.size))
+	j.backlog = uint32(j.cohort.size)
+}
+
+// revive makes an item of a cohort's target that is still to be done; nil if
+// there is nothing to do for it. What a crash left open decides: a call may have
+// run, so it is not made again unless that does no harm.
+func (d *dispatcher) revive(index uint32) (*item, error) {
+	e := d.cohort.at(index)
+	if e.state >= stateSettled {
+		return nil, nil //nolint:nilnil // settled: neither an item nor an error
+	}
+	it := &item{targetKey: parseKey(d.cohort.key(index)), index: index}
+	if e.state == statePending {
+		return it, nil
+	}
+	intent, err := journal.ReadIntent(d.journal, e.position())
+	if err != nil {
+		return nil, err
+	}
+	it.attempts, it.unsure, it.began = intent.Attempt, true, intent.At
+	it.err = &hub.Error{Kind: hub.KindCut, Message: "the run ended before an answer was recorded"}
+	if d.job.Twin != nil {
+		it.doubt = &spec.TwinResult{Before: parseSections(intent.Before), Patch: parseSections(intent.Patch)}
+		return it, nil
+	}
+	if d.job.Method.Idempotent {
+		return it, nil
+	}
+	w := worker{jobRun: d.jobRun}
+	f := w.giveUp(it, verdict{stepEnd, spec.OutcomeUnanswered})
+	f.item = it
+	d.busy++ // settle takes it off again
+	d.settle(f)
+	return nil, nil //nolint:nilnil // settled just now
+}
+
+func parseSections(text json.RawMessage) *spec.Sections {
+	doc := gjson.ParseBytes(text)
+	s := &spec.Sections{}
+	if v := doc.Get("desired"); v.Exists() {
+		s.Desired = json.RawMessage(v.Raw)
+	}
+	if v := doc.Get("tags"); v.Exists() {
+		s.Tags = json.RawMessage(v.Raw)
+	}
+	return s
+}
