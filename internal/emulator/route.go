@@ -200,10 +200,8 @@ func deviceRoute(verb string, p []string) (route, bool) {
 		return route{op: opQuery}, true
 	case len(p) == 2:
 		return route{op: verbs{get: opGetDevice, put: opPutDevice, del: opDeleteDevice}.pick(verb), device: p[1]}, true
-	case len(p) == 3 && is(p[2], "modules"):
-		return route{op: verbs{get: opListModules}.pick(verb), device: p[1]}, true
-	case len(p) == 4 && is(p[2], "modules"):
-		return route{op: verbs{get: opGetModule, put: opPutModule, del: opDeleteModule}.pick(verb), device: p[1], module: p[3]}, p[3] != ""
+	case len(p) >= 3 && is(p[2], "modules"):
+		return moduleRoute(verb, p)
 	case len(p) == 3 && is(p[2], "commands"):
 		return route{op: verbs{del: opPurge}.pick(verb), device: p[1]}, true
 	case len(p) == 3 && is(p[2], "applyConfigurationContent"):

@@ -119,9 +119,10 @@ func (p *probe) patchValues() {
 	p.wantSection("desired", after.Desired, `{"v":`+values+`}`)
 }
 
-// nest returns an object that holds others, depth in all.
-func nest(depth int) string {
-	return strings.Repeat(`{"k":`, depth) + "1" + strings.Repeat("}", depth)
+// nest returns a section with objects inside each other, the innermost at the
+// level; the section itself is at level 0.
+func nest(level int) string {
+	return strings.Repeat(`{"k":`, level+1) + "1" + strings.Repeat("}", level+1)
 }
 
 // filled returns an object of about size bytes, in strings of 1 KB.
@@ -154,7 +155,7 @@ func (p *probe) patchRefused() {
 		{"integer too small", `{"a":-4503599627370497}`},
 		{"null in an array", `{"a":[1,null]}`},
 		{"null in an object in an array", `{"a":[{"b":null}]}`},
-		{"depth 11", nest(11)},
+		{"an object at level 11", nest(11)},
 		{"an array as section", `[1]`},
 		{"a string as section", `"x"`},
 	} {
@@ -182,7 +183,7 @@ func (p *probe) patchLimits() {
 		what  string
 		patch hub.Patch
 	}{
-		{"depth 10", hub.Patch{Desired: raw(nest(10))}},
+		{"an object at level 10", hub.Patch{Desired: raw(nest(10))}},
 		{"a key of 1 KB", hub.Patch{Tags: raw(`{"` + strings.Repeat("k", 1000) + `":1}`)}},
 		{"its deletion", hub.Patch{Tags: raw(`{"` + strings.Repeat("k", 1000) + `":null}`)}},
 		{"a string of 4 KB", hub.Patch{Tags: raw(`{"a":"` + strings.Repeat("x", 4096) + `"}`)}},
