@@ -151,7 +151,7 @@ func (s *Server) importNew(it *wireImport, arrays bool) *apiError {
 	} else {
 		_, refusal = s.register(it.ID, it.input())
 	}
-	if refusal != nil || w.tags == nil && w.desired == nil {
+	if refusal != nil || w.tags.doc == nil && w.desired.doc == nil {
 		return refusal
 	}
 	_, refusal = s.writeTwin(it.ID, it.ModuleID, w)
@@ -187,19 +187,18 @@ func (s *Server) importTwin(it *wireImport, arrays bool, match condition) *apiEr
 // twinWrite is what the item says of the twin.
 func (it *wireImport) twinWrite(arrays bool) (twinWrite, *apiError) {
 	var w twinWrite
-	var refusal *apiError
 	if it.Tags != nil {
-		if w.tags, refusal = readSection("tags", gjson.ParseBytes(it.Tags), arrays); refusal != nil {
+		if refusal := w.tags.read("tags", gjson.ParseBytes(it.Tags), arrays); refusal != nil {
 			return w, refusal
 		}
 	}
 	if it.Properties.Desired != nil {
-		if w.desired, refusal = readSection("properties.desired", gjson.ParseBytes(it.Properties.Desired), arrays); refusal != nil {
+		if refusal := w.desired.read("properties.desired", gjson.ParseBytes(it.Properties.Desired), arrays); refusal != nil {
 			return w, refusal
 		}
 	}
-	if w.desired != nil {
-		w.text = w.desired.appendPatch(nil)
+	if w.desired.doc != nil {
+		w.text = w.desired.doc.appendPatch(nil)
 	}
 	return w, nil
 }

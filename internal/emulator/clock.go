@@ -1,10 +1,9 @@
 package emulator
 
 import (
-	"container/list"
+	"container/heap"
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,22 +12,62 @@ import (
 // clock is the hub's own time. It runs like the real one, and can be moved
 // forward: then everything that waited for a moment in between is woken.
 //
-// Waiting is on real timers (fake ones in a synctest bubble); the list of who
+// Waiting is on real timers (fake ones in a synctest bubble); the heap of who
 // waits is read only when somebody moves the clock.
 type clock struct {
 	offset atomic.Int64 // emulated minus real time, in nanoseconds
 
 	mu       sync.Mutex
-	sleepers list.List // of *sleeper; guarded by mu
+	sleepers sleepers // guarded by mu
+	order    uint64   // of the next sleeper; guarded by mu
+	closed   bool     // guarded by mu
+	moving   sync.Mutex
 }
 
 // sleeper is one wait, or one call that is due later.
 type sleeper struct {
 	due   time.Time // emulated
+	order uint64    // among those that are due at once, who came first
 	woken chan struct{}
 	call  func() // what to do when due; nil for a plain wait
 	timer *time.Timer
-	place *list.Element // nil once woken or given up; guarded by clock.mu
+	place int // in the heap; -1 once woken or given up
+}
+
+// sleepers is a heap, the one that is due first on top.
+type sleepers []*sleeper
+
+func (h sleepers) Len() int { return len(h) }
+func (h sleepers) Less(i, j int) bool {
+	if h[i].due.Equal(h[j].due) {
+		return h[i].order < h[j].order
+	}
+	return h[i].due.Before(h[j].due)
+}
+
+func (h sleepers) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].place, h[j].place = i, j
+}
+
+// Push implements heap.Interface.
+func (h *sleepers) Push(v any) {
+	w, ok := v.(*sleeper)
+	if !ok {
+		panic("emulator: only sleepers sleep")
+	}
+	w.place = len(*h)
+	*h = append(*h, w)
+}
+
+// Pop implements heap.Interface.
+func (h *sleepers) Pop() any {
+	old := *h
+	w := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	w.place = -1
+	return w
 }
 
 func (c *clock) now() time.Time {
@@ -40,7 +79,7 @@ func (c *clock) wait(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
 	}
-	w := c.start(d, nil)
+	w := c.after(d)
 	defer c.stop(w)
 	select {
 	case <-w.woken:
@@ -51,17 +90,23 @@ func (c *clock) wait(ctx context.Context, d time.Duration) error {
 }
 
 // after starts a wait for the caller's own select; stop ends it.
-func (c *clock) after(d time.Duration) *sleeper { return c.start(d, nil) }
+func (c *clock) after(d time.Duration) *sleeper { return c.start(c.now().Add(d), d, nil) }
 
-// do runs call once, d from now, on a goroutine of the timer's.
-func (c *clock) do(d time.Duration, call func()) *sleeper { return c.start(d, call) }
+// at runs call once, at a time, on a goroutine of its own or on that of
+// whoever moves the clock.
+func (c *clock) at(due time.Time, call func()) *sleeper { return c.start(due, due.Sub(c.now()), call) }
 
-func (c *clock) start(d time.Duration, call func()) *sleeper {
-	w := &sleeper{due: c.now().Add(d), woken: make(chan struct{}), call: call}
+func (c *clock) start(due time.Time, d time.Duration, call func()) *sleeper {
+	w := &sleeper{due: due, woken: make(chan struct{}), call: call, place: -1}
 	c.mu.Lock()
-	w.place = c.sleepers.PushBack(w)
+	defer c.mu.Unlock()
+	if c.closed && call != nil {
+		return w
+	}
+	w.order = c.order
+	c.order++
+	heap.Push(&c.sleepers, w)
 	w.timer = time.AfterFunc(max(d, 0), func() { c.wake(w) })
-	c.mu.Unlock()
 	return w
 }
 
@@ -69,12 +114,11 @@ func (c *clock) start(d time.Duration, call func()) *sleeper {
 func (c *clock) stop(w *sleeper) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w.timer.Stop()
-	if w.place == nil {
+	if w.place < 0 {
 		return false
 	}
-	c.sleepers.Remove(w.place)
-	w.place = nil
+	w.timer.Stop()
+	heap.Remove(&c.sleepers, w.place)
 	return true
 }
 
@@ -96,6 +140,8 @@ func (c *clock) advance(d time.Duration) error {
 	if d < 0 {
 		return fmt.Errorf("advance the clock by %v: it only moves forward", d)
 	}
+	c.moving.Lock()
+	defer c.moving.Unlock()
 	end := c.now().Add(d)
 	for {
 		w := c.earliest(end)
@@ -120,27 +166,22 @@ func (c *clock) moveTo(t time.Time) {
 func (c *clock) earliest(end time.Time) *sleeper {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var first *sleeper
-	for e := c.sleepers.Front(); e != nil; e = e.Next() {
-		w, ok := e.Value.(*sleeper)
-		if ok && !w.due.After(end) && (first == nil || w.due.Before(first.due)) {
-			first = w
-		}
+	if len(c.sleepers) == 0 || c.sleepers[0].due.After(end) {
+		return nil
 	}
-	return first
+	return c.sleepers[0]
 }
 
-// cancelAll drops every call that is still to come, for the end of the hub.
-func (c *clock) cancelAll() {
+// close drops every call that is still to come, for the end of the hub. Plain
+// waits are left to their contexts.
+func (c *clock) close() {
 	c.mu.Lock()
-	var calls []*sleeper
-	for e := c.sleepers.Front(); e != nil; e = e.Next() {
-		if w, ok := e.Value.(*sleeper); ok && w.call != nil {
-			calls = append(calls, w)
+	defer c.mu.Unlock()
+	c.closed = true
+	for _, w := range c.sleepers {
+		if w.call != nil {
+			w.timer.Stop()
+			w.call = nil
 		}
-	}
-	c.mu.Unlock()
-	for w := range slices.Values(calls) {
-		c.stop(w)
 	}
 }

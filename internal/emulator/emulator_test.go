@@ -61,7 +61,7 @@ func hubOf(tb testing.TB, opts Options) testHub {
 			tb.Errorf("Close: %v", err)
 		}
 	})
-	return testHub{Server: s, token: signedBy(tb, s, "iothubowner", "localhost", time.Hour)}
+	return testHub{Server: s, token: signedBy(tb, s, "iothubowner", "localhost", 1000*time.Hour)}
 }
 
 // sign makes a token as the documents say, without the code under test.
@@ -208,4 +208,14 @@ func (h testHub) try(tb testing.TB, method, target string, body []byte) (answer,
 	w := httptest.NewRecorder()
 	h.Handler().ServeHTTP(w, r)
 	return answer{status: w.Code, header: w.Header(), body: w.Body.String()}, true
+}
+
+// hubWith is newHub with more options.
+func hubWith(tb testing.TB, fleetFile string, opts Options) testHub {
+	tb.Helper()
+	var err error
+	if opts.Fleet, err = fleet.Parse("fleet.yaml", []byte(fleetFile)); err != nil {
+		tb.Fatalf("fleet.Parse: %v", err)
+	}
+	return hubOf(tb, opts)
 }

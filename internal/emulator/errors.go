@@ -30,6 +30,7 @@ type apiError struct {
 	shape  errorShape
 	info   string // raw JSON for shapeMethod, "{}" when empty
 	body   []byte // for shapeBulk
+	wait   int    // seconds to wait that a 429 asks for
 }
 
 // Error reads as the hub's name for it and its text.

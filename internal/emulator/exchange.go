@@ -135,7 +135,7 @@ func (x *exchange) send(status int, body []byte) {
 	h["Content-Type"] = x.contentType
 	h["Vary"] = x.varyOrigin
 	if x.etag != "" {
-		h["Etag"] = []string{`"` + x.etag + `"`}
+		x.setETag(h)
 	}
 	if len(body) >= worthZipping && strings.Contains(x.r.Header.Get("Accept-Encoding"), "gzip") {
 		x.sendZipped(status, body)
@@ -144,6 +144,15 @@ func (x *exchange) send(status int, body []byte) {
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	x.w.WriteHeader(status)
 	x.w.Write(body) //nolint:errcheck // the client has gone; there is nobody to tell
+}
+
+func (x *exchange) setETag(h http.Header) {
+	switch {
+	case x.does(knobETagHeader, "quoted"):
+		h["Etag"] = []string{`"` + x.etag + `"`}
+	case x.does(knobETagHeader, "bare"):
+		h["Etag"] = []string{x.etag}
+	}
 }
 
 // worthZipping is about one network packet: below it zipping saves nothing.
@@ -176,6 +185,9 @@ func (x *exchange) refuse(e *apiError) {
 		h["Iothub-Errorcode"] = []string{e.name}
 	}
 	h["X-Ms-Request-Id"] = []string{requestID(tracking)}
+	if e.wait > 0 && x.does(knobRetryAfter, "header") {
+		h["Retry-After"] = []string{strconv.Itoa(e.wait)}
+	}
 	x.etag = ""
 	x.send(e.status, e.appendBody(x.buf[:0], tracking, x.clock.now()))
 	if x.log.Enabled(x.r.Context(), levelTrace) {

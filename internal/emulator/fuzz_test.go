@@ -26,15 +26,15 @@ func FuzzTwinPatch(f *testing.F) {
 			if refusal != nil {
 				continue
 			}
-			w.replace = replace
+			w.tags.replace, w.desired.replace = replace, replace
 			next, refusal := w.apply(tw, tw, time.Unix(int64(i)+2, 0))
 			if refusal != nil {
 				continue
 			}
 			checkSection(t, "tags", next.tags, maxTagsSize)
 			checkSection(t, "desired", next.desired, maxPropsSize)
-			if w.text != nil && !json.Valid(w.text) {
-				t.Fatalf("the device is told %s", w.text)
+			if w.desired.doc != nil && !json.Valid(w.desired.doc.appendPatch(nil)) {
+				t.Fatalf("the device is told %s", w.desired.doc.appendPatch(nil))
 			}
 			tw = next
 		}

@@ -56,7 +56,9 @@ func nowhere() device { return device{slot: -1} }
 // pass is the last gate before an operation has an effect: throttles, and the
 // faults that strike before it. A fault that strikes later is kept for done.
 func (x *exchange) pass(d device, cost int) *apiError {
-	_ = cost
+	if refusal := x.admitPaced(x.r.Context(), x.route.op, cost); refusal != nil {
+		return refusal
+	}
 	if x.store.fleet == nil {
 		return nil
 	}
@@ -126,11 +128,17 @@ func (x *exchange) done(status int) *apiError {
 	return nil
 }
 
+// errAbandoned is what nobody reads: the caller has gone, or the hub closes.
+func errAbandoned() *apiError {
+	return &apiError{status: 503, code: 503001, name: "ServiceUnavailable", text: "The call was abandoned."}
+}
+
 // errThrottled is a 429. The text is the only hint that the hub gives.
 func errThrottled(op operation, wait time.Duration) *apiError {
 	seconds := max(1, int(wait/time.Second))
 	return &apiError{
 		status: 429, code: 429003, name: "ThrottlingBacklogTimeout",
+		wait: seconds,
 		text: fmt.Sprintf("The request has been throttled. Wait %d seconds and try again. Operation type: %s", seconds, op.throttleName()),
 	}
 }

@@ -53,7 +53,7 @@ func (x *exchange) admit(parts []string) *apiError {
 	if !covers(g.scope, parts) {
 		return errUnauthorized("the token's scope does not cover the resource")
 	}
-	if g.allows&x.route.op.needs() == 0 {
+	if g.allows&x.needs() == 0 {
 		return errUnauthorized("the policy does not allow the operation")
 	}
 	x.grant = g
@@ -61,6 +61,19 @@ func (x *exchange) admit(parts []string) *apiError {
 		return &apiError{status: 400, code: 400001, name: "InvalidProtocolVersion", text: "The api-version of the request is missing or not supported."}
 	}
 	return nil
+}
+
+// needs returns the permissions of which the caller must have one.
+func (x *exchange) needs() permission {
+	if x.route.op.throttle() == throttleJobs {
+		switch {
+		case x.does(knobJobPermission, "serviceConnect"):
+			return serviceConnect
+		case x.does(knobJobPermission, "registryWrite"):
+			return registryWrite
+		}
+	}
+	return x.route.op.needs()
 }
 
 func authorizationOf(r *http.Request) string {
@@ -97,8 +110,8 @@ func allOperations() operations {
 		opGetJob:            (*exchange).getJob,
 		opCancelJob:         (*exchange).cancelJob,
 		opListJobs:          (*exchange).listJobs,
-		opListOldJobs:       (*exchange).listJobs,
-		opGetOldJob:         (*exchange).getJob,
+		opListOldJobs:       (*exchange).listOldJobs,
+		opGetOldJob:         (*exchange).getOldJob,
 		opNotEmulated:       (*exchange).notEmulated,
 	}
 }

@@ -17,7 +17,8 @@ type link interface {
 	// connected and has not subscribed to methods does not.
 	ready() bool
 	// invoke hands the device a call and waits for its answer until c.timeout
-	// of emulated time has passed. It returns errNoAnswer, errLinkLost,
+	// of emulated time has passed. From the moment the device has it the call
+	// counts in its slot as executed. It returns errNoAnswer, errLinkLost,
 	// errBadAnswer or the error of ctx when there is none.
 	invoke(ctx context.Context, c methodCall) (methodAnswer, error)
 	// desired tells the device of a write of its desired properties. It must
@@ -263,8 +264,18 @@ func (simulated) close(string) {}
 // decided with the write.
 func (simulated) desired(desiredNotice) {}
 
-// invoke counts the call as executed from the moment the device has it.
+// invoke asks the device and waits as long as it takes to answer.
 func (d simulated) invoke(ctx context.Context, c methodCall) (methodAnswer, error) {
+	answer, after, err := d.react(c)
+	if waited := d.server.clock.wait(ctx, after); waited != nil {
+		return methodAnswer{}, waited
+	}
+	return answer, err
+}
+
+// react hands the device a call and returns what comes of it, and after how
+// long. The call counts as executed from now.
+func (d simulated) react(c methodCall) (methodAnswer, time.Duration, error) {
 	s, m := d.server, d.subject
 	nth := int(s.store.slot(m.slot).methods.Add(1))
 	var r fleet.Reaction
@@ -274,20 +285,14 @@ func (d simulated) invoke(ctx context.Context, c methodCall) (methodAnswer, erro
 		r = s.store.fleet.Invoke(m.slot, c.name, nth, c.payload)
 	}
 	if r.Kind == fleet.Hangs || r.Latency >= c.timeout {
-		if err := s.clock.wait(ctx, c.timeout); err != nil {
-			return methodAnswer{}, err
-		}
-		return methodAnswer{}, errNoAnswer
-	}
-	if err := s.clock.wait(ctx, r.Latency); err != nil {
-		return methodAnswer{}, err
+		return methodAnswer{}, c.timeout, errNoAnswer
 	}
 	switch r.Kind {
 	case fleet.Garbage:
-		return methodAnswer{}, errBadAnswer
+		return methodAnswer{}, r.Latency, errBadAnswer
 	case fleet.Disconnects:
-		return methodAnswer{}, errLinkLost
+		return methodAnswer{}, r.Latency, errLinkLost
 	case fleet.Answers, fleet.Hangs:
 	}
-	return methodAnswer{status: r.Status, payload: r.Payload}, nil
+	return methodAnswer{status: r.Status, payload: r.Payload}, r.Latency, nil
 }

@@ -32,7 +32,7 @@ func (x *exchange) invokeMethod() *apiError {
 	if refusal != nil {
 		return refusal
 	}
-	req, refusal := parseMethod(body)
+	req, refusal := x.parseMethod(body)
 	if refusal != nil {
 		return refusal
 	}
@@ -61,7 +61,7 @@ func (x *exchange) invokeMethod() *apiError {
 
 // parseMethod reads the body of a call without decoding the payload, which
 // goes to the device as it came.
-func parseMethod(body []byte) (methodRequest, *apiError) {
+func (s *Server) parseMethod(body []byte) (methodRequest, *apiError) {
 	req := methodRequest{methodCall: methodCall{timeout: defaultResponseTimeout}}
 	var refusal *apiError
 	gjson.ParseBytes(body).ForEach(func(k, v gjson.Result) bool {
@@ -84,6 +84,8 @@ func parseMethod(body []byte) (methodRequest, *apiError) {
 		return req, refusal.ofMethod()
 	case req.name == "":
 		return req, errArgument("The method name must not be empty.").ofMethod()
+	case len(req.payload) > maxMethodPayload && s.does(knobBigPayload, "400"):
+		return req, errArgument("The payload has %d bytes; the limit is %d.", len(req.payload), maxMethodPayload).ofMethod()
 	case len(req.payload) > maxMethodPayload:
 		return req, errTooLarge(maxMethodPayload).ofMethod()
 	}
@@ -105,7 +107,7 @@ func seconds(name string, v gjson.Result, least, most int64, fallback time.Durat
 // callDevice waits for the device if it may, hands it the call and says in the
 // hub's words how that went.
 func (s *Server) callDevice(ctx context.Context, m subject, req methodRequest) (methodAnswer, *apiError) {
-	if disabled(m.rec) == 1 {
+	if disabled(m.rec) == 1 && s.does(knobDisabledDevice, "notFound") {
 		return methodAnswer{}, errDeviceNotFound(m.id).ofMethod()
 	}
 	l := s.awaitLink(ctx, m, req.connect)
@@ -113,18 +115,22 @@ func (s *Server) callDevice(ctx context.Context, m subject, req methodRequest) (
 		return methodAnswer{}, errNotOnline(req.connect)
 	}
 	answer, err := l.invoke(ctx, req.methodCall)
+	return answer, s.callRefusal(err)
+}
+
+// callRefusal says in the hub's words why a call has no answer.
+func (s *Server) callRefusal(err error) *apiError {
 	switch {
 	case err == nil:
-		return answer, nil
-	case errors.Is(err, errNoAnswer):
-		return answer, &apiError{status: 504, code: 504101, name: "GatewayTimeout", shape: shapeMethod, text: "Timed out waiting for the response from device."}
+		return nil
+	case errors.Is(err, errNoAnswer), errors.Is(err, errBadAnswer) && s.does(knobGarbageAnswer, "504"):
+		return &apiError{status: 504, code: 504101, name: "GatewayTimeout", shape: shapeMethod, text: "Timed out waiting for the response from device."}
 	case errors.Is(err, errLinkLost):
-		return answer, &apiError{status: 404, code: 404104, name: "DeviceConnectionClosedRemotely", shape: shapeMethod, text: "Device unavailable: its connection was closed."}
+		return &apiError{status: 404, code: 404104, name: "DeviceConnectionClosedRemotely", shape: shapeMethod, text: "Device unavailable: its connection was closed."}
 	case errors.Is(err, errBadAnswer):
-		return answer, &apiError{status: 502, code: 502000, name: "InvalidResponseWhileProxying", shape: shapeMethod, text: "The device's response cannot be used."}
+		return &apiError{status: 502, code: 502000, name: "InvalidResponseWhileProxying", shape: shapeMethod, text: "The device's response cannot be used."}
 	}
-	// The caller has gone, or the hub is closing. Nobody reads this.
-	return answer, &apiError{status: 503, code: 503001, name: "ServiceUnavailable", shape: shapeMethod, text: "The call was abandoned."}
+	return errAbandoned().ofMethod()
 }
 
 // errNotOnline says that no device took the call within the connect timeout.

@@ -197,7 +197,7 @@ func TestCallerLeaves(t *testing.T) {
 		leave()
 		<-done
 		same(t, "time until it ended", time.Since(start), time.Duration(0))
-		if n := h.clock.sleepers.Len(); n != 0 {
+		if n := len(h.clock.sleepers); n != 0 {
 			t.Errorf("%d waits are left", n)
 		}
 	})

@@ -11,14 +11,15 @@ import (
 // Options say what hub to make. The zero value is a hub without devices that
 // keeps its keys in memory.
 type Options struct {
-	HostName  string       // name of the hub, also in its certificate; default "localhost"
-	HTTPSAddr string       // default 127.0.0.1:8443; port 0 picks one
-	MQTTAddr  string       // empty: devices cannot connect
-	TLSDir    string       // where certificate and keys are kept; empty: in memory only
-	Fleet     *fleet.Fleet // nil: the registry starts empty
-	Tier      string       // none (default), free, S1, S2 or S3: whose throttles apply
-	Units     int          // of the tier; default 1
-	Log       *slog.Logger // nil discards
+	HostName  string            // name of the hub, also in its certificate; default "localhost"
+	HTTPSAddr string            // default 127.0.0.1:8443; port 0 picks one
+	MQTTAddr  string            // empty: devices cannot connect
+	TLSDir    string            // where certificate and keys are kept; empty: in memory only
+	Fleet     *fleet.Fleet      // nil: the registry starts empty
+	Tier      string            // none (default), free, S1, S2 or S3: whose throttles apply
+	Units     int               // of the tier; default 1
+	Behaviour map[string]string // switches, see [Behaviours]; nil for the defaults
+	Log       *slog.Logger      // nil discards
 }
 
 // tier is a hub edition, as far as throttles and job limits depend on it.

@@ -98,7 +98,7 @@ func (x *exchange) querySpec() (*twinquery.Query, cursor, int, *apiError) {
 	if err != nil {
 		return nil, cursor{}, 0, errArgument("The query cannot be read: %s.", err)
 	}
-	size, refusal := pageSize(x.r)
+	size, refusal := x.pageSize(x.r)
 	if refusal != nil {
 		return nil, cursor{}, 0, refusal
 	}
@@ -114,7 +114,7 @@ func (x *exchange) querySpec() (*twinquery.Query, cursor, int, *apiError) {
 }
 
 // pageSize reads x-ms-max-item-count. More than the hub gives is clamped.
-func pageSize(r *http.Request) (int, *apiError) {
+func (s *Server) pageSize(r *http.Request) (int, *apiError) {
 	text := r.Header.Get("X-Ms-Max-Item-Count")
 	if text == "" {
 		return maxPage, nil
@@ -122,6 +122,9 @@ func pageSize(r *http.Request) (int, *apiError) {
 	n, err := strconv.Atoi(strings.TrimSpace(text))
 	if err != nil || n < -1 || n == 0 {
 		return 0, errArgument("x-ms-max-item-count must be a positive number.")
+	}
+	if n > maxPage && s.does(knobPageOverMax, "refuse") {
+		return 0, errArgument("x-ms-max-item-count must not be larger than %d.", maxPage)
 	}
 	if n == -1 || n > maxPage { // -1 is how some clients ask for the default
 		return maxPage, nil
@@ -159,7 +162,7 @@ func (x *exchange) twinPage(q *twinquery.Query, at cursor, size int) (cursor, bo
 			if rows > 0 {
 				x.buf = append(x.buf, ',')
 			}
-			x.buf = q.AppendRow(x.buf, &doc, twinquery.LastSegment)
+			x.buf = q.AppendRow(x.buf, &doc, x.keyRule())
 			rows++
 			at.given++
 		}
@@ -202,7 +205,7 @@ func (s *Server) sources(src twinquery.Source, d device, behind uint64) []subjec
 // a hub that kept their state between pages would have to bound it.
 func (x *exchange) groupPage(q *twinquery.Query, at cursor, size int) (cursor, bool) {
 	now := x.clock.now()
-	groups := twinquery.NewGroups(q, twinquery.LastSegment)
+	groups := twinquery.NewGroups(q, x.keyRule())
 	for n := range x.store.slots() {
 		if n%4096 == 4095 && x.r.Context().Err() != nil {
 			return at, false
@@ -231,6 +234,14 @@ func (x *exchange) groupPage(q *twinquery.Query, at cursor, size int) (cursor, b
 	}
 	at.inner = uint64(last) //nolint:gosec // a count
 	return at, last < limit
+}
+
+// keyRule names what a nested path without alias is called in a row.
+func (s *Server) keyRule() twinquery.KeyRule {
+	if s.does(knobNestedKey, "path") {
+		return twinquery.WholePath
+	}
+	return twinquery.LastSegment
 }
 
 func textHash(text string) uint64 {

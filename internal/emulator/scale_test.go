@@ -53,6 +53,7 @@ func TestMillionDevices(t *testing.T) {
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
+	h.completeWrite(&w)
 	const written = 100_000
 	for i := range written {
 		m, refusal := h.writeTwin(f.ID(i), "", w)

@@ -37,6 +37,10 @@ type Server struct {
 	operations operations
 	skewed     atomic.Int64 // see SetSkew
 
+	chosen    choices
+	throttles throttles
+	schedules schedules
+
 	faultsOff atomic.Bool
 	opCalls   [opNotEmulated + 1]atomic.Uint64 // calls seen, for faults
 
@@ -76,6 +80,11 @@ func New(opts Options) (*Server, error) {
 		varyOrigin:  []string{"Origin"},
 		hostName:    opts.HostName,
 	}
+	if s.chosen, err = parseBehaviour(opts.Behaviour); err != nil {
+		return nil, err
+	}
+	s.throttles.limit(t, opts.Units)
+	s.schedules.limit, s.schedules.server = t.maxActiveJobs(), s
 	if s.ca, err = openAuthority(opts.TLSDir); err != nil {
 		return nil, err
 	}
@@ -142,7 +151,7 @@ func (s *Server) Close() error {
 		}
 	}
 	s.end()
-	s.clock.cancelAll()
+	s.clock.close()
 	s.serving.Wait()
 	if err != nil {
 		return fmt.Errorf("close the emulated hub: %w", err)

@@ -34,6 +34,7 @@ func (x *exchange) changeTwin() *apiError {
 		return refusal
 	}
 	w.replace = x.route.op == opPutTwin
+	x.completeWrite(&w)
 	w.condition = ifMatch(x.r)
 	m, refusal := x.store.look(x.route.device, x.route.module)
 	if refusal != nil {
@@ -57,10 +58,34 @@ func (x *exchange) sendTwin(m subject) *apiError {
 // twinWrite is what a service asks to change of a twin.
 type twinWrite struct {
 	condition condition
-	replace   bool  // PUT: the sections are replaced, not merged
-	tags      *node // nil: the section is not mentioned
-	desired   *node
+	replace   bool // PUT: the sections are replaced, not merged
+	tags      sectionWrite
+	desired   sectionWrite
 	text      []byte // of desired, as the device is told
+}
+
+// sectionWrite is what a service asks to change of one section.
+type sectionWrite struct {
+	doc     *node // nil: nothing
+	replace bool
+	null    bool // the body mentions the section as null
+}
+
+// completeWrite settles what the body leaves open: sections that are missing
+// or null.
+func (s *Server) completeWrite(w *twinWrite) {
+	for _, sec := range []*sectionWrite{&w.tags, &w.desired} {
+		if sec.doc != nil {
+			sec.replace = w.replace
+			continue
+		}
+		if sec.null && s.does(knobNullSection, "clear") || w.replace && !sec.null && s.does(knobPutMissingSection, "clear") {
+			sec.doc, sec.replace = &node{object: true}, true
+		}
+	}
+	if w.desired.doc != nil {
+		w.text = w.desired.doc.appendPatch(nil)
+	}
 }
 
 // parseTwinWrite reads a body. Only tags and properties.desired can be written
@@ -71,31 +96,30 @@ func parseTwinWrite(body []byte, arrays bool) (twinWrite, *apiError) {
 	gjson.ParseBytes(body).ForEach(func(k, v gjson.Result) bool {
 		switch {
 		case is(k.Str, "tags"):
-			w.tags, refusal = readSection("tags", v, arrays)
+			refusal = w.tags.read("tags", v, arrays)
 		case is(k.Str, "desired"):
 			refusal = errArgument("The twin has no member 'desired' of its own; it belongs into 'properties'.")
 		case is(k.Str, "properties") && v.IsObject():
 			v.ForEach(func(k, v gjson.Result) bool {
 				if is(k.Str, "desired") {
-					w.desired, refusal = readSection("properties.desired", v, arrays)
+					refusal = w.desired.read("properties.desired", v, arrays)
 				}
 				return refusal == nil
 			})
 		}
 		return refusal == nil
 	})
-	if refusal == nil && w.desired != nil {
-		w.text = w.desired.appendPatch(nil)
-	}
 	return w, refusal
 }
 
-func readSection(name string, v gjson.Result, arrays bool) (*node, *apiError) {
+func (w *sectionWrite) read(name string, v gjson.Result, arrays bool) *apiError {
 	if v.Type == gjson.Null {
-		return nil, nil
+		*w = sectionWrite{null: true}
+		return nil
 	}
 	n, refusal := patchReader{name: name, arrays: arrays}.read(v)
-	return &n, refusal
+	*w = sectionWrite{doc: &n}
+	return refusal
 }
 
 // appendPatch writes a patch back, nulls included.
@@ -127,8 +151,12 @@ func (s *Server) writeTwin(deviceID, moduleID string, w twinWrite) (subject, *ap
 		if w.condition.refuses(etagText(kept.etag)) {
 			return kept, errPrecondition()
 		}
-		next, refusal := w.apply(kept, s.store.twin(m), now)
-		if refusal == nil && w.desired != nil {
+		full := s.store.twin(m)
+		next, refusal := w.apply(kept, full, now)
+		if refusal == nil && s.does(knobNoopPatch, "keep") && changesNothing(full, s.store.filled(m, next)) {
+			return kept, nil
+		}
+		if refusal == nil && w.desired.doc != nil {
 			next.pending = s.reaction(m, next, w, now)
 		}
 		return next, refusal
@@ -137,7 +165,7 @@ func (s *Server) writeTwin(deviceID, moduleID string, w twinWrite) (subject, *ap
 		return m, refusal
 	}
 	s.store.slot(m.slot).patches.Add(1)
-	if w.desired != nil {
+	if w.desired.doc != nil {
 		m = s.notify(m, w, now)
 	}
 	return m, nil
@@ -149,15 +177,15 @@ func (w twinWrite) apply(kept, full twin, now time.Time) (twin, *apiError) {
 	next := kept
 	next.etag++
 	next.version++
-	if w.tags != nil {
-		next.tags = w.section(full.tags, w.tags, now)
+	if w.tags.doc != nil {
+		next.tags = w.tags.over(full.tags, now)
 		next.tags.stamps = nil // the hub keeps no metadata of tags
 		if refusal := tooLarge("tags", full.tags, next.tags, maxTagsSize); refusal != nil {
 			return kept, refusal
 		}
 	}
-	if w.desired != nil {
-		next.desired = w.section(full.desired, w.desired, now)
+	if w.desired.doc != nil {
+		next.desired = w.desired.over(full.desired, now)
 		if refusal := tooLarge("properties.desired", full.desired, next.desired, maxPropsSize); refusal != nil {
 			return kept, refusal
 		}
@@ -165,11 +193,16 @@ func (w twinWrite) apply(kept, full twin, now time.Time) (twin, *apiError) {
 	return next, nil
 }
 
-func (w twinWrite) section(before section, doc *node, now time.Time) section {
+func (w sectionWrite) over(before section, now time.Time) section {
 	if w.replace {
-		return before.replaced(doc, now)
+		return before.replaced(w.doc, now)
 	}
-	return before.patched(doc, now)
+	return before.patched(w.doc, now)
+}
+
+// changesNothing compares the values that services write.
+func changesNothing(before, after twin) bool {
+	return before.tags.raw == after.tags.raw && before.desired.raw == after.desired.raw
 }
 
 // notify tells a connected device of the write, and lets a simulated one that
