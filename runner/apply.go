@@ -29,8 +29,9 @@ type Options struct {
 	Work context.Context //nolint:containedctx // the second of the two contexts of a run
 	// Past is what an earlier run left in Journal; nil if there was none.
 	Past *Past
-	// Again are outcomes of the past that are to be done again.
-	Again []spec.Outcome
+	// Only picks the targets to take up again by how they ended in the past;
+	// empty takes up those that had not come to an end.
+	Only []spec.Outcome
 	// Rehearsal lets the plan run on another hub than the one it names.
 	Rehearsal bool
 }
@@ -56,7 +57,7 @@ type Run struct {
 	journal   *journal.Writer
 	observer  Observer
 	past      *Past
-	again     []spec.Outcome
+	only      []spec.Outcome
 	startedAt time.Time
 	resumedAt time.Time // zero unless there is a past
 	endedAt   time.Time
@@ -113,7 +114,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
 		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer,
-		past: o.Past, again: o.Again,
+		past: o.Past, only: o.Only,
 	}
 	if r.observer == nil {
 		r.observer = silent{}

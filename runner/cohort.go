@@ -47,6 +47,10 @@ const (
 	// stateBegun: an intent without a result. Only reading a journal moves a
 	// target in; a crash is what left it so. The entry's line is the intent.
 	stateBegun
+	// stateReopened: settled by an earlier run, and to be done again by this one.
+	stateReopened
+	// stateDoubted: the same, of a target that may have acted already.
+	stateDoubted
 	// stateSettled and above: an outcome, in the order of spec.Outcomes.
 	stateSettled
 )
@@ -203,9 +207,12 @@ func (c *cohort) begin(index uint32, p journal.Position) {
 }
 
 // reopen makes a settled target one that is still to be done.
-func (c *cohort) reopen(index uint32) {
+func (c *cohort) reopen(index uint32, doubted bool) {
 	e := c.at(index)
-	e.state = statePending
+	e.state = stateReopened
+	if doubted {
+		e.state = stateDoubted
+	}
 	e.setLine(noLine)
 }
 

@@ -31,6 +31,7 @@ type jobRun struct {
 	policy      policy
 	limit       *rate.Limiter
 	exclude     map[spec.DeviceID]bool
+	only        []spec.Outcome // of the past, what to take up again; empty for what was not ended
 
 	counters counters
 
@@ -64,6 +65,7 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 		scheduledAt: r.due(job),
 		policy:      policy{offline: job.Offline},
 		exclude:     make(map[spec.DeviceID]bool, len(job.Target.Exclude)),
+		only:        r.only,
 		status:      spec.StatusNotStarted,
 	}
 	if m := job.Method; m != nil {
@@ -80,7 +82,7 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 		j.exclude[id] = true
 	}
 	if r.past != nil && r.past.jobs[job.Name] != nil {
-		j.resume(r.past.jobs[job.Name], r.again)
+		j.resume(r.past.jobs[job.Name])
 	}
 	return j
 }

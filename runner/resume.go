@@ -120,8 +120,8 @@ func keyOf(t journal.Target) targetKey {
 }
 
 // resume makes the past of a job this run's present: what is settled stays so,
-// unless its outcome is one that the user asks to do again.
-func (j *jobRun) resume(p *pastJob, again []spec.Outcome) {
+// unless the user has picked its outcome.
+func (j *jobRun) resume(p *pastJob) {
 	j.cohort, j.whole = p.cohort, p.listed
 	j.attempts, j.retries = p.attempts, p.retries
 	if p.listed {
@@ -129,29 +129,40 @@ func (j *jobRun) resume(p *pastJob, again []spec.Outcome) {
 	}
 	for i := range uint32(j.cohort.size) {
 		outcome, settled := j.cohort.at(i).outcome()
-		if settled && (outcome == spec.OutcomeNotReached || slices.Contains(again, outcome)) {
-			j.cohort.reopen(i)
-			continue
-		}
-		if settled {
+		switch {
+		case !settled:
+		case outcome == spec.OutcomeNotReached, len(j.only) > 0 && j.picks(outcome):
+			j.cohort.reopen(i, outcome == spec.OutcomeUnanswered)
+		default:
 			j.counters.count(outcome)
 		}
 	}
 	j.counters.listed.Store(int64(j.cohort.size))
 	j.backlog = uint32(j.cohort.size)
+	if !j.picks(spec.OutcomeNotReached) {
+		j.whole = true // who is not listed yet was not picked either
+	}
+}
+
+// picks tells whether targets that ended so are to be taken up by this run.
+func (j *jobRun) picks(o spec.Outcome) bool {
+	return len(j.only) == 0 || slices.Contains(j.only, o)
 }
 
 // revive makes an item of a cohort's target that is still to be done; nil if
 // there is nothing to do for it. What a crash left open decides: a call may have
-// run, so it is not made again unless that does no harm.
+// run, so it is not made again unless that does no harm or the user picked it.
 func (d *dispatcher) revive(index uint32) (*item, error) {
 	e := d.cohort.at(index)
-	if e.state >= stateSettled {
-		return nil, nil //nolint:nilnil // settled: neither an item nor an error
-	}
 	it := &item{targetKey: parseKey(d.cohort.key(index)), index: index}
-	if e.state == statePending {
+	switch {
+	case e.state == statePending && d.picks(spec.OutcomeNotReached), e.state == stateReopened:
 		return it, nil
+	case e.state == stateDoubted:
+		it.unsure = true
+		return it, nil
+	case e.state != stateBegun:
+		return nil, nil //nolint:nilnil // neither an item nor an error
 	}
 	intent, err := journal.ReadIntent(d.journal, e.position())
 	if err != nil {
@@ -159,11 +170,11 @@ func (d *dispatcher) revive(index uint32) (*item, error) {
 	}
 	it.attempts, it.unsure, it.began = intent.Attempt, true, intent.At
 	it.err = &hub.Error{Kind: hub.KindCut, Message: "the run ended before an answer was recorded"}
+	harmless := d.job.Twin != nil || d.policy.idempotent
 	if d.job.Twin != nil {
 		it.doubt = &spec.TwinResult{Before: parseSections(intent.Before), Patch: parseSections(intent.Patch)}
-		return it, nil
 	}
-	if d.job.Method.Idempotent {
+	if d.picks(spec.OutcomeUnanswered) && (harmless || len(d.only) > 0) {
 		return it, nil
 	}
 	w := worker{jobRun: d.jobRun}

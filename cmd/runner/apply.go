@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"iothub-runner/internal/journal"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -30,6 +27,10 @@ type applyFlags struct {
 	concurrency int
 	rate        string
 	grace       time.Duration
+	resume      string
+	only        []string
+	durability  string
+	lockTimeout time.Duration
 }
 
 // builtinFleet is the value of --emulator without a file.
@@ -60,6 +61,10 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.IntVar(&f.concurrency, "concurrency", 0, "attempts under way at once in each job, instead of the plan's")
 	flags.StringVar(&f.rate, "rate", "", "attempts of each job, such as 40/s, at most; the plan's rate stands if it is lower")
 	flags.DurationVar(&f.grace, "grace", time.Minute, "how long an interrupted run waits for calls in flight")
+	flags.StringVar(&f.resume, "resume", "", "go on with the run that the journal `FILE` records")
+	flags.StringSliceVar(&f.only, "only", nil, "with --resume: take up the devices of these `OUTCOMES` alone, such as failed,offline")
+	flags.StringVar(&f.durability, "durability", "batch", "when the journal is synced to the disk: always, `batch` (at most 100 ms behind) or off")
+	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run of this plan on this hub to end")
 	f.connection.add(flags)
 	f.talkFlags.add(flags)
 	return cmd
@@ -89,8 +94,12 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		return err
 	}
 	defer reports.discard()
-	id := newRunID(time.Now())
-	record, err := openJournal(env, f.journal, hub, plan, id)
+	unlock, err := lock(ctx, env, hub, plan, f.lockTimeout)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	record, err := f.openJournal(env, hub, plan)
 	if err != nil {
 		return err
 	}
@@ -102,7 +111,9 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	run, err := runner.Apply(signals.dispatch, plan, runner.Options{
 		Hubs:      []runner.NamedHub{{Name: hub.name, Hub: hub.client}},
 		Journal:   record.writer,
-		RunID:     id,
+		Past:      record.past,
+		Only:      record.only,
+		RunID:     record.id,
 		Runner:    version,
 		Observer:  ui,
 		Work:      signals.work,
@@ -188,90 +199,6 @@ func selectJobs(plan *spec.Plan, names []string) error {
 	}
 	plan.Jobs = slices.DeleteFunc(plan.Jobs, func(j spec.Job) bool { return !slices.Contains(names, j.Name) })
 	return nil
-}
-
-// newRunID makes an id that sorts by time and that no two runs share.
-func newRunID(now time.Time) string {
-	var b [3]byte
-	_, _ = rand.Read(b[:]) // never returns an error
-	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(b[:])
-}
-
-// record is the journal of a run and where it is kept.
-type record struct {
-	writer *journal.Writer
-	path   string
-	shown  string // path to tell the user; empty if the journal is not kept
-	dir    string // to remove at the end; empty if the journal is kept
-	keep   bool   // keep it all the same: it is the only trace
-	unused bool   // nothing was begun, so there is nothing to keep
-}
-
-// openJournal creates the run's journal. That of a rehearsal is thrown away:
-// the hub it tells of is gone as well.
-func openJournal(env environment, path string, hub *openedHub, plan *spec.Plan, id string) (*record, error) {
-	r := &record{path: path, shown: path}
-	if path == "" {
-		dir, err := journalDir(env, hub, plan)
-		if err != nil {
-			return nil, err
-		}
-		if hub.emulated {
-			r.dir = dir
-		}
-		r.path = filepath.Join(dir, id+".ndjson")
-		if !hub.emulated {
-			r.shown = r.path
-		}
-	}
-	w, err := journal.Create(r.path, journal.Header{
-		Run: id, Plan: plan.Name, File: plan.File, SHA256: plan.SHA256,
-		Hubs: []string{hub.name}, Runner: version, StartedAt: time.Now(),
-	}, journal.Batch)
-	if err != nil {
-		return nil, &failure{code: exitInvalid, err: err, hint: "name another file with --journal; nothing is sent without a journal"}
-	}
-	r.writer = w
-	return r, nil
-}
-
-func journalDir(env environment, hub *openedHub, plan *spec.Plan) (string, error) {
-	if hub.emulated {
-		dir, err := os.MkdirTemp("", "runner-")
-		if err != nil {
-			return "", &failure{code: exitInvalid, err: fmt.Errorf("create journal: %w", err)}
-		}
-		return dir, nil
-	}
-	base := env.getenv("XDG_STATE_HOME")
-	if base == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", &failure{
-				code: exitInvalid, err: errors.New("no place for the journal"),
-				hint: "set XDG_STATE_HOME or name a file with --journal",
-			}
-		}
-		base = filepath.Join(home, ".local", "state")
-	}
-	dir := filepath.Join(base, "runner", hub.name, plan.Name)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", &failure{
-			code: exitInvalid, err: fmt.Errorf("create journal: %w", err),
-			hint: "name a file with --journal; nothing is sent without a journal",
-		}
-	}
-	return dir, nil
-}
-
-func (r *record) close() {
-	_ = r.writer.Close() // what it could not write was reported when it could not
-	switch {
-	case r.dir != "" && !r.keep:
-		_ = os.RemoveAll(r.dir) // a temporary folder; the system removes it otherwise
-	case r.unused:
-		_ = os.Remove(r.path) // an empty journal says nothing
-	}
 }
 
 // openedHub is the hub that a run uses.

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"iothub-runner/internal/journal"
+	"iothub-runner/runner"
+	"iothub-runner/spec"
+)
+
+// record is the journal of a run and where it is kept.
+type record struct {
+	writer *journal.Writer
+	id     string
+	path   string
+	shown  string         // path to tell the user; empty if the journal is not kept
+	dir    string         // to remove at the end; empty if the journal is kept
+	past   *runner.Past   // what it held when it was opened; nil if it is new
+	only   []spec.Outcome // of the past, what to take up again
+	keep   bool           // keep it all the same: it is the only trace
+	unused bool           // nothing was begun, so there is nothing to keep
+}
+
+// newRunID makes an id that sorts by time and that no two runs share.
+func newRunID(now time.Time) string {
+	var b [3]byte
+	_, _ = rand.Read(b[:]) // never returns an error
+	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(b[:])
+}
+
+// openJournal opens the journal to go on with, or creates the run's own. That
+// of a rehearsal is thrown away: the hub it tells of is gone as well.
+func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Plan) (*record, error) {
+	durability, err := parseDurability(f.durability)
+	if err != nil {
+		return nil, err
+	}
+	only, err := parseOutcomes(f.only)
+	if err != nil {
+		return nil, err
+	}
+	if len(only) > 0 && f.resume == "" {
+		return nil, usageError("--only goes with --resume", "runner apply --help")
+	}
+	if f.resume != "" && f.journal != "" {
+		return nil, usageError("--resume goes on with the journal it names; leave --journal out", "runner apply --help")
+	}
+	r := &record{id: newRunID(time.Now()), path: f.resume, shown: f.resume, only: only}
+	if f.resume != "" {
+		return r, r.resume(hub, plan, durability)
+	}
+	if err := r.place(env, f.journal, hub, plan); err != nil {
+		return nil, err
+	}
+	return r, r.create(hub, plan, durability)
+}
+
+// place says where the journal of a new run goes.
+func (r *record) place(env environment, path string, hub *openedHub, plan *spec.Plan) error {
+	r.path, r.shown = path, path
+	if path != "" {
+		return nil
+	}
+	if hub.emulated {
+		dir, err := os.MkdirTemp("", "runner-")
+		if err != nil {
+			return &failure{code: exitInvalid, err: fmt.Errorf("create journal: %w", err)}
+		}
+		r.dir, r.path = dir, filepath.Join(dir, r.id+".ndjson")
+		return nil
+	}
+	dir, err := stateDir(env, hub, plan)
+	if err != nil {
+		return err
+	}
+	r.path = filepath.Join(dir, r.id+".ndjson")
+	r.shown = r.path
+	return nil
+}
+
+func (r *record) create(hub *openedHub, plan *spec.Plan, d journal.Durability) error {
+	w, err := journal.Create(r.path, journal.Header{
+		Run: r.id, Plan: plan.Name, File: plan.File, SHA256: plan.SHA256,
+		Hubs: []string{hub.name}, Runner: version, StartedAt: time.Now(),
+	}, d)
+	if err != nil {
+		return &failure{code: exitInvalid, err: err, hint: "name another file with --journal; nothing is sent without a journal"}
+	}
+	r.writer = w
+	return nil
+}
+
+// resume opens the journal of an earlier run. One that was never begun starts
+// afresh: nothing can have been sent.
+func (r *record) resume(hub *openedHub, plan *spec.Plan, d journal.Durability) error {
+	past := runner.NewPast()
+	w, err := journal.Open(r.path, d, past.Visit)
+	if errors.Is(err, journal.ErrEmpty) {
+		if err = os.Remove(r.path); err != nil {
+			return &failure{code: exitInvalid, err: fmt.Errorf("start the empty journal afresh: %w", err)}
+		}
+		return r.create(hub, plan, d)
+	}
+	if err != nil {
+		return &failure{code: exitMismatch, err: err, hint: "nothing was sent; a journal that is not whole cannot say which devices were reached"}
+	}
+	if err := past.Check(plan, []string{hub.name}); err != nil {
+		return &failure{
+			code: exitMismatch, err: errors.Join(err, w.Close()),
+			hint: "resume with the plan file of that run, or start a new run without --resume",
+		}
+	}
+	r.writer, r.past = w, past
+	return nil
+}
+
+func (r *record) close() {
+	_ = r.writer.Close() // what it could not write was reported when it could not
+	switch {
+	case r.dir != "" && !r.keep:
+		_ = os.RemoveAll(r.dir) // a temporary folder; the system removes it otherwise
+	case r.unused && r.past == nil:
+		_ = os.Remove(r.path) // a journal of nothing says nothing
+	}
+}
+
+// stateDir is where journals and locks of a plan on a hub are kept.
+func stateDir(env environment, hub *openedHub, plan *spec.Plan) (string, error) {
+	base := env.getenv("XDG_STATE_HOME")
+	if base == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", &failure{
+				code: exitInvalid, err: errors.New("no place for journals and locks: there is no home directory"),
+				hint: "set XDG_STATE_HOME to a folder",
+			}
+		}
+		base = filepath.Join(home, ".local", "state")
+	}
+	dir := filepath.Join(base, "runner", strings.ReplaceAll(hub.name, ":", "_"), plan.Name)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", &failure{
+			code: exitInvalid, err: fmt.Errorf("make a place for journals and locks: %w", err),
+			hint: "set XDG_STATE_HOME to a folder that can be written",
+		}
+	}
+	return dir, nil
+}
+
+func parseDurability(s string) (journal.Durability, error) {
+	switch s {
+	case "always":
+		return journal.Always, nil
+	case "batch":
+		return journal.Batch, nil
+	case "off":
+		return journal.Off, nil
+	}
+	return 0, usageError(fmt.Sprintf("--durability %q: always, batch or off", s), "runner apply --help")
+}
+
+func parseOutcomes(names []string) ([]spec.Outcome, error) {
+	var all []spec.Outcome
+	for _, name := range names {
+		o := spec.Outcome(name)
+		if !slices.Contains(spec.Outcomes(), o) {
+			return nil, usageError(fmt.Sprintf("--only %q is not an outcome", name), "the outcomes: "+fmt.Sprint(spec.Outcomes()))
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"iothub-runner/spec"
+)
+
+// holder is what a run writes into its lock file, for the message of others.
+// The lock itself is the kernel's, so it cannot be left behind.
+type holder struct {
+	PID       int       `json:"pid"`
+	Host      string    `json:"host"`
+	StartedAt time.Time `json:"startedAt"`
+}
+
+const lockPoll = 100 * time.Millisecond
+
+// lock makes sure that this is the only run of the plan on the hub, for up to
+// timeout. A rehearsal has its hub for itself and needs no lock.
+func lock(ctx context.Context, env environment, hub *openedHub, plan *spec.Plan, timeout time.Duration) (unlock func(), err error) {
+	if hub.emulated {
+		return func() {}, nil
+	}
+	dir, err := stateDir(env, hub, plan)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, "lock")
+	l := flock.New(path, flock.SetPermissions(0o600))
+	locked, err := l.TryLock()
+	if err == nil && !locked && timeout > 0 {
+		waiting, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		locked, err = l.TryLockContext(waiting, lockPoll)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = nil // said below, with the holder
+		}
+	}
+	if err != nil {
+		return nil, &failure{code: exitInvalid, err: fmt.Errorf("lock %s: %w", path, err)}
+	}
+	if !locked {
+		return nil, &failure{
+			code: exitLocked, err: fmt.Errorf("another run of plan %s on hub %s is under way: %s", plan.Name, hub.name, readHolder(path)),
+			hint: "wait for it to end (--lock-timeout 10m), or stop it",
+		}
+	}
+	writeHolder(path)
+	return func() { _ = l.Unlock() }, nil // the kernel unlocks it at the latest when we end
+}
+
+func writeHolder(path string) {
+	name, _ := os.Hostname() // the message does without
+	text, err := json.Marshal(holder{PID: os.Getpid(), Host: name, StartedAt: time.Now().UTC().Truncate(time.Second)})
+	if err == nil {
+		_ = os.WriteFile(path, append(text, '\n'), 0o600) // for the message alone
+	}
+}
+
+func readHolder(path string) string {
+	text, err := os.ReadFile(path) //nolint:gosec // our own lock file
+	var h holder
+	if err != nil || json.Unmarshal(text, &h) != nil || h.PID == 0 {
+		return "holder unknown"
+	}
+	return fmt.Sprintf("process %d on %s, since %s", h.PID, h.Host, h.StartedAt.Format(time.RFC3339))
+}
