@@ -1,14 +1,17 @@
 package hubclient
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net/http/httptrace"
 	"sync/atomic"
 )
 
 // sentBody is a request body that knows whether any of it was taken to be
 // sent. That is the whole difference between "it did not happen" and "it may
-// have": a hub cannot act on a request whose announced body it never got.
+// have": a hub cannot act on a request whose announced body it never got. A
+// request without a body counts as sent once it has a connection to go on.
 type sentBody struct {
 	data  []byte
 	off   int
@@ -36,6 +39,14 @@ func (b *sentBody) Read(p []byte) (int, error) {
 	n := copy(p, b.data[b.off:])
 	b.off += n
 	return n, nil
+}
+
+// watch returns a context in which a request without a body is taken as soon
+// as it has a connection: nobody will ever read its body.
+func (b *sentBody) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { b.state.CompareAndSwap(bodyWaiting, bodyTaken) },
+	})
 }
 
 // Close does nothing; the transport insists on it.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"iothub-runner/internal/hub"
@@ -93,11 +94,17 @@ func (c *Client) Invoke(ctx context.Context, t hub.Target, call hub.Call) (hub.A
 }
 
 func twinPath(t hub.Target) string {
-	path := "/twins/" + url.PathEscape(t.DeviceID)
+	path := "/twins/" + escape(t.DeviceID)
 	if t.ModuleID != "" {
-		path += "/modules/" + url.PathEscape(t.ModuleID)
+		path += "/modules/" + escape(t.ModuleID)
 	}
 	return path
+}
+
+// escape escapes an id as Microsoft's SDKs do: everything that is not a letter,
+// a digit or one of -_.~, a plus too, which some servers read as a blank.
+func escape(id string) string {
+	return strings.ReplaceAll(url.QueryEscape(id), "+", "%20")
 }
 
 // appendPatch writes the body of a twin patch; the sections are JSON already.

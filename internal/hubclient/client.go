@@ -19,7 +19,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"sync"
 	"time"
 
@@ -130,7 +129,8 @@ func newTransport(host string, o Options) (*http.Transport, error) {
 	// One hub, one proxy: ask once instead of at each request.
 	proxy, err := o.Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: host}})
 	if err != nil {
-		return nil, fmt.Errorf("choose a proxy for %s: %w", host, err)
+		// Not wrapped: the cause may quote an address with a password in it.
+		return nil, fmt.Errorf("choose a proxy for %s: %s", host, redact(err.Error()))
 	}
 	if proxy != nil {
 		t.Proxy = http.ProxyURL(proxy)
@@ -172,14 +172,14 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	if err != nil {
 		return answer{}, &hub.Error{Kind: hub.KindNotSent, Message: "sign a token: " + err.Error(), Err: err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	within, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	req, body := c.newRequest(ctx, r, tok)
+	req, body := c.newRequest(within, r, tok)
 	begin := time.Now()
 	res, err := c.transport.RoundTrip(req)
 	if err != nil {
 		c.logRequest(r, 0, begin, err)
-		return answer{}, transportError(ctx, err, body.abandon())
+		return answer{}, transportError(ctx, within, err, body.abandon())
 	}
 	defer func() {
 		drain(res.Body)
@@ -194,9 +194,12 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	tok.accepted.Store(true)
 	a.body, err = readBody(res, r.limit)
 	c.logRequest(r, res.StatusCode, begin, err)
+	if errors.Is(err, errTooLong) {
+		return answer{}, badAnswer(a, err)
+	}
 	if err != nil {
 		// The status line is there, the rest is not: the hub acted on it.
-		return answer{}, transportError(ctx, err, true)
+		return answer{}, transportError(ctx, within, err, true)
 	}
 	return a, nil
 }
@@ -215,8 +218,9 @@ func (c *Client) newRequest(ctx context.Context, r request, tok *token) (*http.R
 		req.Body = body
 		req.ContentLength = int64(len(r.body))
 		req.GetBody = body.again
+		return req.WithContext(ctx), body
 	}
-	return req.WithContext(ctx), body
+	return req.WithContext(body.watch(ctx)), body
 }
 
 // headerFor returns the headers of a request. Those that every request has are
@@ -272,8 +276,10 @@ func readBody(res *http.Response, limit int64) ([]byte, error) {
 	return b, err
 }
 
+var errTooLong = errors.New("the answer is too long")
+
 func tooLong(limit int64) error {
-	return errors.New("the answer is longer than " + strconv.FormatInt(limit, 10) + " bytes")
+	return fmt.Errorf("%w: more than %d bytes", errTooLong, limit)
 }
 
 // drain reads what is left of a short answer, so that its connection can be

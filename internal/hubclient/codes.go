@@ -106,7 +106,8 @@ func kindOf(status, number int) hub.Kind {
 	case http.StatusBadGateway, http.StatusGatewayTimeout:
 		return hub.KindNoAnswer
 	}
-	if status >= 400 && status < 500 {
+	// A request timeout passes; every other refusal of the kind stays.
+	if status >= 400 && status < 500 && status != http.StatusRequestTimeout {
 		return hub.KindInvalid
 	}
 	return hub.KindServer

@@ -1,6 +1,7 @@
 package hubclient
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,10 +20,23 @@ import (
 var errNotJSON = errors.New("the body is not JSON")
 
 func parse(body []byte) (gjson.Result, error) {
-	if !gjson.ValidBytes(body) {
+	if !valid(body) {
 		return gjson.Result{}, errNotJSON
 	}
 	return gjson.ParseBytes(body), nil
+}
+
+// maxDepth is how deep the standard library reads JSON, and so do we.
+const maxDepth = 10_000
+
+// valid tells whether body is JSON. The fast scanner recurses without a bound,
+// and an answer of brackets alone would end the process; what has that many of
+// them is left to the standard library, which refuses.
+func valid(body []byte) bool {
+	if bytes.Count(body, []byte{'['})+bytes.Count(body, []byte{'{'}) > maxDepth {
+		return json.Valid(body)
+	}
+	return gjson.ValidBytes(body)
 }
 
 // decodePage reads the array of a query's answer. All strings of a page share

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 
@@ -16,20 +17,25 @@ import (
 )
 
 // transportError turns what the transport reported into a kind. maybeSent is
-// the one thing that matters: whether the hub can have seen the request.
-func transportError(ctx context.Context, err error, maybeSent bool) *hub.Error {
+// the one thing that matters: whether the hub can have seen the request. The
+// caller's context is ctx; within is that of the request, with its timeout.
+func transportError(ctx, within context.Context, err error, maybeSent bool) *hub.Error {
 	e := &hub.Error{Kind: hub.KindNotSent, Message: redact(err.Error()), Err: err}
+	if e.Message != err.Error() {
+		e.Err = errors.New(e.Message) // a peer that echoes what it was sent is quoted in there
+	}
+	late := ctx.Err() == nil && errors.Is(within.Err(), context.DeadlineExceeded)
 	switch {
 	case maybeSent:
 		e.Kind = hub.KindCut
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if late {
 			e.Message = "no answer from the hub in the time given"
 		} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			e.Message = "the connection ended before an answer was read"
 		}
-	case ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled):
+	case ctx.Err() != nil:
 		e.Kind = hub.KindCancelled
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case late:
 		e.Message = "no connection to the hub in the time given"
 	}
 	return e
@@ -47,11 +53,26 @@ func (c *Client) refusal(res *http.Response, tok *token) *hub.Error {
 	if err != nil {
 		body = nil // the status says enough; a broken body adds nothing
 	}
-	e := parseRefusal(res.StatusCode, res.Header, body)
-	if e.Kind == hub.KindUnauthorized && c.credential.mayHaveExpired(tok, res.StatusCode) {
+	e := parseRefusal(res.StatusCode, res.Header, body, tok.hide)
+	switch {
+	case e.Kind == hub.KindUnauthorized && c.credential.mayHaveExpired(tok, res.StatusCode):
 		e.Kind = hub.KindTokenExpired
+	case provesToken(e):
+		tok.accepted.Store(true)
 	}
 	return e
+}
+
+// provesToken tells whether the hub must have taken the token before it could
+// refuse like this: it looked for what the request is about.
+func provesToken(e *hub.Error) bool {
+	switch e.Kind {
+	case hub.KindNotFound, hub.KindOffline, hub.KindConflict, hub.KindPrecondition, hub.KindNoAnswer:
+		return e.Code != 0
+	case hub.KindNotSent, hub.KindCancelled, hub.KindInvalid, hub.KindUnauthorized, hub.KindTokenExpired,
+		hub.KindForbidden, hub.KindThrottled, hub.KindServer, hub.KindCut, hub.KindBadAnswer:
+	}
+	return false
 }
 
 // parseRefusal maps an error answer, in any of the shapes the hub is known to
@@ -61,9 +82,11 @@ func (c *Client) refusal(res *http.Response, tok *token) *hub.Error {
 // in Message, with a tracking id in ExceptionMessage; (B) Message holds a JSON
 // object as a string; (C) Message is that object; (D) A whose text holds
 // another A, quoted; (E) the object of B on its own.
-func parseRefusal(status int, h http.Header, body []byte) *hub.Error {
+//
+// The function hide takes our own secrets out of a text.
+func parseRefusal(status int, h http.Header, body []byte, hide func(string) string) *hub.Error {
 	e := &hub.Error{StatusCode: status, Name: h.Get("Iothub-Errorcode")}
-	if gjson.ValidBytes(body) {
+	if valid(body) {
 		readBodyShapes(e, gjson.ParseBytes(body), 0)
 	} else if text := strings.TrimSpace(string(body)); text != "" {
 		e.Message = firstLine(text)
@@ -78,9 +101,36 @@ func parseRefusal(status int, h http.Header, body []byte) *hub.Error {
 		e.Name = nameOf(e.Code)
 	}
 	e.Wait = waitHint(h.Get("Retry-After"), e.Message)
-	e.Message = redact(e.Message)
 	e.Kind = kindOf(status, e.Code)
+	if e.Kind == hub.KindNotFound && e.Code == 0 && strings.Contains(e.Message, deviceGone) {
+		e.Kind = hub.KindNoAnswer
+	}
+	e.Name = show(hide(e.Name), maxName)
+	e.TrackingID = show(hide(e.TrackingID), maxName)
+	e.Message = show(hide(e.Message), maxMessage)
 	return e
+}
+
+// deviceGone is how older hubs say, without a number, that the device's
+// connection went away under the call.
+const deviceGone = "Device unavailable"
+
+// What of an answer's texts is kept: a gateway may send a whole page.
+const (
+	maxName    = 128
+	maxMessage = 1024
+)
+
+// show makes a foreign text fit to be shown: without secrets, and bounded.
+func show(s string, limit int) string {
+	s = strings.ToValidUTF8(redact(s), "\uFFFD")
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit] + "..."
 }
 
 // maxNesting bounds how often one shape may hold another.
@@ -101,7 +151,7 @@ func readBodyShapes(e *hub.Error, doc gjson.Result, depth int) {
 	switch {
 	case message.IsObject():
 		readBodyShapes(e, message, depth+1)
-	case gjson.Valid(message.Str) && gjson.Parse(message.Str).IsObject():
+	case valid([]byte(message.Str)) && gjson.Parse(message.Str).IsObject():
 		readBodyShapes(e, gjson.Parse(message.Str), depth+1)
 	default:
 		readCodeAndText(e, message.Str, depth)
@@ -140,10 +190,10 @@ func readCodeAndText(e *hub.Error, text string, depth int) {
 	e.Message = firstLine(message)
 	if i := strings.IndexByte(message, '{'); i >= 0 && depth < maxNesting {
 		nested := message[i:]
-		if !gjson.Valid(nested) {
+		if !valid([]byte(nested)) {
 			nested = strings.ReplaceAll(nested, `\"`, `"`)
 		}
-		if gjson.Valid(nested) {
+		if valid([]byte(nested)) {
 			readBodyShapes(e, gjson.Parse(nested), depth+1)
 		}
 	}
@@ -171,10 +221,13 @@ func firstLine(s string) string {
 	return strings.TrimSpace(line)
 }
 
+// maxWait is the longest hint that is believed, in seconds.
+const maxWait = 3600
+
 // waitHint reads how long the hub asks to wait: from the header, should there
 // be one, or from "Wait N seconds" in the text, where it is known to stand.
 func waitHint(retryAfter, message string) time.Duration {
-	if n, err := strconv.Atoi(retryAfter); err == nil && n >= 0 {
+	if n, err := strconv.Atoi(retryAfter); err == nil && n >= 0 && n <= maxWait {
 		return time.Duration(n) * time.Second
 	}
 	_, rest, ok := strings.Cut(message, "Wait ")
@@ -183,7 +236,7 @@ func waitHint(retryAfter, message string) time.Duration {
 	}
 	number, rest, _ := strings.Cut(rest, " ")
 	n, err := strconv.Atoi(number)
-	if err != nil || n < 0 || n > 3600 || !strings.HasPrefix(rest, "second") {
+	if err != nil || n < 0 || n > maxWait || !strings.HasPrefix(rest, "second") {
 		return 0
 	}
 	return time.Duration(n) * time.Second
@@ -193,9 +246,12 @@ func waitHint(retryAfter, message string) time.Duration {
 // keys, in tokens and in connection strings.
 var secrets = regexp.MustCompile(`(?i)(sig=|SharedAccessKey=|SharedAccessSignature\s+|Bearer\s+)[^\s;&"']+`)
 
+// userInfo matches the name and password of a URL: that of a proxy has them.
+var userInfo = regexp.MustCompile(`://[^\s/"']+@`)
+
 func redact(s string) string {
 	if !strings.ContainsAny(s, "=:") && !strings.Contains(s, " ") {
 		return s
 	}
-	return secrets.ReplaceAllString(s, "${1}***")
+	return userInfo.ReplaceAllString(secrets.ReplaceAllString(s, "${1}***"), "://***@")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,7 +38,7 @@ func (c ConnectionString) GoString() string { return c.String() }
 // ParseConnectionString reads the connection string of a shared access policy.
 // Its errors never quote the value: it holds a key.
 func ParseConnectionString(s string) (ConnectionString, error) {
-	fields, err := common.ParseConnectionString(strings.TrimSpace(s))
+	fields, err := common.ParseConnectionString(trimFields(s))
 	if err != nil {
 		return ConnectionString{}, errors.New("connection string is not of the form HostName=...;SharedAccessKeyName=...;SharedAccessKey=(key)")
 	}
@@ -59,20 +60,36 @@ func ParseConnectionString(s string) (ConnectionString, error) {
 	return cs, nil
 }
 
+// trimFields takes out the blanks and line breaks that copying adds.
+func trimFields(s string) string {
+	fields := strings.Split(s, ";")
+	for i, f := range fields {
+		name, value, ok := strings.Cut(f, "=")
+		fields[i] = strings.TrimSpace(name)
+		if ok {
+			fields[i] += "=" + strings.TrimSpace(value)
+		}
+	}
+	return strings.Join(fields, ";")
+}
+
+// checkHost quotes what it refuses without what looks like a key: when the
+// fields run into one another, the host name holds them all.
 func checkHost(host string) error {
+	shown := redact(host)
 	name := host
 	if strings.Contains(host, ":") {
 		h, port, err := net.SplitHostPort(host)
 		if err != nil {
-			return fmt.Errorf("connection string: HostName %q is not a host or host:port", host)
+			return fmt.Errorf("connection string: HostName %q is not a host or host:port", shown)
 		}
 		if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-			return fmt.Errorf("connection string: HostName %q has a port outside 1..65535", host)
+			return fmt.Errorf("connection string: HostName %q has a port outside 1..65535", shown)
 		}
 		name = h
 	}
-	if name == "" || strings.ContainsAny(name, "/ @?#") {
-		return fmt.Errorf("connection string: HostName %q is not a host name", host)
+	if name == "" || strings.ContainsAny(name, "/ @?#,=\t\r\n\"'\\") {
+		return fmt.Errorf("connection string: HostName %q is not a host name", shown)
 	}
 	return nil
 }
@@ -81,8 +98,13 @@ func checkHost(host string) error {
 type token struct {
 	text     string
 	renewAt  time.Time
-	accepted atomic.Bool // the hub has taken it at least once
+	accepted atomic.Bool       // the hub has taken it at least once
+	secrets  *strings.Replacer // puts *** where the signature or the key stands
 }
+
+// hide takes our own secrets out of a text of the hub's, wherever they stand:
+// a gateway that echoes a request need not do so in a form that redact knows.
+func (t *token) hide(text string) string { return t.secrets.Replace(text) }
 
 // sasCredential signs a token once and renews it before it ends.
 type sasCredential struct {
@@ -120,7 +142,14 @@ func (s *sasCredential) renew(old *token, now time.Time) (*token, error) {
 	if err != nil {
 		return nil, errors.New("the shared access key cannot be used")
 	}
-	t := &token{text: sas.String(), renewAt: now.Add(tokenLife * 3 / 4)}
+	t := &token{
+		text:    sas.String(),
+		renewAt: now.Add(tokenLife * 3 / 4),
+		secrets: strings.NewReplacer(
+			sas.Sig, "***", url.QueryEscape(sas.Sig), "***",
+			s.key.SharedAccessKey, "***", url.QueryEscape(s.key.SharedAccessKey), "***",
+		),
+	}
 	s.cached.Store(t)
 	return t, nil
 }
