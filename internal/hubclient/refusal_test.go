@@ -186,10 +186,22 @@ func TestRefusalWithoutCode(t *testing.T) {
 		status int
 		want   hub.Kind
 	}{
-		{400, hub.KindInvalid}, {401, hub.KindUnauthorized}, {403, hub.KindForbidden}, {404, hub.KindNotFound},
-		{405, hub.KindInvalid}, {408, hub.KindServer}, {409, hub.KindConflict}, {412, hub.KindPrecondition},
-		{413, hub.KindInvalid}, {429, hub.KindThrottled}, {500, hub.KindServer}, {502, hub.KindNoAnswer},
-		{503, hub.KindServer}, {504, hub.KindNoAnswer}, {302, hub.KindServer}, {599, hub.KindServer},
+		{400, hub.KindInvalid},
+		{401, hub.KindUnauthorized},
+		{403, hub.KindForbidden},
+		{404, hub.KindNotFound},
+		{405, hub.KindInvalid},
+		{408, hub.KindServer},
+		{409, hub.KindConflict},
+		{412, hub.KindPrecondition},
+		{413, hub.KindInvalid},
+		{429, hub.KindThrottled},
+		{500, hub.KindServer},
+		{502, hub.KindNoAnswer},
+		{503, hub.KindServer},
+		{504, hub.KindNoAnswer},
+		{302, hub.KindServer},
+		{599, hub.KindServer},
 	}
 	for _, tt := range tests {
 		if got := parseRefusal(tt.status, nil, nil, nothingHidden); got.Kind != tt.want {

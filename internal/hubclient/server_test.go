@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -35,11 +36,11 @@ type fakeHub struct {
 	seen []exchange // guarded by mu
 }
 
-func newFakeHub(t testing.TB, answer http.HandlerFunc) *fakeHub {
+func newFakeHub(t *testing.T, answer http.HandlerFunc) *fakeHub {
 	t.Helper()
 	h := &fakeHub{}
 	h.Server = httptest.NewUnstartedServer(h.remember(answer))
-	h.Config.ErrorLog = nil
+	h.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes fail on purpose
 	h.StartTLS()
 	t.Cleanup(h.Close)
 	return h
@@ -78,7 +79,7 @@ func (h *fakeHub) roots() *x509.CertPool {
 }
 
 // client returns a client of the hub, with its options changed by change.
-func (h *fakeHub) client(t testing.TB, change func(*hubclient.Options)) *hubclient.Client {
+func (h *fakeHub) client(t *testing.T, change func(*hubclient.Options)) *hubclient.Client {
 	t.Helper()
 	o := hubclient.Options{ConnectionString: connectionString(h.address()), RootCAs: h.roots(), UserAgent: "test/1"}
 	if change != nil {
@@ -87,7 +88,7 @@ func (h *fakeHub) client(t testing.TB, change func(*hubclient.Options)) *hubclie
 	return newClient(t, o)
 }
 
-func newClient(t testing.TB, o hubclient.Options) *hubclient.Client {
+func newClient(t *testing.T, o hubclient.Options) *hubclient.Client {
 	t.Helper()
 	c, err := hubclient.New(o)
 	if err != nil {
@@ -147,8 +148,17 @@ func operations() []operation {
 	}
 }
 
+// kindOf returns the kind of err, 0 when it is not what the client promises. It
+// serves goroutines, which must not end the test.
+func kindOf(err error) hub.Kind {
+	if e, ok := errors.AsType[*hub.Error](err); ok {
+		return e.Kind
+	}
+	return 0
+}
+
 // refusalOf returns err as the one type that the client promises, or fails.
-func refusalOf(t testing.TB, err error) *hub.Error {
+func refusalOf(t *testing.T, err error) *hub.Error {
 	t.Helper()
 	e, ok := errors.AsType[*hub.Error](err)
 	if !ok {
