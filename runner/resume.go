@@ -169,6 +169,7 @@ func (d *dispatcher) revive(index uint32) (*item, error) {
 		return nil, err
 	}
 	it.attempts, it.unsure, it.began = intent.Attempt, true, intent.At
+	d.attempts += intent.Attempt
 	it.err = &hub.Error{Kind: hub.KindCut, Message: "the run ended before an answer was recorded"}
 	harmless := d.job.Twin != nil || d.policy.idempotent
 	if d.job.Twin != nil {

@@ -8,6 +8,7 @@
 package hubclient
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -174,12 +175,13 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	}
 	within, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	req, body := c.newRequest(within, r, tok)
+	var sent sent
+	req := c.newRequest(sent.watch(within), r, tok)
 	begin := time.Now()
 	res, err := c.transport.RoundTrip(req)
 	if err != nil {
 		c.logRequest(r, 0, begin, err)
-		return answer{}, transportError(ctx, within, err, body.abandon())
+		return answer{}, transportError(ctx, within, err, sent.maybe())
 	}
 	defer func() {
 		drain(res.Body)
@@ -206,21 +208,21 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 
 // newRequest builds a request without parsing what is known already: an opaque
 // URL goes on the wire as it stands.
-func (c *Client) newRequest(ctx context.Context, r request, tok *token) (*http.Request, *sentBody) {
+func (c *Client) newRequest(ctx context.Context, r request, tok *token) *http.Request {
 	u := &url.URL{Scheme: "https", Host: c.host, Opaque: r.path, RawQuery: "api-version=" + apiVersion}
 	req := &http.Request{
 		Method: r.method, URL: u, Host: c.host,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: c.headerFor(tok, r.extra),
 	}
-	body := &sentBody{data: r.body}
 	if r.body != nil {
-		req.Body = body
+		// A reader that the transport knows to be in memory goes out in one
+		// write with the header.
+		req.Body = io.NopCloser(bytes.NewReader(r.body))
 		req.ContentLength = int64(len(r.body))
-		req.GetBody = body.again
-		return req.WithContext(ctx), body
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.body)), nil }
 	}
-	return req.WithContext(body.watch(ctx)), body
+	return req.WithContext(ctx)
 }
 
 // headerFor returns the headers of a request. Those that every request has are
