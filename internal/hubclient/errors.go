@@ -16,21 +16,20 @@ import (
 	"iothub-runner/internal/hub"
 )
 
-// transportError turns what the transport reported into a kind. maybeSent is
-// the one thing that matters: whether the hub can have seen the request. The
-// caller's context is ctx; within is that of the request, with its timeout.
-func transportError(ctx, within context.Context, err error, maybeSent bool) *hub.Error {
-	e := &hub.Error{Kind: hub.KindNotSent, Message: redact(err.Error()), Err: err}
-	if e.Message != err.Error() {
+// transportError turns an exchange without a whole answer into a kind. Whether
+// the request was sent is the one thing that matters.
+func transportError(ctx context.Context, failed *exchangeError) *hub.Error {
+	e := &hub.Error{Kind: hub.KindNotSent, Message: redact(failed.err.Error()), Err: failed.err}
+	if e.Message != failed.err.Error() {
 		e.Err = errors.New(e.Message) // a peer that echoes what it was sent is quoted in there
 	}
-	late := ctx.Err() == nil && errors.Is(within.Err(), context.DeadlineExceeded)
+	late := ctx.Err() == nil && failed.late
 	switch {
-	case maybeSent:
+	case failed.sent:
 		e.Kind = hub.KindCut
 		if late {
 			e.Message = "no answer from the hub in the time given"
-		} else if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		} else if errors.Is(failed.err, io.EOF) || errors.Is(failed.err, io.ErrUnexpectedEOF) {
 			e.Message = "the connection ended before an answer was read"
 		}
 	case ctx.Err() != nil:
@@ -48,14 +47,10 @@ func badAnswer(a answer, err error) *hub.Error {
 }
 
 // refusal reads an answer that is not a success.
-func (c *Client) refusal(res *http.Response, tok *token) *hub.Error {
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxErrorBody))
-	if err != nil {
-		body = nil // the status says enough; a broken body adds nothing
-	}
-	e := parseRefusal(res.StatusCode, res.Header, body, tok.hide)
+func (c *Client) refusal(a answer, tok *token) *hub.Error {
+	e := parseRefusal(a.status, a.header, a.body, tok.hide)
 	switch {
-	case e.Kind == hub.KindUnauthorized && c.credential.mayHaveExpired(tok, res.StatusCode):
+	case e.Kind == hub.KindUnauthorized && c.credential.mayHaveExpired(tok, a.status):
 		e.Kind = hub.KindTokenExpired
 	case provesToken(e):
 		tok.accepted.Store(true)

@@ -1,0 +1,158 @@
+package hubclient
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// pool keeps the connections to one hub. A connection serves one request at a
+// time and is used again as long as both sides keep it; the one used last is
+// used next, so that a quiet hour lets the others go.
+type pool struct {
+	dialer *dialer
+	slots  chan struct{} // one for each connection that may be open: its capacity is the bound
+
+	mu     sync.Mutex
+	idle   []*conn // guarded by mu, the one used last at the end
+	closed bool    // guarded by mu
+}
+
+// conn is a connection and what it takes to speak on it.
+type conn struct {
+	net.Conn          // TLS
+	raw      net.Conn // below it
+	meter    *meter
+	in       *bufio.Reader
+	out      []byte // scratch for a request
+	used     time.Time
+}
+
+const (
+	idleTimeout = 50 * time.Second
+	readBuffer  = 8 << 10
+	// A connection that has rested for longer than probeAfter is looked at
+	// before it carries a request: a hub that has hung up meanwhile would leave
+	// open whether it saw the request.
+	probeAfter = 50 * time.Millisecond
+	probeTime  = 100 * time.Microsecond
+)
+
+func newPool(d *dialer, size int) *pool {
+	return &pool{dialer: d, slots: make(chan struct{}, size)}
+}
+
+// get returns a connection that nobody else uses, a new one if none is idle.
+func (p *pool) get(ctx context.Context, deadline time.Time) (*conn, error) {
+	if err := p.acquire(ctx, deadline); err != nil {
+		return nil, err
+	}
+	for c := p.takeIdle(); c != nil; c = p.takeIdle() {
+		if c.alive(time.Now()) {
+			return c, nil
+		}
+		_ = c.Close() // it is dead already
+	}
+	c, err := p.dialer.dial(ctx, deadline)
+	if err != nil {
+		<-p.slots
+		return nil, err
+	}
+	return c, nil
+}
+
+// acquire takes a slot.
+func (p *pool) acquire(ctx context.Context, deadline time.Time) error {
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return os.ErrDeadlineExceeded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *pool) takeIdle() *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := len(p.idle) - 1
+	if last < 0 {
+		return nil
+	}
+	c := p.idle[last]
+	p.idle[last] = nil
+	p.idle = p.idle[:last]
+	return c
+}
+
+// put gives a connection back. Only one whose last answer was read to its end
+// may be kept.
+func (p *pool) put(c *conn, keep bool) {
+	defer func() { <-p.slots }()
+	if keep {
+		c.used = time.Now()
+		p.mu.Lock()
+		keep = !p.closed
+		if keep {
+			p.idle = append(p.idle, c)
+		}
+		p.mu.Unlock()
+	}
+	if !keep {
+		_ = c.Close() // whatever it has to say comes too late
+	}
+}
+
+// close ends the idle connections; the others end when they are given back.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, c := range p.idle {
+		_ = c.Close() // nobody is waiting for it
+	}
+	p.idle = nil
+}
+
+// alive tells whether the hub still holds its end. Between answers it has
+// nothing to say, so anything that can be read is its goodbye.
+func (c *conn) alive(now time.Time) bool {
+	rested := now.Sub(c.used)
+	if rested < probeAfter {
+		return true
+	}
+	if rested > idleTimeout || c.raw.SetReadDeadline(now.Add(probeTime)) != nil {
+		return false
+	}
+	var one [1]byte
+	_, err := c.raw.Read(one[:])
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// meter bounds what is read for one answer, header and all.
+type meter struct {
+	net.Conn
+	left int64
+}
+
+// Read reads what is left of the bound.
+func (m *meter) Read(p []byte) (int, error) {
+	if m.left <= 0 {
+		return 0, errTooLong
+	}
+	n, err := m.Conn.Read(p)
+	m.left -= int64(n)
+	return n, err
+}
