@@ -1,7 +1,6 @@
 package hubclient_test
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -166,62 +166,94 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+// counter counts a server's connections.
+type counter struct {
+	opened, open, most atomic.Int32
+}
+
+func (c *counter) note(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		c.opened.Add(1)
+		now := c.open.Add(1)
+		for old := c.most.Load(); now > old && !c.most.CompareAndSwap(old, now); old = c.most.Load() {
+		}
+	case http.StateClosed, http.StateHijacked:
+		c.open.Add(-1)
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+// newCountedHub is a fake hub whose connections are counted.
+func newCountedHub(t *testing.T, answer http.HandlerFunc) (*fakeHub, *counter) {
+	t.Helper()
+	h, count := &fakeHub{}, &counter{}
+	h.Server = httptest.NewUnstartedServer(h.remember(answer))
+	h.Config.ConnState = count.note
+	h.StartTLS()
+	t.Cleanup(h.Close)
+	return h, count
+}
+
 // TestConnections makes many calls at once over few connections, good and bad
-// answers alike.
+// answers alike: first more than there are connections, then in rounds with
+// idle times between them.
 func TestConnections(t *testing.T) {
-	const calls, connections = 200, 8
-	var opened, open, most atomic.Int32
+	const calls, connections, rounds = 200, 8, 10
 	var next atomic.Int32
-	h := &fakeHub{}
-	h.Server = httptest.NewUnstartedServer(h.remember(func(w http.ResponseWriter, r *http.Request) {
-		if next.Add(1)%3 == 0 {
+	h, count := newCountedHub(t, func(w http.ResponseWriter, r *http.Request) {
+		if next.Add(1)%2 == 0 {
 			respond(http.StatusNotFound, `{"Message":"{\"errorCode\":404103}"}`)(w, r)
 			return
 		}
 		respond(http.StatusOK, `{"status":200}`)(w, r)
-	}))
-	h.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			opened.Add(1)
-			now := open.Add(1)
-			for old := most.Load(); now > old && !most.CompareAndSwap(old, now); old = most.Load() {
-			}
-		case http.StateClosed, http.StateHijacked:
-			open.Add(-1)
-		case http.StateActive, http.StateIdle:
-		}
-	}
-	h.StartTLS()
-	t.Cleanup(h.Close)
+	})
 	c := h.client(t, func(o *hubclient.Options) { o.Connections = connections })
 	var answered, offline atomic.Int32
-	start := make(chan struct{})
-	var group sync.WaitGroup
-	for range calls {
-		group.Go(func() {
-			<-start
-			_, err := c.Invoke(context.Background(), door(), call())
-			switch {
-			case err == nil:
-				answered.Add(1)
-			case kindOf(err) == hub.KindOffline:
-				offline.Add(1)
-			default:
-				t.Errorf("Invoke: %v", err)
-			}
-		})
+	atOnce := func(n int) {
+		var group sync.WaitGroup
+		for range n {
+			group.Go(func() {
+				_, err := c.Invoke(t.Context(), door(), call())
+				switch {
+				case err == nil:
+					answered.Add(1)
+				case kindOf(err) == hub.KindOffline:
+					offline.Add(1)
+				default:
+					t.Errorf("Invoke: %v", err)
+				}
+			})
+		}
+		group.Wait()
 	}
-	close(start)
-	group.Wait()
-	if answered.Load()+offline.Load() != calls || offline.Load() != calls/3 {
-		t.Errorf("%d answered, %d offline, want %d in all, a third offline", answered.Load(), offline.Load(), calls)
+	atOnce(calls)
+	for range rounds {
+		atOnce(connections)
 	}
-	if n := most.Load(); n > connections {
+	if want := int32(calls+rounds*connections) / 2; answered.Load() != want || offline.Load() != want {
+		t.Errorf("%d answered, %d offline, want %d each", answered.Load(), offline.Load(), want)
+	}
+	if n := count.most.Load(); n > connections {
 		t.Errorf("%d connections were open at once, want %d at most", n, connections)
 	}
-	// A connection that dies in a race for it may be opened again, no more.
-	if n := opened.Load(); n > 2*connections {
-		t.Errorf("%d connections were opened for %d calls, want about %d", n, calls, connections)
+	// One that dies in a race for it may be opened again, no more.
+	if n := count.opened.Load(); n > 2*connections {
+		t.Errorf("%d connections were opened for %d calls, want about %d", n, calls+rounds*connections, connections)
+	}
+}
+
+// TestLongRefusalKeepsItsConnection reads the rest of what it does not need.
+func TestLongRefusalKeepsItsConnection(t *testing.T) {
+	h, count := newCountedHub(t, respond(http.StatusBadGateway, strings.Repeat("<p>sorry</p>", 8<<10)))
+	c := h.client(t, nil)
+	for range 5 {
+		_, err := c.Invoke(t.Context(), door(), call())
+		if kind := refusalOf(t, err).Kind; kind != hub.KindNoAnswer {
+			t.Fatalf("kind = %s, want %s", kind, hub.KindNoAnswer)
+		}
+	}
+	if n := count.opened.Load(); n != 1 {
+		t.Errorf("%d connections were opened for 5 calls one after the other, want 1", n)
 	}
 }

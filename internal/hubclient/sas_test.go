@@ -161,6 +161,24 @@ func TestTokenIsSharedByAll(t *testing.T) {
 	}
 }
 
+// TestRenewalServesAll renews one token for two who found it refused.
+func TestRenewalServesAll(t *testing.T) {
+	s := newTestCredential(t)
+	now := time.Date(2026, 11, 22, 23, 0, 0, 0, time.UTC)
+	old, err := s.current(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err1 := s.renew(old, now)
+	second, err2 := s.renew(old, now)
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	if first == old || second != first {
+		t.Error("the second to come signed again instead of taking what the first had signed")
+	}
+}
+
 func TestRedact(t *testing.T) {
 	tests := []struct{ in, want string }{
 		{"nothing to hide: a=b", "nothing to hide: a=b"},
