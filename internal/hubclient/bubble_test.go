@@ -67,9 +67,11 @@ func newBubbleHub(t *testing.T, answer http.HandlerFunc) *bubbleHub {
 	}))
 	_ = h.server.Listener.Close()
 	h.server.Listener = h.pipes
-	h.server.StartTLS()
 	return h
 }
+
+// start begins to answer, once the test has set up the server as it wants it.
+func (h *bubbleHub) start() { h.server.StartTLS() }
 
 // stop ends the hub; the bubble ends only when all its goroutines have.
 func (h *bubbleHub) stop() { h.server.Close() }

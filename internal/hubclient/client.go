@@ -2,7 +2,9 @@
 // twins and direct methods, with the credentials of a shared access policy.
 //
 // A Client makes exactly one request for each call and never repeats one: who
-// retries, and how often a device may be called, is decided by its caller. What
+// retries, and how often a device may be called, is decided by its caller. (The
+// read of a twin alone may go out again when its kept-alive connection turns
+// out to be closed; package net/http insists on that.) What
 // goes wrong comes back as a [*hub.Error] whose kind says whether the request
 // can have had an effect. No key and no token ever reaches an error or a log.
 package hubclient

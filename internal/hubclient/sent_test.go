@@ -301,6 +301,7 @@ func TestTimeouts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newBubbleHub(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+				h.start()
 				c := newClient(t, h.options())
 				begin := time.Now()
 				e := refusalOf(t, tt.run(t.Context(), c))
@@ -325,6 +326,7 @@ func TestCallEndsWithTheAnswer(t *testing.T) {
 			<-timer.C
 			respond(http.StatusOK, `{"status":200}`)(w, r)
 		})
+		h.start()
 		c := newClient(t, h.options())
 		got, err := c.Invoke(t.Context(), door(), hub.Call{Method: "slow", ResponseTimeout: 300 * time.Second})
 		if err != nil || got.Status != http.StatusOK {

@@ -28,6 +28,7 @@ func TestTokenOnTheWire(t *testing.T) {
 			mu.Unlock()
 			respond(http.StatusOK, `{"status":200}`)(w, r)
 		})
+		h.start()
 		c := newClient(t, h.options())
 		ask := func() string {
 			t.Helper()
