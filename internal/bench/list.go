@@ -19,7 +19,7 @@ name: bench-list
 jobs:
   - {name: lock, type: directMethod, target: {all: true, expect: {min: %d}}, method: lockDoor, concurrency: %d}
 `, s.devices+1, s.concurrency)
-	if err := os.WriteFile(h.path("plan.yaml"), []byte(plan), 0o600); err != nil {
+	if err = os.WriteFile(h.path("plan.yaml"), []byte(plan), 0o600); err != nil {
 		return err
 	}
 	err = pair("list", s,

@@ -68,7 +68,7 @@ func bareRequest(client *http.Client, verb, url string, header http.Header, body
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }() // read to its end below
 	if res.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(res.Body)
 		return fmt.Errorf("%s %s: %s: %s", verb, url, res.Status, text)

@@ -111,7 +111,7 @@ func (h *hub) checkReport(s settings) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	var report struct {
 		Summary struct {
 			Targets  int

@@ -2,15 +2,13 @@
 // twins and direct methods, with the credentials of a shared access policy.
 //
 // A Client makes exactly one request for each call and never repeats one: who
-// retries, and how often a device may be called, is decided by its caller. (The
-// read of a twin alone may go out again when its kept-alive connection turns
-// out to be closed; package net/http insists on that.) What
+// retries, and how often a device may be called, is decided by its caller. What
 // goes wrong comes back as a [*hub.Error] whose kind says whether the request
 // can have had an effect. No key and no token ever reaches an error or a log.
 package hubclient
 
 import (
-		"context"
+	"context"
 	"crypto/x509"
 	"errors"
 	"log/slog"
@@ -33,9 +31,9 @@ const (
 	// hub itself gives it, so that the hub's own 504 arrives before we hang up.
 	methodMargin = 10 * time.Second
 
-	maxAnswer    = 8 << 20  // a twin with all its metadata stays far below
-	maxPage      = 64 << 20 // a hundred of the largest twins
-	maxHeader    = 1 << 20  // and what TLS adds to an answer
+	maxAnswer = 8 << 20  // a twin with all its metadata stays far below
+	maxPage   = 64 << 20 // a hundred of the largest twins
+	maxHeader = 1 << 20  // and what TLS adds to an answer
 )
 
 // Options say which hub to speak to and how.

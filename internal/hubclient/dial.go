@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -69,16 +68,11 @@ func (d *dialer) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 	}
 	secure := tls.Client(raw, d.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
-		return nil, errors.Join(err, discard(raw))
+		_ = raw.Close() // what failed before is what matters
+		return nil, err
 	}
 	m := &meter{Conn: secure}
 	return &conn{Conn: secure, raw: raw, meter: m, in: bufio.NewReaderSize(m, readBuffer), used: time.Now()}, nil
-}
-
-// discard closes a connection that came to nothing.
-func discard(c net.Conn) error {
-	_ = c.Close() // what failed before is what matters
-	return nil
 }
 
 // reach opens the way to the hub on which TLS begins.
@@ -124,8 +118,9 @@ func (d *dialer) tunnel(ctx context.Context, port string) (net.Conn, error) {
 	}
 	if d.proxy.Scheme == "https" {
 		secure := tls.Client(c, &tls.Config{ServerName: d.proxy.Hostname(), RootCAs: d.tls.RootCAs, MinVersion: tls.VersionTLS12})
-		if err := secure.HandshakeContext(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("proxy: %w", err), discard(c))
+		if err = secure.HandshakeContext(ctx); err != nil {
+			_ = c.Close() // what failed before is what matters
+			return nil, fmt.Errorf("proxy: %w", err)
 		}
 		c = secure
 	}
@@ -135,7 +130,8 @@ func (d *dialer) tunnel(ctx context.Context, port string) (net.Conn, error) {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("proxy: %w", err), discard(c))
+		_ = c.Close() // what failed before is what matters
+		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	return c, nil
 }
