@@ -64,7 +64,7 @@ func checkJobTypes(p *parser, d *document) {
 		for _, e := range j.entries {
 			f, ok := p.table.field(j.child(e.key))
 			if ok && f.Only != "" && f.Only != JobType(*j.Type) && knownType(*j.Type) {
-				p.at(e.keyNode, RuleJobType, fmt.Sprintf("%q belongs to a %s job, but this job's type is %s", e.key, f.Only, *j.Type), "remove it, or change the type")
+				p.at(e.keyNode, RuleJobType, fmt.Sprintf("%q belongs to jobs of type %s; this one is %s", e.key, f.Only, *j.Type), "remove it, or change the type")
 			}
 		}
 	}
@@ -92,11 +92,11 @@ func checkActions(p *parser, d *document) {
 		}
 		switch JobType(*j.Type) {
 		case TypeDirectMethod:
-			if !j.has("method") {
+			if !j.has("method") && !p.meant[j.child("method")] {
 				p.at(j.node, RuleRequired, "a directMethod job has no method", "add method: lockDoor")
 			}
 		case TypeUpdateTwin:
-			if !j.has("desired") && !j.has("tags") {
+			if !j.has("desired") && !j.has("tags") && !p.meant[j.child("desired")] && !p.meant[j.child("tags")] {
 				p.at(j.node, RuleRequired, "an updateTwin job changes nothing", "add desired: {...}, tags: {...} or both")
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Severity says whether a finding stops the plan.
@@ -28,7 +29,9 @@ type Diagnostic struct {
 	Severity  Severity
 	Summary   string // what is wrong with this value
 	Hint      string // what would be accepted; may be empty
-	Source    string // the line of the plan at Pos, fit for a terminal
+	Source    string // the line of the plan at Pos, fit for a terminal; of a long line the part around Pos
+
+	shift int // how many columns of the line Source leaves out at its start
 }
 
 // String renders the finding as people read it: a line that editors can jump
@@ -37,9 +40,9 @@ func (d Diagnostic) String() string {
 	var b strings.Builder
 	b.WriteString(d.headline())
 	if d.Source != "" {
-		text, column, end := window(d.Source, d.Pos.Column, d.EndColumn)
 		gutter := fmt.Sprintf("%4d | ", d.Pos.Line)
-		fmt.Fprintf(&b, "\n%s%s\n%s| %s", gutter, text, strings.Repeat(" ", len(gutter)-2), caret(text, column, end))
+		fmt.Fprintf(&b, "\n%s%s\n%s| %s", gutter, d.Source, strings.Repeat(" ", len(gutter)-2),
+			caret(d.Source, d.Pos.Column-d.shift, d.EndColumn-d.shift))
 	}
 	if d.Hint != "" {
 		b.WriteString("\nhint: " + d.Hint)
@@ -115,23 +118,23 @@ const (
 	windowLead  = 60
 )
 
-// window cuts a long line down to the part around the column.
-func window(line string, column, end int) (text string, newColumn, newEnd int) {
-	runes := []rune(line)
-	if len(runes) <= windowWidth {
-		return line, column, end
+// window cuts a long line down to the part around a column, and returns how
+// many columns it left out at the start.
+func window(line string, column int) (part string, shift int) {
+	if utf8.RuneCountInString(line) <= windowWidth {
+		return line, 0
 	}
+	runes := []rune(line)
 	from := max(0, column-1-windowLead)
 	to := min(len(runes), from+windowWidth)
-	text = string(runes[from:to])
+	part = string(runes[from:to])
 	if to < len(runes) {
-		text += "…"
+		part += "…"
 	}
 	if from > 0 {
-		text = "…" + text
-		from--
+		part, from = "…"+part, from-1
 	}
-	return text, column - from, min(end-from, to-from+1)
+	return part, from
 }
 
 // caret underlines the columns from column up to end. Tabs before it are

@@ -40,6 +40,8 @@ type Field struct {
 	Synonyms []string // what people write when they mean this field
 	Doc      string
 	Example  string // a value, in YAML
+
+	key string // what Key returns, kept by newTable
 }
 
 // Key returns the last step of the field's path.
@@ -150,6 +152,7 @@ type table map[string][]Field
 func newTable() table {
 	t := table{}
 	for _, f := range Fields() {
+		f.key = f.Key()
 		t[f.Parent()] = append(t[f.Parent()], f)
 	}
 	return t

@@ -230,10 +230,14 @@ func (p *parser) payloadFile(j *jobSection) {
 		p.at(n, RulePayloadFile, fmt.Sprintf("payloadFile %q: %v", clip(name), unwrapPath(err)), "")
 		return
 	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, content); err != nil || !utf8.Valid(content) {
+	var value json.RawMessage
+	if err := json.Unmarshal(content, &value); err != nil || !utf8.Valid(content) {
 		p.at(n, RulePayloadFile, fmt.Sprintf("payloadFile %q is not JSON: %s", clip(name), jsonFault(content, err)), "")
 		return
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, value); err != nil {
+		panic("spec: JSON that was valid is not: " + err.Error())
 	}
 	if found := secretIn(string(content)); found != "" {
 		p.at(n, RuleSecret, fmt.Sprintf("payloadFile %q holds %s", clip(name), found), secretHint)

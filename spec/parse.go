@@ -22,7 +22,7 @@ type Options struct {
 // one of them is an error. Parse keeps no reference to src.
 func Parse(name string, src []byte, opts Options) (*Plan, Diagnostics) {
 	text := strings.TrimPrefix(string(src[:min(len(src), MaxSize)]), "\uFEFF")
-	p := &parser{src: newSource(name, text), opts: opts, table: newTable()}
+	p := &parser{src: newSource(name, text), opts: opts, table: newTable(), meant: map[string]bool{}}
 	plan := p.plan(len(src))
 	diags := p.diags.tidy()
 	if diags.HasErrors() {
@@ -34,7 +34,7 @@ func Parse(name string, src []byte, opts Options) (*Plan, Diagnostics) {
 }
 
 // maxFindings bounds the findings of one plan.
-const maxFindings = 500
+const maxFindings = 200
 
 // parser reads one plan. Every step reports what it finds and goes on with
 // what is left, so that one run shows everything.
@@ -44,6 +44,9 @@ type parser struct {
 	table table
 	diags Diagnostics
 	full  bool
+	// meant holds the places of keys that a misspelled one was taken for, so
+	// that they are not reported as missing as well.
+	meant map[string]bool
 }
 
 func (p *parser) plan(size int) *Plan {
@@ -51,6 +54,11 @@ func (p *parser) plan(size int) *Plan {
 		return nil
 	}
 	p.src.secrets = findSecrets(p.src)
+	if p.src.secrets.count() > maxFindings { // masking that many in each message would take for ever
+		p.src.secrets.texts = nil
+		p.reportSecrets(nil)
+		return nil
+	}
 	root := p.load()
 	p.reportSecrets(root)
 	if root == nil {
@@ -80,16 +88,20 @@ func (p *parser) report(pos Pos, rule Rule, summary, hint string) *Diagnostic {
 		rule, summary, hint = RuleTooMany, fmt.Sprintf("more than %d findings; the rest is not shown", maxFindings), ""
 	}
 	pos = p.src.clamp(pos)
+	line, shift := window(p.src.secrets.maskLine(p.src, pos.Line), pos.Column)
 	p.diags = append(p.diags, Diagnostic{
 		File: p.src.name, Pos: pos, Rule: rule, Severity: rule.severity(),
 		Summary: p.src.secrets.maskText(summary), Hint: p.src.secrets.maskText(hint),
-		Source: printable(p.src.secrets.maskLine(pos.Line, p.src.line(pos.Line))),
+		Source: printable(line), shift: shift,
 	})
 	return &p.diags[len(p.diags)-1]
 }
 
 // at notes a finding at a node.
 func (p *parser) at(n *yaml.Node, rule Rule, summary, hint string) {
+	if p.full {
+		return
+	}
 	p.report(p.src.nodePos(n), rule, summary, hint).EndColumn = p.src.nodeEnd(n)
 }
 
@@ -97,6 +109,7 @@ func (p *parser) at(n *yaml.Node, rule Rule, summary, hint string) {
 type object struct {
 	place   string // as in "jobs[2].retry"; the plan's own is empty
 	node    *yaml.Node
+	fields  []Field // that it may have
 	entries []entry
 }
 
@@ -133,6 +146,16 @@ func (o object) child(key string) string {
 	return o.place + "." + key
 }
 
+// field returns the field that a key stands for.
+func (o object) field(key string) (Field, bool) {
+	for _, f := range o.fields {
+		if f.key == key {
+			return f, true
+		}
+	}
+	return Field{}, false
+}
+
 // what names the mapping for messages.
 func (o object) what() string {
 	switch path := tablePath(o.place); {
@@ -150,14 +173,11 @@ func (o object) what() string {
 // object reads a mapping: keys that the table does not have, that stand twice
 // or that this version does not support are findings, and are left out.
 func (p *parser) object(place string, n *yaml.Node) (object, bool) {
-	o := object{place: place, node: n}
+	o := object{place: place, node: n, fields: p.table[tablePath(place)]}
 	m := deref(n)
 	if m.Kind != yaml.MappingNode {
 		p.wrongType(place, n, "a mapping of keys")
 		return o, false
-	}
-	if m != n { // a finding about what is missing belongs where the alias stands
-		o.node = n
 	}
 	o.entries = make([]entry, 0, len(m.Content)/2)
 	for i := 0; i+1 < len(m.Content); i += 2 {
@@ -171,6 +191,9 @@ func (p *parser) object(place string, n *yaml.Node) (object, bool) {
 func (p *parser) entry(o object, key, value *yaml.Node) (entry, bool) {
 	e := entry{key: key.Value, keyNode: key, value: value}
 	if !p.plainKey(key) {
+		for _, k := range o.keys() { // a merge may have been meant to bring any of them
+			p.meant[o.child(k)] = true
+		}
 		return e, false
 	}
 	for _, before := range o.entries {
@@ -179,12 +202,14 @@ func (p *parser) entry(o object, key, value *yaml.Node) (entry, bool) {
 			return e, false
 		}
 	}
-	f, ok := p.table.field(o.child(e.key))
+	f, ok := o.field(e.key)
 	switch {
+	case p.full && (!ok || f.Planned):
+		ok = false
 	case !ok:
 		p.unknownKey(o, key)
 	case o.place == "defaults" && !f.Shared:
-		p.at(key, RuleUnknownKey, fmt.Sprintf("%q cannot stand under defaults", e.key), "write it in each job; defaults take "+join(p.keys(o), "and"))
+		p.at(key, RuleUnknownKey, fmt.Sprintf("%q cannot stand under defaults", e.key), "write it in each job; defaults take "+join(o.keys(), "and"))
 		ok = false
 	case f.Planned:
 		p.unsupported(key, fmt.Sprintf("%q is part of the plan language, but not supported yet", e.key))
@@ -216,9 +241,9 @@ func (p *parser) unsupported(n *yaml.Node, summary string) {
 }
 
 // keys lists the keys that a mapping takes.
-func (p *parser) keys(o object) []string {
+func (o object) keys() []string {
 	var keys []string
-	for _, f := range p.table[tablePath(o.place)] {
+	for _, f := range o.fields {
 		if !f.Planned && (o.place != "defaults" || f.Shared) {
 			keys = append(keys, f.Key())
 		}
@@ -229,16 +254,15 @@ func (p *parser) keys(o object) []string {
 // unknownKey reports a key that the table does not have, with the best guess
 // at what was meant: a similar key, a known synonym, or the same key elsewhere.
 func (p *parser) unknownKey(o object, key *yaml.Node) {
-	hint := ""
-	fields := p.table[tablePath(o.place)]
-	if like := closest(key.Value, p.keys(o)); like != "" {
+	hint := "known keys are " + join(o.keys(), "and")
+	if like := closest(key.Value, o.keys()); like != "" {
 		hint = fmt.Sprintf("did you mean %q?", like)
-	} else if f, ok := bySynonym(key.Value, fields); ok {
+		p.meant[o.child(like)] = true
+	} else if f, ok := bySynonym(key.Value, o.fields); ok {
 		hint = fmt.Sprintf("did you mean %q? %s", f.Key(), f.Doc)
+		p.meant[o.child(f.Key())] = true
 	} else if f, ok := p.elsewhere(key.Value); ok {
 		hint = fmt.Sprintf("%q belongs in %s", f.Key(), where(f))
-	} else {
-		hint = "known keys are " + join(p.keys(o), "and")
 	}
 	p.at(key, RuleUnknownKey, fmt.Sprintf("%s has no key %q", o.what(), clip(key.Value)), hint)
 }

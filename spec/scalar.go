@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,9 @@ func (p *parser) wrongType(place string, n *yaml.Node, want string) {
 	if place != "" {
 		f, _ := p.table.field(place)
 		name, hint = label(place), "for example "+f.Key()+": "+f.Example
+		if name == "a job" {
+			hint = `start each job with "- name: ..."`
+		}
 	}
 	p.at(n, RuleType, fmt.Sprintf("%s must be %s, not %s", name, want, describe(n)), hint)
 }
@@ -73,10 +77,8 @@ func (p *parser) scalarNode(place string, n *yaml.Node, want string, tags ...str
 			p.unsupported(n, "templates (${...}) are not supported yet")
 			return nil, false
 		}
-		for _, t := range tags {
-			if v.Tag == t {
-				return v, true
-			}
+		if slices.Contains(tags, v.Tag) {
+			return v, true
 		}
 	}
 	p.wrongType(place, n, want)
@@ -93,7 +95,11 @@ func (p *parser) text(o object, key string) *string {
 
 func (p *parser) textNode(place string, n *yaml.Node) *string {
 	if v := deref(n); v.Kind == yaml.ScalarNode && v.Tag != "!!str" && v.Tag != "!!null" && v.Style&yaml.TaggedStyle == 0 {
-		p.at(n, RuleType, fmt.Sprintf("%s must be text, but YAML reads %s here", label(place), describe(v)), fmt.Sprintf("put it in quotes: %q", clip(v.Value)))
+		hint := fmt.Sprintf("put it in quotes: %q", clip(v.Value))
+		if f, _ := p.table.field(place); len(f.Values) > 0 {
+			hint = "it may be " + join(f.Values, "or")
+		}
+		p.at(n, RuleType, fmt.Sprintf("%s must be text, but YAML reads %s here", label(place), describe(v)), hint)
 		return nil
 	}
 	v, ok := p.scalarNode(place, n, "text", "!!str")
@@ -137,13 +143,17 @@ func (p *parser) boolean(o object, key string) *bool {
 }
 
 func (p *parser) integer(o object, key string) *int {
+	if n := o.value(key); n != nil && deref(n).Tag == "!!float" && decimal(deref(n).Value) {
+		p.at(n, RuleRange, fmt.Sprintf("%s is %s", key, clip(deref(n).Value)), "that is more than this program can count to")
+		return nil
+	}
 	v, ok := p.scalar(o, key, "a whole number", "!!int")
 	if !ok {
 		return nil
 	}
 	i, err := strconv.Atoi(v.Value)
 	if err != nil || !decimal(v.Value) {
-		p.at(o.value(key), RuleRange, fmt.Sprintf("%s is %s, which is not a plain decimal number", key, clip(v.Value)), "write it in decimal, without leading zeros or underscores")
+		p.at(o.value(key), RuleNumber, fmt.Sprintf("%s is %s, which is not a plain decimal number", key, clip(v.Value)), "write it in decimal, without leading zeros or underscores")
 		return nil
 	}
 	return &i

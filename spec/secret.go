@@ -24,6 +24,9 @@ type span struct {
 type secrets struct {
 	spans map[int][]span // by line
 	texts []string       // the secrets themselves, the longest first
+
+	maskedLine int // the line that was masked last, and what became of it
+	masked     string
 }
 
 // secretForm is a text that gives a secret away. The group of the expression
@@ -36,7 +39,7 @@ type secretForm struct {
 }
 
 var (
-	exprSharedKey = regexp.MustCompile(`(?i)(?:SharedAccessKey|AccountKey)\s*=\s*([^\s;"',}\]]+)`)
+	exprSharedKey = regexp.MustCompile(`(?i)(?:SharedAccessKey|AccountKey)\s*=\s*([^\s:;"',}\]]+)`)
 	exprSignature = regexp.MustCompile(`(?i)SharedAccessSignature\s*=?\s*(s[a-z]*=[^\s;"',}\]]+)`)
 	exprSig       = regexp.MustCompile(`(?i)[?&]sig=([A-Za-z0-9%+/=_-]{16,})`)
 	exprBearer    = regexp.MustCompile(`(?i)\bbearer\s+([A-Za-z0-9._~+/-]{20,}=*)`)
@@ -108,8 +111,9 @@ func (f span) overlaps(others []span) bool {
 }
 
 func (s *secrets) add(found span, line string) {
+	s.masked = ""
 	s.spans[found.line] = append(s.spans[found.line], found)
-	if text := line[found.from:found.to]; len(text) >= 4 {
+	if text := line[found.from:found.to]; len(text) >= 8 {
 		s.texts = append(s.texts, text)
 	}
 }
@@ -117,6 +121,14 @@ func (s *secrets) add(found span, line string) {
 func (s *secrets) sortTexts() {
 	slices.SortFunc(s.texts, func(a, b string) int { return len(b) - len(a) })
 	s.texts = slices.Compact(s.texts)
+}
+
+func (s *secrets) count() int {
+	n := 0
+	for _, spans := range s.spans {
+		n += len(spans)
+	}
+	return n
 }
 
 // secretIn names the kind of secret that a text holds, or returns "".
@@ -132,28 +144,51 @@ func secretIn(text string) string {
 }
 
 // maskLine returns a line of the plan with its secrets as asterisks.
-func (s secrets) maskLine(n int, line string) string {
+func (s *secrets) maskLine(src *source, n int) string {
+	if s.maskedLine == n && s.masked != "" { // findings come line by line, and lines can be long
+		return s.masked
+	}
+	line := src.line(n)
 	masked := []byte(line)
 	for _, f := range s.spans[n] {
-		stars := strings.Repeat("*", utf8.RuneCountInString(line[f.from:f.to]))
-		if len(stars) == f.to-f.from {
-			copy(masked[f.from:f.to], stars)
-			continue
+		for i := f.from; i < f.to; i++ {
+			masked[i] = '*'
 		}
-		return strings.Repeat("*", utf8.RuneCountInString(line)) // rare: not ASCII
 	}
-	return string(masked)
+	s.maskedLine, s.masked = n, string(masked)
+	if len(s.spans[n]) > 0 && utf8.RuneCountInString(line) != len(line) {
+		s.masked = strings.Repeat("*", utf8.RuneCountInString(line)) // bytes are not columns here
+	}
+	return s.masked
 }
+
+// tellTale is how many characters of a secret give it away: a message may hold
+// a part of it, cut by its length.
+const tellTale = 10
 
 // maskText returns a message without the plan's secrets.
 func (s secrets) maskText(text string) string {
 	for _, secret := range s.texts {
-		text = strings.ReplaceAll(text, secret, "***")
-		if runes := []rune(secret); len(runes) > 30 { // it may stand clipped
-			text = strings.ReplaceAll(text, string(runes[:30]), "***")
-		}
+		text = maskOne(text, secret)
 	}
 	return text
+}
+
+func maskOne(text, secret string) string {
+	start := secret[:min(tellTale, len(secret))]
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(text, start)
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("***")
+		n := 0
+		for more := secret[len(start):]; n < len(rest) && n < len(more) && rest[n] == more[n]; n++ {
+		}
+		text = rest[n:]
+	}
 }
 
 // reportSecrets reports what findSecrets saw, and looks again at the values
@@ -164,7 +199,7 @@ func (p *parser) reportSecrets(root *yaml.Node) {
 	}
 	for n := 1; n <= len(p.src.starts); n++ {
 		for _, f := range p.src.secrets.spans[n] {
-			if f.rule == "" {
+			if f.rule == "" || p.full {
 				continue
 			}
 			line := p.src.line(n)

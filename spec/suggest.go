@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -23,13 +24,8 @@ func closest(word string, candidates []string) string {
 func bySynonym(word string, fields []Field) (Field, bool) {
 	lower := strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(word))
 	for _, f := range fields {
-		if strings.ToLower(f.Key()) == lower {
+		if strings.ToLower(f.Key()) == lower || slices.Contains(f.Synonyms, lower) {
 			return f, true
-		}
-		for _, s := range f.Synonyms {
-			if s == lower {
-				return f, true
-			}
 		}
 	}
 	return Field{}, false

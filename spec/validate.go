@@ -56,9 +56,7 @@ func sections() map[string]any {
 
 func fieldRules(t table, parent string, section any) map[string]string {
 	rules := map[string]string{}
-	typ := reflect.TypeOf(section)
-	for i := range typ.NumField() {
-		f := typ.Field(i)
+	for f := range reflect.TypeOf(section).Fields() {
 		key := f.Tag.Get("yaml")
 		if key == "" {
 			continue
@@ -136,7 +134,7 @@ func (p *parser) fieldError(d *document, e validator.FieldError) {
 	f, _ := p.table.field(place)
 	n, found := locate(d.node, place)
 	if e.Tag() == "required" {
-		if !found { // a value that was refused is not missing
+		if !found && !p.meant[place] { // neither refused nor misspelled
 			p.missing(n, place, f)
 		}
 		return
@@ -150,7 +148,7 @@ func (p *parser) fieldError(d *document, e validator.FieldError) {
 		p.at(n, RuleRange, fmt.Sprintf("%s is %s", label(place), clip(value)), "it may be "+f.Limits())
 	case "oneof":
 		hint := "it may be " + join(f.Values, "or")
-		if like := closest(value, f.Values); like != "" {
+		if like := closest(value, f.Values); like != "" && len(like) > 2 {
 			hint = fmt.Sprintf("did you mean %q?", like)
 		}
 		p.at(n, RuleValue, fmt.Sprintf("%s cannot be %q", label(place), clip(value)), hint)
@@ -178,6 +176,9 @@ func (p *parser) formatError(n *yaml.Node, place, format, value string) {
 }
 
 func (p *parser) missing(parent *yaml.Node, place string, f Field) {
+	if deref(parent).Kind != yaml.MappingNode {
+		return // reported as such already
+	}
 	holder := object{place: strings.TrimSuffix(place, f.Key())}
 	holder.place = strings.TrimSuffix(holder.place, ".")
 	p.at(parent, RuleRequired, fmt.Sprintf("%s has no %s", holder.what(), f.Key()), fmt.Sprintf("add %s: %s", f.Key(), f.Example))

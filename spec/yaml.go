@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -70,6 +69,8 @@ func (p *parser) checkShape(root *yaml.Node) bool {
 	s := shape{weights: map[*yaml.Node]int{}}
 	s.weigh(root, 1)
 	switch {
+	case s.tagged != nil:
+		p.at(s.tagged, RuleTag, fmt.Sprintf("tag %s is not supported", clip(s.tagged.Tag)), "write the value plainly; !!str alone may mark a text")
 	case s.deep != nil:
 		p.at(s.deep, RuleNesting, fmt.Sprintf("nested more than %d levels deep", maxDepth), "")
 	case s.cycle != nil:
@@ -85,10 +86,10 @@ func (p *parser) checkShape(root *yaml.Node) bool {
 // shape is what a walk over the tree found; the nodes are the first of their
 // kind.
 type shape struct {
-	weights           map[*yaml.Node]int // of anchored values; -1 while under way
-	depths            int
-	aliased           int
-	deep, cycle, bomb *yaml.Node
+	weights map[*yaml.Node]int // of anchored values; -1 while under way
+	aliased int
+
+	deep, cycle, bomb, tagged *yaml.Node
 }
 
 // weigh returns the weight of n with its aliases expanded.
@@ -101,6 +102,9 @@ func (s *shape) weigh(n *yaml.Node, depth int) int {
 	}
 	if n.Kind == yaml.AliasNode {
 		return s.weighAlias(n, depth)
+	}
+	if s.tagged == nil && n.Style&yaml.TaggedStyle != 0 && n.Tag != "!!str" {
+		s.tagged = n
 	}
 	if n.Anchor != "" {
 		s.weights[n] = -1
@@ -144,115 +148,4 @@ func height(n *yaml.Node, bound int) int {
 		}
 	}
 	return h + 1
-}
-
-// syntax turns an error of the YAML library into a finding. The library names
-// a line at best, and not always the right one; how far it had read when it
-// gave up shows the place better.
-func (p *parser) syntax(err error) {
-	problem := strings.TrimPrefix(err.Error(), "yaml: ")
-	if rest, ok := strings.CutPrefix(problem, "line "); ok {
-		if _, after, ok := strings.Cut(rest, ": "); ok {
-			problem = after
-		}
-	}
-	offset := min(readUntilError(p.src.text), len(p.src.text))
-	m := explainSyntax(problem, p.src.text, offset)
-	p.report(p.src.pos(m.offset), RuleSyntax, m.summary, m.hint)
-}
-
-// oneByte hands a text out byte by byte and counts: what was read when the
-// library gave up is the fault and the few characters it looks ahead.
-type oneByte struct {
-	text string
-	read int
-}
-
-func (r *oneByte) Read(b []byte) (int, error) {
-	if r.read == len(r.text) {
-		return 0, io.EOF
-	}
-	b[0] = r.text[r.read]
-	r.read++
-	return 1, nil
-}
-
-func readUntilError(text string) int {
-	r := &oneByte{text: text}
-	dec := yaml.NewDecoder(r)
-	for {
-		if _, err := decode(dec); err != nil {
-			return r.read
-		}
-	}
-}
-
-type syntaxFinding struct {
-	offset        int
-	summary, hint string
-}
-
-// explainSyntax says in a plan author's words what the library's problem is,
-// and where.
-func explainSyntax(problem, text string, read int) syntaxFinding {
-	lineStart := strings.LastIndexByte(text[:read], '\n') + 1
-	token := lastToken(text, read)
-	switch {
-	case strings.Contains(problem, "cannot start any token"), strings.Contains(problem, "tab character"):
-		at := max(lineStart, read-4)
-		if i := strings.IndexAny(text[at:read], "\t@`%"); i >= 0 {
-			at += i
-		}
-		if at < len(text) && text[at] == '\t' {
-			return syntaxFinding{at, "a tab stands where YAML wants spaces", "indent with spaces"}
-		}
-		r, _ := utf8.DecodeRuneInString(text[at:])
-		return syntaxFinding{at, fmt.Sprintf("a plain value cannot start with %q", r), "put the value in quotes"}
-	case strings.Contains(problem, "mapping values are not allowed"):
-		at := max(strings.LastIndexByte(text[:read], ':'), 0)
-		return syntaxFinding{at, `":" is not allowed here`, "put a value that holds a colon and a space in quotes, and check the indentation"}
-	case strings.Contains(problem, "unknown anchor"):
-		name := strings.Trim(strings.TrimSuffix(strings.TrimPrefix(problem, "unknown anchor "), " referenced"), "'")
-		at := max(strings.LastIndex(text[:read], "*"+name), 0)
-		return syntaxFinding{at, fmt.Sprintf("there is no anchor &%s before this alias", clip(name)), "put a value that starts with * in quotes"}
-	case strings.Contains(problem, "could not find expected ':'"):
-		return syntaxFinding{lineIndent(text, token), `a key without ":"`, `a mapping takes one "key: value" a line`}
-	case strings.Contains(problem, "did not find expected key"):
-		return syntaxFinding{token, "this does not fit what stands around it", "check the indentation, and the quotes and brackets above"}
-	case strings.Contains(problem, "expected ',' or"):
-		return syntaxFinding{token, "a bracket or brace is not closed here", "close it, or separate the values by commas"}
-	case strings.Contains(problem, "unexpected end of stream"), strings.Contains(problem, "unexpected document indicator"):
-		return syntaxFinding{openQuote(text, read), "a quote is opened and never closed", "close it"}
-	case strings.Contains(problem, "exceeded max depth"):
-		return syntaxFinding{token, fmt.Sprintf("nested more than %d levels deep", maxDepth), ""}
-	case strings.Contains(problem, "escape"):
-		return syntaxFinding{max(strings.LastIndexByte(text[:read], '\\'), 0), "unknown escape in a double-quoted string", `use single quotes, or \\ for a backslash`}
-	case strings.Contains(problem, "block sequence entries"):
-		return syntaxFinding{token, "a list cannot start on the line of its key", "start it on the next line, or write it in [brackets]"}
-	}
-	return syntaxFinding{token, "not YAML: " + problem, ""}
-}
-
-// lastToken returns where the last word before an offset starts, or the one at
-// it.
-func lastToken(text string, read int) int {
-	end := len(strings.TrimRight(text[:read], " \t\r\n"))
-	return lineIndent(text, max(end-1, 0))
-}
-
-// lineIndent returns the first character of a line that is not a space.
-func lineIndent(text string, at int) int {
-	start := strings.LastIndexByte(text[:at], '\n') + 1
-	return start + len(text[start:at]) - len(strings.TrimLeft(text[start:at], " "))
-}
-
-// openQuote guesses the quote that is still open at an offset: the last one
-// that follows what can come before a value.
-func openQuote(text string, read int) int {
-	for i := read - 1; i > 0; i-- {
-		if (text[i] == '"' || text[i] == '\'') && strings.IndexByte(" [{,", text[i-1]) >= 0 {
-			return i
-		}
-	}
-	return 0
 }

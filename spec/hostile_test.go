@@ -1,0 +1,175 @@
+package spec_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"iothub-runner/spec"
+)
+
+// jobs writes a plan of n method jobs.
+func jobs(n int) string {
+	var b strings.Builder
+	b.WriteString("version: 1\nname: big\njobs:\n")
+	for i := range n {
+		fmt.Fprintf(&b, "  - name: job-%d\n    type: directMethod\n    target: tags.building = %d\n    method: lockDoor\n", i, i)
+		fmt.Fprintf(&b, "    payload: {lockTime: 10m, n: %d}\n    responseTimeout: 30s\n    retry: {attempts: 3, backoff: 2s}\n", i)
+	}
+	return b.String()
+}
+
+// TestHostileFiles: a file made to hurt ends in a finding, and soon. The bound
+// is generous, because a loaded machine is not what this looks for: without
+// the limits of Parse these take minutes or exhaust the memory.
+func TestHostileFiles(t *testing.T) {
+	const size = spec.MaxSize
+	bomb := "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+	for c := 'b'; c < 'k'; c++ {
+		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c, ", c-1), 10), ", "))
+	}
+	long := "a: &a " + strings.Repeat("x", size-900_000) + "\nb: [" + strings.Repeat("*a, ", 200_000) + "]\n"
+	for _, c := range []struct{ name, text, rule string }{
+		{"over the size", strings.Repeat("a", size+1), "file-size"},
+		{"open brackets", strings.Repeat("[", size), "file-size"},
+		{"fewer open brackets", strings.Repeat("[", 400_000), "nesting"},
+		{"open braces", strings.Repeat("{", 400_000), "nesting"},
+		{"dashes", strings.Repeat("- ", size/2), "nesting"},
+		{"question marks", strings.Repeat("? ", size/2), "nesting"},
+		{"deep blocks", func() string {
+			var b strings.Builder
+			for i := range 2500 {
+				b.WriteString(strings.Repeat(" ", i) + "a:\n")
+			}
+			return b.String()
+		}(), "nesting"},
+		{"tiny values", "[" + strings.Repeat("1,", size/2-2) + "]", "file-size"},
+		{"tiny keys", strings.Repeat("a: 1\n", size/5), "file-size"},
+		{"duplicate keys", strings.Repeat("a: 1\n", 200_000), "too-many-findings"},
+		{"distinct keys", func() string {
+			var b strings.Builder
+			for i := range 200_000 {
+				fmt.Fprintf(&b, "k%d: 1\n", i)
+			}
+			return b.String()
+		}(), "too-many-findings"},
+		{"comments", strings.Repeat("# c\n", 300_000), "empty-plan"},
+		{"newlines", strings.Repeat("\n", 900_000), "empty-plan"},
+		{"spaces", strings.Repeat(" ", size), "empty-plan"},
+		{"NUL bytes", strings.Repeat("\x00", size), "encoding"},
+		{"not UTF-8", "version: 1\nname: \xff\xfe\n", "encoding"},
+		{"alias bomb", bomb, "alias-expansion"},
+		{"alias of a long text", long, "alias-expansion"},
+		{"one long line", "name: " + strings.Repeat("a b ", size/4-2), "wrong-value"},
+		{"long query", jobs(1) + "    deadline: " + strings.Repeat("(", 1_000_000), "wrong-value"},
+		{"one million parentheses", strings.Replace(jobs(1), "tags.building = 0", strings.Repeat("(", 1_000_000), 1), "query-syntax"},
+		{"key-like text", "name: " + strings.Repeat("SharedAccessKey=", size/16-1), "secret-in-plan"},
+		{"many secrets", "x:\n" + strings.Repeat("  - SharedAccessKey=abcdefghij\n", 100_000), "secret-in-plan"},
+		{"many different secrets", func() string {
+			var b strings.Builder
+			b.WriteString("x:\n")
+			for i := range 100_000 {
+				fmt.Fprintf(&b, "  - SharedAccessKey=abcdefghij%d\n", i)
+			}
+			return b.String()
+		}(), "secret-in-plan"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			start := time.Now()
+			plan, diags := spec.Parse("plan.yaml", []byte(c.text), spec.Options{})
+			if took := time.Since(start); took > 15*time.Second {
+				t.Errorf("Parse took %v", took)
+			}
+			if plan != nil || !hasRule(diags, c.rule) {
+				t.Errorf("Parse: plan %v, no %s among %d findings: %.300s", plan != nil, c.rule, len(diags), diags)
+			}
+			if out := diags.String(); len(out) > 2_000_000 {
+				t.Errorf("the findings take %d bytes", len(out))
+			}
+			t.Log(time.Since(start))
+		})
+	}
+}
+
+func hasRule(diags spec.Diagnostics, rule string) bool {
+	for _, d := range diags {
+		if string(d.Rule) == rule {
+			return true
+		}
+	}
+	return false
+}
+
+// TestManyJobs: a plan of 10,000 jobs is nothing special.
+func TestManyJobs(t *testing.T) {
+	plan, diags := spec.Parse("plan.yaml", []byte(jobs(10_000)), spec.Options{})
+	if plan == nil || len(plan.Jobs) != 10_000 || len(diags) > 0 {
+		t.Fatalf("Parse: %d findings: %.500s", len(diags), diags)
+	}
+}
+
+func BenchmarkParse10kJobs(b *testing.B) {
+	src := []byte(jobs(10_000))
+	b.SetBytes(int64(len(src)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if plan, diags := spec.Parse("plan.yaml", src, spec.Options{}); plan == nil {
+			b.Fatal(diags)
+		}
+	}
+}
+
+// TestSecretsStayHidden: whatever Parse says of a plan, in whatever form, the
+// secret in it is not part of it.
+func TestSecretsStayHidden(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "*", "*secret*.yaml"))
+	if err != nil || len(files) < 10 {
+		t.Fatalf("Glob = %v, %v", files, err)
+	}
+	for _, file := range files {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, diags := spec.Parse(file, src, spec.Options{FS: os.DirFS(filepath.Dir(file))})
+		for _, d := range diags {
+			said := fmt.Sprintf("%+v", d) + d.String()
+			for _, secret := range []string{"bm90IG", "abcdefghijkl", "hunter2", "c2lnbm", "eyJ"} {
+				if strings.Contains(said, secret) {
+					t.Errorf("Parse(%q) shows %q: %s", file, secret, said)
+				}
+			}
+		}
+	}
+}
+
+// TestSecretInMessage: values are quoted in messages, also cut short.
+func TestSecretInMessage(t *testing.T) {
+	const key = "c29tZXRoaW5nIHRoYXQgbG9va3MgbGlrZSBhIGtleSE="
+	for _, format := range []string{
+		"version: 1\nname: \"SharedAccessKey=%s\"\n",
+		"version: 1\nname: \"a long text before it, a long text: SharedAccessKey=%s\"\n",
+		"version: 1\nname: %s\n",
+		"version: 1\nhub: {hostName: %s}\n",
+		"version: 1\nhub: {sku: %s}\n",
+		"version: 1\n%s: 1\n",
+		"version: 1\njobs:\n  - target: {devices: [\"a %s\"]}\n",
+		"version: 1\njobs:\n  - delay: %s\n",
+		"version: 1\njobs:\n  - target: tags.a = '%s' or\n",
+		"version: 1\nname: &a \"Shared\\u0041ccessKey=%s\"\n",
+		"version: 1\nname: p\n\tSharedAccessKey=%s\n",
+		"# SharedAccessKey=%s\n\tname: 1\n",
+	} {
+		text := fmt.Sprintf(format, key)
+		_, diags := spec.Parse("plan.yaml", []byte(text), spec.Options{})
+		if len(diags) == 0 {
+			t.Errorf("Parse(%q) finds nothing", text)
+		}
+		if out := diags.String(); strings.Contains(out, key[:12]) || strings.Contains(out, key[20:]) {
+			t.Errorf("Parse(%q) shows the key:\n%s", text, out)
+		}
+	}
+}
