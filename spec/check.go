@@ -92,11 +92,11 @@ func checkActions(p *parser, d *document) {
 		}
 		switch JobType(*j.Type) {
 		case TypeDirectMethod:
-			if !j.has("method") && !p.meant[j.child("method")] {
+			if !p.given(j.object, "method") {
 				p.at(j.node, RuleRequired, "a directMethod job has no method", "add method: lockDoor")
 			}
 		case TypeUpdateTwin:
-			if !j.has("desired") && !j.has("tags") && !p.meant[j.child("desired")] && !p.meant[j.child("tags")] {
+			if !p.given(j.object, "desired", "tags") {
 				p.at(j.node, RuleRequired, "an updateTwin job changes nothing", "add desired: {...}, tags: {...} or both")
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -144,6 +145,11 @@ func (o object) child(key string) string {
 		return key
 	}
 	return o.place + "." + key
+}
+
+// given tells whether one of some keys was written, or misspelled.
+func (p *parser) given(o object, keys ...string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool { return o.has(k) || p.meant[o.child(k)] })
 }
 
 // field returns the field that a key stands for.

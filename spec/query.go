@@ -58,7 +58,7 @@ func (p *parser) selectQuery(t *targetSection, text string) {
 		return
 	}
 	if q.Where == nil {
-		if t.All == nil || !*t.All {
+		if !t.selectsAll() {
 			p.at(t.query, RuleTarget, "the query selects the whole hub", "add a WHERE, or say so with all: true in the long form")
 		}
 		return

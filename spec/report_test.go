@@ -16,14 +16,14 @@ import (
 	"iothub-runner/spec"
 )
 
-func compileSchema(t testing.TB, text []byte) *jsonschema.Schema {
+func compileSchema(t *testing.T, text []byte) *jsonschema.Schema {
 	t.Helper()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := jsonschema.NewCompiler()
-	if err := c.AddResource("schema.json", doc); err != nil {
+	if err = c.AddResource("schema.json", doc); err != nil {
 		t.Fatal(err)
 	}
 	s, err := c.Compile("schema.json")

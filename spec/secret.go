@@ -2,7 +2,6 @@ package spec
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -29,85 +28,31 @@ type secrets struct {
 	masked     string
 }
 
-// secretForm is a text that gives a secret away. The group of the expression
-// is the secret; the words, in lower case, stand in every line that has one.
-type secretForm struct {
-	what  string
-	words []string
-	expr  *regexp.Regexp
-	rule  Rule
-}
-
-var (
-	exprSharedKey = regexp.MustCompile(`(?i)(?:SharedAccessKey|AccountKey)\s*=\s*([^\s:;"',}\]]+)`)
-	exprSignature = regexp.MustCompile(`(?i)SharedAccessSignature\s*=?\s*(s[a-z]*=[^\s;"',}\]]+)`)
-	exprSig       = regexp.MustCompile(`(?i)[?&]sig=([A-Za-z0-9%+/=_-]{16,})`)
-	exprBearer    = regexp.MustCompile(`(?i)\bbearer\s+([A-Za-z0-9._~+/-]{20,}=*)`)
-	exprJWT       = regexp.MustCompile(`(eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*)`)
-	exprPEM       = regexp.MustCompile(`-----BEGIN [A-Z ]*(PRIVATE KEY)-----`)
-	exprNamedKey  = regexp.MustCompile(`(?i)(?:shared_?access_?key|primary_?key|secondary_?key|account_?key|symmetric_?key|device_?key|connection_?string|sas_?token)["']?\s*:\s*["']?([A-Za-z0-9+/_=-]{16,})`)
-	exprPassword  = regexp.MustCompile(`(?i)(?:password|passwd|secret|api_?key|token)["']?\s*:\s*["']?([^\s"',}\]]{4,})`)
-	exprLongKey   = regexp.MustCompile(`(?:^|[^A-Za-z0-9+/=])([A-Za-z0-9+/]{43}=|[A-Za-z0-9+/]{86}==)(?:$|[^A-Za-z0-9+/=])`)
-)
-
-func secretForms() []secretForm {
-	return []secretForm{
-		{"a shared access key", []string{"accesskey", "accountkey"}, exprSharedKey, RuleSecret},
-		{"a shared access signature", []string{"sharedaccesssignature"}, exprSignature, RuleSecret},
-		{"a shared access signature", []string{"sig="}, exprSig, RuleSecret},
-		{"a bearer token", []string{"bearer"}, exprBearer, RuleSecret},
-		{"a bearer token", []string{"eyj"}, exprJWT, RuleSecret},
-		{"a private key", []string{"private key"}, exprPEM, RuleSecret},
-		{"a key", []string{"key", "connection", "token"}, exprNamedKey, RuleSecret},
-		{"a text that looks like a key", []string{"="}, exprLongKey, RuleMaybeSecret},
-		{"a password", []string{"pass", "secret", "key", "token"}, exprPassword, ""},
-	}
-}
-
 // findSecrets reads the text line by line: comments and keys count as well.
+// It stops when there are more than can be shown.
 func findSecrets(src *source) secrets {
 	s := secrets{spans: map[int][]span{}}
-	forms := secretForms()
-	inPEM := false
-	for n := 1; n <= len(src.starts); n++ {
+	inPEM, found := false, 0
+	for n := 1; n <= len(src.starts) && found <= maxFindings; n++ {
 		line := src.line(n)
 		if inPEM {
-			s.add(span{line: n, from: 0, to: len(line)}, line)
+			s.add(span{line: n, to: len(line)}, line)
 			inPEM = !strings.Contains(line, "-----END")
 			continue
 		}
-		if len(line) < 8 {
-			continue
+		spans := scanSecrets(line)
+		if len(spans) > maxFindings { // one line of nothing else: all of it is hidden
+			spans = []span{{to: len(line), what: spans[0].what, rule: RuleSecret}}
 		}
-		lower := strings.ToLower(line)
-		for _, f := range forms {
-			s.addLine(n, line, lower, f)
+		for _, f := range spans {
+			f.line = n
+			s.add(f, line)
 		}
+		found += len(spans)
 		inPEM = strings.Contains(line, "PRIVATE KEY-----") && !strings.Contains(line, "-----END")
 	}
 	s.sortTexts()
 	return s
-}
-
-// addLine notes what one form finds in one line, unless another already did.
-func (s *secrets) addLine(n int, line, lower string, f secretForm) {
-	if !slices.ContainsFunc(f.words, func(w string) bool { return strings.Contains(lower, w) }) {
-		return
-	}
-	for _, m := range f.expr.FindAllStringSubmatchIndex(line, -1) {
-		found := span{line: n, from: m[2], to: m[3], what: f.what, rule: f.rule}
-		if found.overlaps(s.spans[n]) || strings.Contains(line[m[2]:m[3]], "${") {
-			continue
-		}
-		if f.expr == exprPEM { // the key follows the words
-			found.from, found.to = m[0], len(line)
-		}
-		s.add(found, line)
-	}
-}
-
-func (f span) overlaps(others []span) bool {
-	return slices.ContainsFunc(others, func(o span) bool { return f.from < o.to && o.from < f.to })
 }
 
 func (s *secrets) add(found span, line string) {
@@ -133,10 +78,8 @@ func (s *secrets) count() int {
 
 // secretIn names the kind of secret that a text holds, or returns "".
 func secretIn(text string) string {
-	lower := strings.ToLower(text)
-	for _, f := range secretForms() {
-		words := slices.ContainsFunc(f.words, func(w string) bool { return strings.Contains(lower, w) })
-		if f.rule == RuleSecret && words && f.expr.MatchString(text) {
+	for _, f := range scanSecrets(text) {
+		if f.rule == RuleSecret {
 			return f.what
 		}
 	}

@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -21,7 +22,7 @@ func (p *parser) syntax(err error) {
 			f.line, f.problem = line, problem
 		}
 	}
-	e := f.explain(p.src)
+	e := f.explain()
 	p.report(p.src.pos(min(e.offset, len(p.src.text))), e.rule, e.summary, e.hint)
 }
 
@@ -65,64 +66,76 @@ type explanation struct {
 	summary, hint string
 }
 
-// explain says in a plan author's words what the problem is, and where.
-func (f fault) explain(src *source) explanation {
-	says := func(words ...string) bool {
-		for _, w := range words {
-			if strings.Contains(f.problem, w) {
-				return true
-			}
-		}
-		return false
+// syntaxForm says in a plan author's words what a problem of the library is,
+// and where to look for it.
+type syntaxForm struct {
+	problems      []string // parts of the library's texts
+	place         func(fault) int
+	summary, hint string
+}
+
+func syntaxForms() []syntaxForm {
+	return []syntaxForm{
+		{[]string{"mapping values are not allowed"}, lastOf(":"), `":" is not allowed here`, "put a value that holds a colon and a space in quotes, and check the indentation"},
+		{[]string{"alphabetic or numeric character"}, lastOf("*", "&"), "a plain value cannot start with * or &", "put the value in quotes"},
+		{[]string{"could not find expected ':'"}, fault.namedLine, `a key without ":"`, `a mapping takes one "key: value" a line`},
+		{[]string{"expected ',' or"}, fault.openBracket, "this bracket or brace is not closed", "close it, or separate the values by commas"},
+		{[]string{"expected key", "expected '-' indicator"}, fault.token, "this does not fit what stands around it", "check the indentation, and the quotes and brackets above"},
+		{[]string{"end of stream", "document indicator"}, fault.openQuote, "this quote is not closed", "close it, and double a quote inside a value in single quotes"},
+		{[]string{"escape"}, lastOf(`\`), "unknown escape in a double-quoted string", `use single quotes, or \\ for a backslash`},
+		{[]string{"block sequence entries"}, lastOf("-"), "a list cannot start on the line of its key", "start it on the next line, or write it in [brackets]"},
+		{[]string{"<document start>"}, fault.lastWord, "nothing may follow the end of the plan", ""},
+		{[]string{"incompatible YAML document"}, lastOf("%"), "the plan asks for a version of YAML that is not supported", "remove the %YAML line"},
 	}
-	e := explanation{offset: f.token(), rule: RuleSyntax}
+}
+
+func (f fault) explain() explanation {
+	e := explanation{offset: f.token(), rule: RuleSyntax, summary: "not YAML: " + f.problem}
 	switch {
-	case says("cannot start any token", "tab character"):
+	case strings.Contains(f.problem, "cannot start any token"), strings.Contains(f.problem, "tab character"):
 		e.offset, e.summary, e.hint = f.badStart()
-	case says("mapping values are not allowed"):
-		e.offset = f.last(":")
-		e.summary, e.hint = `":" is not allowed here`, "put a value that holds a colon and a space in quotes, and check the indentation"
-	case says("unknown anchor"):
+		return e
+	case strings.Contains(f.problem, "unknown anchor"):
 		name := strings.Trim(strings.TrimSuffix(strings.TrimPrefix(f.problem, "unknown anchor "), " referenced"), "'")
-		e.offset = f.last("*" + name)
-		e.summary, e.hint = fmt.Sprintf("there is no anchor &%s before this alias", clip(name)), "put a value that starts with * in quotes"
-	case says("alphabetic or numeric character"):
-		e.offset = max(f.last("*"), f.last("&"))
-		e.summary, e.hint = "a plain value cannot start with * or &", "put the value in quotes"
-	case says("could not find expected ':'"):
-		e.offset = src.offset(src.clamp(Pos{max(f.line, 1), 1}))
-		e.offset += len(src.text[e.offset:]) - len(strings.TrimLeft(src.text[e.offset:], " "))
-		e.summary, e.hint = `a key without ":"`, `a mapping takes one "key: value" a line`
-	case says("expected ',' or"):
-		e.offset = f.openBracket()
-		e.summary, e.hint = "this bracket or brace is not closed", "close it, or separate the values by commas"
-	case says("did not find expected key", "expected '-' indicator"):
-		e.summary, e.hint = "this does not fit what stands around it", "check the indentation, and the quotes and brackets above"
-	case says("unexpected end of stream", "unexpected document indicator"):
-		e.offset = f.openQuote()
-		e.summary, e.hint = "this quote is not closed", "close it, and double a quote inside a value in single quotes"
-	case says("exceeded max depth"):
+		e.offset, e.summary = lastOf("*"+name)(f), fmt.Sprintf("there is no anchor &%s before this alias", clip(name))
+		e.hint = "put a value that starts with * in quotes"
+		return e
+	case strings.Contains(f.problem, "exceeded max depth"):
 		e.rule, e.summary = RuleNesting, fmt.Sprintf("nested more than %d levels deep", maxDepth)
-	case says("escape"):
-		e.offset = f.last("\\")
-		e.summary, e.hint = "unknown escape in a double-quoted string", `use single quotes, or \\ for a backslash`
-	case says("block sequence entries"):
-		e.offset = f.last("-")
-		e.summary, e.hint = "a list cannot start on the line of its key", "start it on the next line, or write it in [brackets]"
-	case says("<document start>"):
-		e.offset = max(len(strings.TrimRight(f.text[:f.read], " \t\r\n"))-1, 0)
-		e.summary = "nothing may follow the end of the plan"
-	case says("incompatible YAML document"):
-		e.offset = f.last("%")
-		e.summary, e.hint = "the plan asks for a version of YAML that is not supported", "remove the %YAML line"
-	default:
-		e.summary = "not YAML: " + f.problem
+		return e
+	}
+	for _, form := range syntaxForms() {
+		if slices.ContainsFunc(form.problems, func(p string) bool { return strings.Contains(f.problem, p) }) {
+			e.offset, e.summary, e.hint = form.place(f), form.summary, form.hint
+			break
+		}
 	}
 	return e
 }
 
-// last returns the last place of a word before the reader.
-func (f fault) last(word string) int { return max(strings.LastIndex(f.text[:f.read], word), 0) }
+// lastOf returns a place that is the last one of some words before the reader.
+func lastOf(words ...string) func(fault) int {
+	return func(f fault) int {
+		at := 0
+		for _, w := range words {
+			at = max(at, strings.LastIndex(f.text[:f.read], w))
+		}
+		return at
+	}
+}
+
+// namedLine returns the first word of the line that the library named.
+func (f fault) namedLine() int {
+	at := 0
+	for range f.line - 1 {
+		at += strings.IndexByte(f.text[at:], '\n') + 1
+	}
+	return at + len(f.text[at:]) - len(strings.TrimLeft(f.text[at:], " "))
+}
+
+func (f fault) lastWord() int {
+	return max(len(strings.TrimRight(f.text[:f.read], " \t\r\n"))-1, 0)
+}
 
 // badStart finds the character that no plain value starts with; the reader
 // looks at most four characters ahead of it.

@@ -55,13 +55,13 @@ func checkTargets(p *parser, d *document) {
 }
 
 func (p *parser) checkTarget(t *targetSection) {
-	all := t.All != nil && *t.All
+	all := t.selectsAll()
 	switch {
 	case all && t.found.where != "":
 		p.at(t.key("all"), RuleTarget, "all: true and a condition exclude each other", "remove one of them")
 	case all && len(t.Devices) > 0:
 		p.at(t.key("all"), RuleTarget, "all: true already selects every device listed under devices", "remove one of them")
-	case !all && t.isLong() && !t.has("query") && !t.has("devices") && !p.meant[t.child("query")] && !p.meant[t.child("devices")]:
+	case !all && t.isLong() && !p.given(t.object, "query", "devices"):
 		p.at(t.node, RuleTarget, "the target selects nothing", "give a query or devices, or all: true for the whole hub")
 	}
 	if e := t.Expect; e != nil && e.Min != nil && e.Max != nil && *e.Min > *e.Max {
@@ -69,6 +69,8 @@ func (p *parser) checkTarget(t *targetSection) {
 	}
 	p.checkListed(t)
 }
+
+func (t *targetSection) selectsAll() bool { return t.All != nil && *t.All }
 
 func (t *targetSection) isLong() bool { return deref(t.node).Kind == yaml.MappingNode }
 

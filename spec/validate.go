@@ -251,7 +251,7 @@ var (
 	exprNot  = regexp.MustCompile(`[^a-z0-9]+`)
 )
 
-func validName(s string) bool { return exprName.MatchString(s) }
+func validName(s string) bool { return len(s) <= 64 && exprName.MatchString(s) }
 
 func validHostName(s string) bool { return len(s) <= 259 && exprHost.MatchString(s) }
 
@@ -261,6 +261,9 @@ func validMethod(s string) bool {
 
 // nameLike makes a name of what was meant as one.
 func nameLike(s string) string {
+	if len(s) > 100 {
+		return ""
+	}
 	like := strings.Trim(exprNot.ReplaceAllString(strings.ToLower(s), "-"), "-")
 	if !validName(like) {
 		return ""

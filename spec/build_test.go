@@ -1,0 +1,98 @@
+package spec_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"iothub-runner/spec"
+)
+
+// methodJob parses a plan of one method job with some more lines.
+func methodJob(t *testing.T, lines string) spec.Job {
+	t.Helper()
+	text := "version: 1\nname: p\njobs:\n  - {name: a, type: directMethod, target: tags.a = 1, method: m" + lines + "}\n"
+	plan, diags := spec.Parse("plan.yaml", []byte(text), spec.Options{})
+	if plan == nil {
+		t.Fatalf("Parse(%q):\n%s", text, diags)
+	}
+	return plan.Jobs[0]
+}
+
+// TestPayload: no payload and the payload null are different requests, and a
+// payload reaches the device as it was written.
+func TestPayload(t *testing.T) {
+	for _, c := range []struct{ yaml, want string }{
+		{", payload: null", "null"},
+		{", payload: ~", "null"},
+		{`, payload: ""`, `""`},
+		{", payload: 007abc", `"007abc"`},
+		{", payload: 12345678901234567890123", "12345678901234567890123"},
+		{", payload: -9007199254740993", "-9007199254740993"},
+		{", payload: 1.10", "1.10"},
+		{", payload: +1.5e+3", "1.5e+3"},
+		{", payload: .5", "0.5"},
+		{", payload: 5.", "5"},
+		{", payload: True", "true"},
+		{", payload: 2026-12-01", `"2026-12-01"`},
+		{", payload: 2026-12-01T02:00:00Z", `"2026-12-01T02:00:00Z"`},
+		{", payload: !!str 5", `"5"`},
+		{", payload: {b: 1, a: {}, c: []}", `{"b":1,"a":{},"c":[]}`},
+		{", payload: {1: x, true: y}", `{"1":"x","true":"y"}`},
+		{`, payload: "<&>é\u2028\\\"\0"`, "\"<&>é\u2028\\\\\\\"\\u0000\""},
+	} {
+		if got := string(methodJob(t, c.yaml).Method.Payload); got != c.want {
+			t.Errorf("payload of %q = %s, want %s", c.yaml, got, c.want)
+		}
+	}
+	if got := methodJob(t, "").Method.Payload; got != nil {
+		t.Errorf("no payload gives %q, want nil", got)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	want := spec.Job{
+		Pos: spec.Pos{Line: 4, Column: 5}, Name: "a", Type: spec.TypeDirectMethod,
+		Target:      spec.Target{Text: "tags.a = 1", Source: spec.SourceDevices, Where: "tags.a = 1"},
+		Method:      &spec.Method{Name: "m", ResponseTimeout: 30 * time.Second, Success: spec.StatusSet{{From: 200, To: 299}}},
+		Concurrency: 64,
+		Retry:       spec.Retry{Attempts: 4, Backoff: time.Second, MaxBackoff: time.Minute},
+		Offline:     spec.OfflineFail,
+	}
+	if diff := cmp.Diff(want, methodJob(t, "")); diff != "" {
+		t.Errorf("Parse (-want +got):\n%s", diff)
+	}
+}
+
+func TestDurations(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0s": 0, "1ms": time.Millisecond, "90s": 90 * time.Second, "1h30m": 90 * time.Minute, "2d": 48 * time.Hour,
+		"1.5d": 36 * time.Hour, "1d12h": 36 * time.Hour, "100000d": 100_000 * 24 * time.Hour,
+	} {
+		if got := methodJob(t, ", delay: "+text).Delay; got != want {
+			t.Errorf("delay of %q = %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestRates(t *testing.T) {
+	for text, want := range map[string]float64{"40/s": 40, "90/m": 1.5, "36/h": 0.01, "0.5/s": 0.5} {
+		if got := methodJob(t, ", rate: "+text).Rate; got != want {
+			t.Errorf("rate of %q = %v, want %v", text, got, want)
+		}
+	}
+}
+
+// TestStrict: what strict makes of warnings leaves the findings it was made
+// from alone.
+func TestStrict(t *testing.T) {
+	_, diags := spec.Parse("plan.yaml", []byte("version: 1\nname: p\njobs:\n  - {name: a, type: directMethod, target: building = 1, method: m}\n"), spec.Options{})
+	errors, warnings := diags.Count()
+	if errors != 0 || warnings != 1 || diags.HasErrors() {
+		t.Errorf("Count() = %d, %d, want 0, 1", errors, warnings)
+	}
+	if strict := diags.Strict(); !strict.HasErrors() || diags.HasErrors() {
+		t.Errorf("Strict().HasErrors() = %t, and the original's %t", strict.HasErrors(), diags.HasErrors())
+	}
+}

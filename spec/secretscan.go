@@ -1,0 +1,159 @@
+package spec
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// secretForm is a way in which a secret gives itself away: by a word before
+// it. It is matched by hand, because a plan may be megabytes of near misses.
+type secretForm struct {
+	what  string
+	words []string // in lower case; any case matches
+	sep   string   // characters of which one stands between word and secret; empty if none does
+	least int      // shortest secret
+	ends  func(byte) bool
+	looks func(string) bool // what else must hold for the secret; may be nil
+	rule  Rule              // empty: masked, but not reported
+}
+
+func secretForms() []secretForm {
+	return []secretForm{
+		{"a shared access key", []string{"sharedaccesskey", "accountkey"}, "=", 1, endsWord, nil, RuleSecret},
+		{"a shared access signature", []string{"sharedaccesssignature"}, " =", 4, endsWord, looksSigned, RuleSecret},
+		{"a shared access signature", []string{"?sig=", "&sig="}, "", 16, endsToken, nil, RuleSecret},
+		{"a bearer token", []string{"bearer"}, " ", 20, endsToken, nil, RuleSecret},
+		{"a bearer token", []string{"eyj"}, "", 20, endsToken, looksJWT, RuleSecret},
+		{"a private key", []string{"private key-----"}, "", 0, endsLine, nil, RuleSecret},
+		{
+			"a key", []string{
+				"access_key", "accesskey", "primarykey", "primary_key", "secondarykey", "secondary_key", "account_key", "symmetrickey",
+				"symmetric_key", "devicekey", "device_key", "connectionstring", "connection_string", "sastoken", "sas_token",
+			}, ":", 16, endsToken, nil, RuleSecret,
+		},
+		{"a password", []string{"password", "passwd", "secret", "apikey", "api_key", "token"}, ":", 4, endsWord, nil, ""},
+	}
+}
+
+func endsLine(byte) bool { return false }
+
+func endsWord(c byte) bool { return c <= ' ' || strings.IndexByte(`:;"',}]`, c) >= 0 }
+
+func endsToken(c byte) bool { return !alphanumeric(c) && strings.IndexByte("+/=_-%.~", c) < 0 }
+
+func looksSigned(s string) bool { return (s[0] == 's' || s[0] == 'S') && strings.Contains(s, "=") }
+
+// looksJWT sees what follows "eyJ": the rest of three parts with dots between.
+func looksJWT(s string) bool { return strings.Count(s, ".") == 2 }
+
+// scanSecrets returns what in a text looks like a secret, in order and without
+// overlap.
+func scanSecrets(text string) []span {
+	if len(text) < 8 {
+		return nil
+	}
+	lower := lowerASCII(text)
+	var found []span
+	for _, f := range secretForms() {
+		for _, w := range f.words {
+			found = f.scan(text, lower, w, found)
+		}
+	}
+	return disjoint(scanLongKeys(text, found))
+}
+
+func (f secretForm) scan(text, lower, word string, found []span) []span {
+	for from := 0; ; {
+		i := strings.Index(lower[from:], word)
+		if i < 0 {
+			return found
+		}
+		from += i + len(word)
+		at, ok := f.skipSep(text, from)
+		if !ok {
+			continue
+		}
+		end := at
+		for end < len(text) && !f.ends(text[end]) {
+			end++
+		}
+		secret := text[at:end]
+		if len(secret) < f.least || f.looks != nil && !f.looks(secret) || strings.HasPrefix(secret, "${") {
+			continue
+		}
+		if f.sep == "" { // the word is part of the secret
+			at = from - len(word)
+		}
+		found = append(found, span{from: at, to: end, what: f.what, rule: f.rule})
+		from = end
+	}
+}
+
+// skipSep steps from the end of the word to the secret: over a closing quote,
+// the separator with space around it, and an opening quote.
+func (f secretForm) skipSep(text string, at int) (int, bool) {
+	if f.sep == "" {
+		return at, true
+	}
+	at += leading(text[at:], `"'`)
+	n := leading(text[at:], " \t"+f.sep)
+	if strings.IndexAny(text[at:at+n], f.sep) < 0 {
+		return at, false
+	}
+	at += n
+	return at + leading(text[at:], `"'`), true
+}
+
+func leading(s, chars string) int { return len(s) - len(strings.TrimLeft(s, chars)) }
+
+// scanLongKeys finds base64 of 32 or 64 bytes, the sizes of the hub's keys.
+func scanLongKeys(text string, found []span) []span {
+	for from := 0; from < len(text); {
+		if !base64Char(text[from]) {
+			from++
+			continue
+		}
+		end := from
+		for end < len(text) && base64Char(text[end]) {
+			end++
+		}
+		run := text[from:end]
+		if len(run) == 44 && strings.IndexByte(run, '=') == 43 || len(run) == 88 && strings.Index(run, "==") == 86 {
+			found = append(found, span{from: from, to: end, what: "a text that looks like a key", rule: RuleMaybeSecret})
+		}
+		from = end
+	}
+	return found
+}
+
+func base64Char(c byte) bool { return alphanumeric(c) || c == '+' || c == '/' || c == '=' }
+
+// disjoint sorts spans and keeps the first of those that overlap, the surest
+// ones first; what it drops is covered.
+func disjoint(spans []span) []span {
+	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	var kept []span
+	for _, s := range spans {
+		last := len(kept) - 1
+		if last < 0 || s.from >= kept[last].to {
+			kept = append(kept, s)
+			continue
+		}
+		kept[last].to = max(kept[last].to, s.to)
+		if s.rule == RuleSecret && kept[last].rule != RuleSecret {
+			kept[last].rule, kept[last].what = s.rule, s.what
+		}
+	}
+	return kept
+}
+
+func lowerASCII(s string) string {
+	lower := []byte(s)
+	for i, c := range lower {
+		if 'A' <= c && c <= 'Z' {
+			lower[i] = c + 'a' - 'A'
+		}
+	}
+	return string(lower)
+}
