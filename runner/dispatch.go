@@ -212,6 +212,7 @@ func (d *dispatcher) journalPage(items []item) {
 func (d *dispatcher) endListing(err error) {
 	d.over = true
 	d.listing = d.judgeListing(err)
+	d.counters.whole.Store(d.listing == nil)
 	if d.collect {
 		d.backlog = uint32(d.cohort.size)
 	}

@@ -53,6 +53,7 @@ type counters struct {
 	inFlight atomic.Int64
 	started  atomic.Bool
 	ended    atomic.Bool
+	whole    atomic.Bool
 	outcomes [9]atomic.Int64 // in the order of spec.Outcomes
 }
 

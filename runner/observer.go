@@ -24,6 +24,7 @@ type JobProgress struct {
 	Started     bool
 	Ended       bool
 	Listed      int64
+	Whole       bool // all targets are listed, so Listed is the total
 	InFlight    int64
 	Done        int64
 	Outcomes    map[spec.Outcome]int64
@@ -36,7 +37,7 @@ func (r *Run) Progress() []JobProgress {
 		p := JobProgress{
 			Name: j.job.Name, ScheduledAt: j.scheduledAt,
 			Started: j.counters.started.Load(), Ended: j.counters.ended.Load(),
-			Listed: j.counters.listed.Load(), InFlight: j.counters.inFlight.Load(),
+			Listed: j.counters.listed.Load(), Whole: j.counters.whole.Load(), InFlight: j.counters.inFlight.Load(),
 			Outcomes: map[spec.Outcome]int64{},
 		}
 		for k, o := range spec.Outcomes() {

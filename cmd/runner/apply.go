@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,7 +47,7 @@ writes a JSON report with one row for each device of each job.
 Progress goes to stderr, the report to stdout or to the files of --report.`,
 		Example: `  runner apply --emulator examples/tutorial.yaml
   runner apply --report report.json plan.yaml`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args: onePlan,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runApply(cmd.Context(), env, &f, args[0])
 		},
@@ -89,7 +89,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		return err
 	}
 	defer hub.close()
-	reports, err := openReports(env, f.reports)
+	reports, err := openReports(env, f.reports, file)
 	if err != nil {
 		return err
 	}
@@ -127,36 +127,54 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	return conclude(run, talk, reports, record)
 }
 
-// conclude writes the reports of a run that has ended and returns its code.
+// conclude writes the reports of a run that has ended and says how it went.
 func conclude(run *runner.Run, talk *talk, reports *reportFiles, record *record) error {
 	code := codeOfRun(run)
 	err := reports.write(func(w writer) error { return run.WriteReport(w, code) })
-	talk.ended(run.Report(code))
+	rep := run.Report(code)
+	talk.runEnded(&rep)
 	if err != nil {
 		record.keep = true
 		return &failure{
 			code: max(code, exitMissed), err: err,
-			hint: "every row is in the journal " + record.path,
+			hint: "the run itself " + string(rep.Run.Status) + "; every row is in the journal " + record.path,
 		}
+	}
+	for _, name := range reports.names {
+		talk.line("report "+name, slog.String("event", "report"), slog.String("file", name))
 	}
 	if code == exitOK {
 		return nil
 	}
-	return &failure{code: code, err: run.Cause(), said: true}
+	return verdict(&rep, run.Cause(), reports.first(), record)
+}
+
+// onePlan checks the arguments: apply takes one plan at a time.
+func onePlan(cmd *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return usageError("no plan given", "name the file: runner apply PLAN")
+	case len(args) > 1 && cmd.Flags().Changed("emulator"):
+		return usageError(fmt.Sprintf("one plan at a time, not %d: %q", len(args), args), "the fleet goes after an equals sign: --emulator=FLEET.yaml")
+	case len(args) > 1:
+		return usageError(fmt.Sprintf("one plan at a time, not %d: %q", len(args), args), "a plan can hold several jobs")
+	}
+	return nil
 }
 
 // loadPlan reads and checks a plan. Every finding is on stderr when it returns.
 func loadPlan(env environment, talk *talk, file string) (*spec.Plan, error) {
 	src, err := readFile(env, file)
 	if err != nil {
-		return nil, &failure{code: exitInvalid, err: fmt.Errorf("read plan: %w", err)}
+		return nil, &failure{code: exitInvalid, err: fmt.Errorf("read plan %q: %w", file, reason(err)), hint: "name a plan file, or - for stdin"}
 	}
 	plan, findings := spec.Parse(file, src, spec.Options{FS: os.DirFS(filepath.Dir(file))})
 	if len(findings) > 0 {
 		talk.findings(findings)
 	}
 	if plan == nil {
-		return nil, &failure{code: exitInvalid, err: errors.New("the plan is invalid"), said: true}
+		n, _ := findings.Count()
+		return nil, &failure{code: exitInvalid, err: fmt.Errorf("the plan %s is invalid: %s", file, count(n, "error")), hint: "nothing was sent"}
 	}
 	return plan, nil
 }
@@ -167,13 +185,13 @@ func override(plan *spec.Plan, f *applyFlags) error {
 		return err
 	}
 	if f.concurrency < 0 {
-		return usageError("--concurrency must be at least 1", "runner apply --help")
+		return usageError(fmt.Sprintf("--concurrency %d: want at least 1", f.concurrency), "")
 	}
 	limit := 0.0
 	if f.rate != "" {
 		var err error
 		if limit, err = spec.ParseRate(f.rate); err != nil {
-			return usageError("--rate "+f.rate+": "+err.Error(), "runner apply --help")
+			return usageError(fmt.Sprintf("--rate %q %v", f.rate, err), "a number per second, minute or hour: 40/s, 300/m or 10/h")
 		}
 	}
 	for i := range plan.Jobs {
@@ -194,11 +212,19 @@ func selectJobs(plan *spec.Plan, names []string) error {
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(plan.Jobs, func(j spec.Job) bool { return j.Name == name }) {
-			return usageError(fmt.Sprintf("--job %q: the plan has no such job", name), "the names in the plan")
+			return usageError(fmt.Sprintf("--job %q: the plan has no such job", name), "its jobs are "+jobNames(plan))
 		}
 	}
 	plan.Jobs = slices.DeleteFunc(plan.Jobs, func(j spec.Job) bool { return !slices.Contains(names, j.Name) })
 	return nil
+}
+
+func jobNames(plan *spec.Plan) string {
+	names := make([]string, len(plan.Jobs))
+	for i := range plan.Jobs {
+		names[i] = plan.Jobs[i].Name
+	}
+	return strings.Join(names, ", ")
 }
 
 // openedHub is the hub that a run uses.

@@ -29,7 +29,7 @@ func (c connection) connectionString(env environment) (string, error) {
 	if c.stringFile != "" {
 		text, err := readFile(env, c.stringFile)
 		if err != nil {
-			return "", &failure{code: exitInvalid, err: fmt.Errorf("read connection string: %w", err)}
+			return "", &failure{code: exitInvalid, err: fmt.Errorf("--connection-string-file %q: %w", c.stringFile, reason(err)), hint: "name a file that holds the connection string alone, or - for stdin"}
 		}
 		return strings.TrimSpace(string(text)), nil
 	}
@@ -75,14 +75,14 @@ func (c connection) roots() (*x509.CertPool, error) {
 	}
 	text, err := os.ReadFile(c.caFile)
 	if err != nil {
-		return nil, &failure{code: exitInvalid, err: fmt.Errorf("read --ca-file: %w", err)}
+		return nil, &failure{code: exitInvalid, err: fmt.Errorf("--ca-file %q: %w", c.caFile, reason(err)), hint: "name a PEM file of certificate authorities"}
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool() // a system without roots of its own has those of the file
 	}
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, &failure{code: exitInvalid, err: fmt.Errorf("--ca-file %s holds no PEM certificate", c.caFile)}
+		return nil, &failure{code: exitInvalid, err: fmt.Errorf("--ca-file %q holds no PEM certificate", c.caFile), hint: "it looks like -----BEGIN CERTIFICATE-----"}
 	}
 	return roots, nil
 }

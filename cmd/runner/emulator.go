@@ -109,10 +109,11 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 		HostName: server.HostName(), HTTPSAddr: server.HTTPSAddr(), MQTTAddr: server.MQTTAddr(),
 		CAFile: caFile, ServiceConnectionString: server.ConnectionString(),
 	}
-	talk.line("emulator: hub %s, service API at %s", r.HostName, r.HTTPSAddr)
-	talk.line("emulator: trust it with SSL_CERT_FILE=%s or --ca-file", caFile)
+	talk.line(fmt.Sprintf("emulator: hub %s, service API at %s", r.HostName, r.HTTPSAddr),
+		slog.String("event", "ready"), slog.String("hostName", r.HostName), slog.String("httpsAddr", r.HTTPSAddr))
+	talk.line("emulator: trust it with SSL_CERT_FILE="+caFile+" or --ca-file "+caFile, slog.String("caFile", caFile))
 	if f.readyFile == "" {
-		talk.line("emulator: %s='%s'", connectionStringVar, r.ServiceConnectionString)
+		talk.line("emulator: "+connectionStringVar+"='"+r.ServiceConnectionString+"'", slog.String("serviceConnectionString", r.ServiceConnectionString))
 		return caFile, nil
 	}
 	text, err := json.MarshalIndent(r, "", "  ")
@@ -144,7 +145,7 @@ func loadFleet(file string) (*fleet.Fleet, error) {
 	}
 	src, err := os.ReadFile(file)
 	if err != nil {
-		return nil, &failure{code: exitInvalid, err: fmt.Errorf("read fleet: %w", err)}
+		return nil, &failure{code: exitInvalid, err: fmt.Errorf("read fleet %q: %w", file, reason(err)), hint: "name a fleet file: --emulator=FLEET.yaml, or --emulator alone for the built-in one"}
 	}
 	devices, err := fleet.Parse(file, src)
 	if err != nil {

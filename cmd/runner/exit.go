@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 
+	"iothub-runner/internal/emulator/fleet"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -12,7 +15,7 @@ import (
 // scripts branch on them, so a code never changes its meaning.
 const (
 	exitOK       = 0   // every job met its criteria
-	exitMissed   = 1   // finished, but a job missed its criteria
+	exitMissed   = 1   // finished, but a job missed its criteria or the report its file
 	exitChanges  = 2   // preview --exit-code: changes pending
 	exitInvalid  = 3   // plan invalid or wrong usage; nothing was sent
 	exitHub      = 4   // hub unreachable, unauthorised or the wrong one
@@ -29,23 +32,20 @@ type failure struct {
 	code int
 	err  error
 	hint string
-	said bool // it was reported already; only the code is left to give
 }
 
 // Error returns what went wrong.
-func (f *failure) Error() string {
-	if f.err == nil {
-		return fmt.Sprintf("exit code %d", f.code)
-	}
-	return f.err.Error()
-}
+func (f *failure) Error() string { return f.err.Error() }
 
 // Unwrap returns the cause.
 func (f *failure) Unwrap() error { return f.err }
 
-func usageError(message, help string) error {
-	return &failure{code: exitInvalid, err: errors.New(message), hint: "see " + help}
+func usageError(message, hint string) error {
+	return &failure{code: exitInvalid, err: errors.New(message), hint: hint}
 }
+
+// see points to the help of a command.
+func see(command string) string { return "see " + command + " --help" }
 
 // exitCode says what went wrong and returns the code for it. What nobody has
 // given a code is a failure of ours.
@@ -57,31 +57,56 @@ func exitCode(env environment, err error) int {
 	if !ok {
 		f = classify(err)
 	}
-	if !f.said {
-		fmt.Fprintf(env.stderr, "runner: error: %v\n", f.err)
-		if f.hint != "" {
-			fmt.Fprintf(env.stderr, "runner: hint: %s\n", f.hint)
-		}
-	}
+	complain(env, f)
 	return f.code
 }
 
-// classify gives an error of a run its code.
+// complain is the last word of a command that did not succeed: one line that
+// says what went wrong and, if something can be done about it, one that says
+// what.
+func complain(env environment, f *failure) {
+	text := f.err.Error()
+	if e, ok := errors.AsType[*fleet.Error](f.err); ok && len(e.Findings) > 0 {
+		if !env.json {
+			fmt.Fprintln(env.stderr, e)
+		}
+		text = fmt.Sprintf("the fleet file %s is invalid: %s", e.Findings[0].File, count(len(e.Findings), "error"))
+		if env.json {
+			text += ": " + e.Error()
+		}
+	}
+	if env.json {
+		attrs := []any{slog.Int("exitCode", f.code)}
+		if f.hint != "" {
+			attrs = append(attrs, slog.String("hint", f.hint))
+		}
+		newJSONLog(env.stderr, slog.LevelInfo).Error(text, attrs...)
+		return
+	}
+	fmt.Fprintf(env.stderr, "runner: error: %s\n", strings.ReplaceAll(text, "\n", "; "))
+	if f.hint != "" {
+		fmt.Fprintf(env.stderr, "runner: hint: %s\n", f.hint)
+	}
+}
+
+// classify gives an error that came before anything was sent its code.
 func classify(err error) *failure {
 	if e, ok := errors.AsType[*runner.InterruptedError](err); ok {
-		return &failure{code: e.ExitCode, err: err}
+		return &failure{code: e.ExitCode, err: err, hint: "nothing was sent"}
 	}
 	if _, ok := errors.AsType[*runner.WrongHubError](err); ok {
 		return &failure{
 			code: exitHub, err: err,
-			hint: "use the connection string of the plan's hub, or change hub.hostName in the plan",
+			hint: "nothing was sent; use the connection string of the plan's hub, or change hub.hostName in the plan",
 		}
 	}
 	if e, ok := errors.AsType[*runner.HubError](err); ok {
 		return &failure{code: exitHub, err: err, hint: hubHint(e)}
 	}
-	return &failure{code: exitInternal, err: err}
+	return &failure{code: exitInternal, err: fmt.Errorf("internal error: %w", err), hint: bugHint}
 }
+
+const bugHint = "this is a fault of runner, not of your plan; please report it with these lines"
 
 // codeOfRun returns the exit code of a run that has ended.
 func codeOfRun(r *runner.Run) int {

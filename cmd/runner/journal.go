@@ -48,10 +48,10 @@ func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Pla
 		return nil, err
 	}
 	if len(only) > 0 && f.resume == "" {
-		return nil, usageError("--only goes with --resume", "runner apply --help")
+		return nil, usageError("--only goes with --resume", "")
 	}
 	if f.resume != "" && f.journal != "" {
-		return nil, usageError("--resume goes on with the journal it names; leave --journal out", "runner apply --help")
+		return nil, usageError("--resume goes on with the journal it names; leave --journal out", "")
 	}
 	r := &record{id: newRunID(time.Now()), path: f.resume, shown: f.resume, only: only}
 	if f.resume != "" {
@@ -164,7 +164,7 @@ func parseDurability(s string) (journal.Durability, error) {
 	case "off":
 		return journal.Off, nil
 	}
-	return 0, usageError(fmt.Sprintf("--durability %q: always, batch or off", s), "runner apply --help")
+	return 0, usageError(fmt.Sprintf("--durability %q: want always, batch or off", s), "")
 }
 
 func parseOutcomes(names []string) ([]spec.Outcome, error) {
@@ -172,7 +172,7 @@ func parseOutcomes(names []string) ([]spec.Outcome, error) {
 	for _, name := range names {
 		o := spec.Outcome(name)
 		if !slices.Contains(spec.Outcomes(), o) {
-			return nil, usageError(fmt.Sprintf("--only %q is not an outcome", name), "the outcomes: "+fmt.Sprint(spec.Outcomes()))
+			return nil, usageError(fmt.Sprintf("--only %q is not an outcome", name), fmt.Sprintf("the outcomes are %v", spec.Outcomes()))
 		}
 		all = append(all, o)
 	}

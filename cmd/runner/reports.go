@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -16,43 +20,127 @@ type writer = io.Writer
 // has nowhere to go, and appear whole at the end.
 type reportFiles struct {
 	stdout  io.Writer // nil if the report does not go there
+	names   []string  // of the files, for messages
 	pending []*renameio.PendingFile
+	streams []*os.File // devices and pipes: what cannot be replaced is written to
 }
 
-func openReports(env environment, names []string) (*reportFiles, error) {
-	if len(names) == 0 {
-		return &reportFiles{stdout: env.stdout}, nil
-	}
+// openReports opens the places that --report names. The plan is not among
+// them: a report in its place would be the end of it.
+func openReports(env environment, names []string, plan string) (*reportFiles, error) {
 	r := &reportFiles{}
+	if len(names) == 0 {
+		r.stdout = env.stdout
+	}
 	for _, name := range names {
-		name, _ = strings.CutPrefix(name, "json=")
-		if name == "-" {
-			r.stdout = env.stdout
-			continue
-		}
-		f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o644))
-		if err != nil {
+		if err := r.open(env, name, plan); err != nil {
 			r.discard()
-			return nil, &failure{code: exitInvalid, err: fmt.Errorf("open report: %w", err)}
+			return nil, &failure{code: exitInvalid, err: fmt.Errorf("--report %q: %w", name, err), hint: "nothing was sent; name a file that can be written, or - for stdout"}
 		}
-		r.pending = append(r.pending, f)
 	}
 	return r, nil
+}
+
+func (r *reportFiles) open(env environment, name, plan string) error {
+	format, file, found := strings.Cut(name, "=")
+	switch {
+	case found && format == "json":
+		name = file
+	case found && slices.Contains([]string{"ndjson", "junit", "markdown", "html", "csv"}, format):
+		return fmt.Errorf("the format %s is not supported yet; json is", format)
+	}
+	if name == "-" || name == "/dev/stdout" {
+		r.stdout = env.stdout
+		return nil
+	}
+	info, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r.create(name)
+	}
+	switch {
+	case err != nil:
+		return reason(err)
+	case info.IsDir():
+		return errors.New("it is a directory")
+	case !info.Mode().IsRegular():
+		return r.stream(name)
+	}
+	if was, err := os.Stat(plan); err == nil && os.SameFile(info, was) {
+		return errors.New("it is the plan")
+	}
+	// A link stays, and the file it leads to is replaced.
+	if name, err = filepath.EvalSymlinks(name); err != nil {
+		return reason(err)
+	}
+	return r.create(name)
+}
+
+// create opens a file that replaces the one of this name at the end.
+func (r *reportFiles) create(name string) error {
+	if name == "" {
+		return errors.New("it has no name")
+	}
+	if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
+		return fmt.Errorf("there is no directory %q", filepath.Dir(name))
+	}
+	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
+	if err != nil {
+		return reason(err)
+	}
+	r.pending = append(r.pending, f)
+	r.names = append(r.names, name)
+	return nil
+}
+
+func (r *reportFiles) stream(name string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0) //nolint:gosec // the user names it
+	if err != nil {
+		return reason(err)
+	}
+	r.streams = append(r.streams, f)
+	return nil
+}
+
+// reason returns what the system said, without the name of the temporary file
+// that it said it about.
+func reason(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// first is a file to point people to; empty if there is none.
+func (r *reportFiles) first() string {
+	if len(r.names) == 0 {
+		return ""
+	}
+	return r.names[0]
 }
 
 // write calls out for each place and puts the files where they belong. One
 // that does not work keeps none of the others from being written.
 func (r *reportFiles) write(out func(io.Writer) error) error {
 	var errs []error
-	for _, f := range r.pending {
+	for i, f := range r.pending {
 		err := out(f)
 		if err == nil {
 			err = f.CloseAtomicallyReplace()
 		}
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("report %q: %w", r.names[i], err))
+		}
 	}
+	for _, f := range r.streams {
+		if err := errors.Join(out(f), f.Close()); err != nil {
+			errs = append(errs, fmt.Errorf("report %q: %w", f.Name(), reason(err)))
+		}
+	}
+	r.streams = nil
 	if r.stdout != nil {
-		errs = append(errs, out(r.stdout))
+		if err := out(r.stdout); err != nil {
+			errs = append(errs, fmt.Errorf("report on stdout: %w", reason(err)))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -61,5 +149,8 @@ func (r *reportFiles) write(out func(io.Writer) error) error {
 func (r *reportFiles) discard() {
 	for _, f := range r.pending {
 		_ = f.Cleanup() // a temporary file that stays does no harm
+	}
+	for _, f := range r.streams {
+		_ = f.Close() // nothing was written to it
 	}
 }

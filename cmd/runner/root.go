@@ -19,6 +19,7 @@ type environment struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	json   bool // everything on stderr is JSON; set by run
 }
 
 // run is the program: it returns the exit code and has said why on stderr.
@@ -26,16 +27,43 @@ func run(args []string, env environment) (code int) {
 	// A report written into a closed pipe is an error to report, not a reason
 	// to die with calls in flight.
 	signal.Ignore(syscall.SIGPIPE)
+	env.json = wantsJSON(args)
 	defer func() {
 		if p := recover(); p != nil {
-			fmt.Fprintf(env.stderr, "runner: internal error: %v\n%s", p, debug.Stack())
-			code = exitInternal
+			code = crash(env, p, debug.Stack())
 		}
 	}()
 	root := newRoot(env)
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())
 	return exitCode(env, err)
+}
+
+// crash reports a panic as what it is: a fault of ours.
+func crash(env environment, value any, stack []byte) int {
+	f := &failure{code: exitInternal, err: fmt.Errorf("internal error: %v", value), hint: bugHint}
+	if env.json {
+		f.err = fmt.Errorf("%w\n%s", f.err, stack)
+		complain(env, f)
+		return f.code
+	}
+	complain(env, f)
+	_, _ = env.stderr.Write(stack) // there is nobody left to tell
+	return f.code
+}
+
+// wantsJSON finds --log-format json by itself: what is wrong with the other
+// flags is to be said in JSON as well.
+func wantsJSON(args []string) bool {
+	for i, arg := range args {
+		switch {
+		case arg == "--":
+			return false
+		case arg == "--log-format=json", arg == "--log-format" && i+1 < len(args) && args[i+1] == "json":
+			return true
+		}
+	}
+	return false
 }
 
 func newRoot(env environment) *cobra.Command {
@@ -50,6 +78,7 @@ A job calls a direct method or patches twins, over a target query, after a delay
                                        IOTHUB_SERVICE_CONNECTION_STRING`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Version:       version,
 		Args:          usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
@@ -58,8 +87,9 @@ A job calls a direct method or patches twins, over a target query, after a delay
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError(err.Error(), cmd.CommandPath()+" --help")
+		return usageError(err.Error(), see(cmd.CommandPath()))
 	})
 	root.AddCommand(newApply(env), newEmulator(env), newVersion(env))
 	return root
@@ -69,7 +99,7 @@ A job calls a direct method or patches twins, over a target query, after a delay
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return usageError(err.Error(), cmd.CommandPath()+" --help")
+			return usageError(err.Error(), see(cmd.CommandPath()))
 		}
 		return nil
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
@@ -36,7 +38,8 @@ func watchSignals(ctx context.Context, t *talk, grace time.Duration) *signals {
 		select {
 		case sig := <-came:
 			cause := interrupted(sig)
-			t.line("interrupt: no new calls; waiting up to %v for those in flight (again to cut them off)", grace)
+			t.line(fmt.Sprintf("%s: no new calls; waiting up to %v for those in flight (again to cut them off)", cause.Signal, grace),
+				slog.String("event", "interrupted"), slog.String("signal", cause.Signal))
 			stop(cause)
 			s.waitGrace(came, grace)
 			cut(cause)

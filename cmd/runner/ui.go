@@ -5,10 +5,13 @@ package main
 //   - Results go to stdout, talk to stderr; they never mix.
 //   - A line of talk begins with "runner: ". With --log-format json it is one
 //     JSON object instead, and so is everything else on stderr.
-//   - Errors come last: "runner: error: …", then "runner: hint: …".
-//   - Only a terminal gets lines that are drawn again. Elsewhere a running job
-//     says where it stands every ten seconds and no more often.
-//   - --quiet leaves errors and findings.
+//   - A command that does not succeed says so last, in one line that begins
+//     with "runner: error: ", and below it, where there is something to be
+//     done, in one that begins with "runner: hint: ". Whoever reads nothing
+//     but that line knows what happened.
+//   - Only a terminal gets lines that are drawn again. Elsewhere a run says
+//     where it stands every ten seconds, in one line.
+//   - --quiet leaves that line and the findings in a plan that is invalid.
 
 import (
 	"context"
@@ -23,7 +26,6 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
-	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
 
@@ -50,8 +52,8 @@ func (c *connection) add(flags *pflag.FlagSet) {
 // talk is what the program says on stderr. It is safe for concurrent use.
 type talk struct {
 	env      environment
-	log      *slog.Logger
-	json     bool
+	log      *slog.Logger // for the parts that log; silent when quiet
+	events   *slog.Logger // with --log-format json
 	quiet    bool
 	progress string // tty, plain or none
 
@@ -61,37 +63,69 @@ type talk struct {
 
 func newTalk(env environment, f talkFlags) (*talk, error) {
 	t := &talk{env: env, quiet: f.quiet, progress: f.progress}
-	switch f.logFormat {
-	case "text":
-	case "json":
-		t.json = true
-	default:
-		return nil, usageError(fmt.Sprintf("--log-format %q: text or json", f.logFormat), "runner apply --help")
+	if f.logFormat != "text" && f.logFormat != "json" {
+		return nil, usageError(fmt.Sprintf("--log-format %q: want text or json", f.logFormat), "")
 	}
 	switch f.progress {
 	case "auto":
 		t.progress = "plain"
-		if !t.json && isTerminal(env.stderr) && env.getenv("CI") == "" && env.getenv("TERM") != "dumb" {
+		if isTerminal(env.stderr) && env.getenv("CI") == "" && env.getenv("TERM") != "dumb" {
 			t.progress = "tty"
 		}
 	case "tty", "plain", "none":
 	default:
-		return nil, usageError(fmt.Sprintf("--progress %q: auto, tty, plain or none", f.progress), "runner apply --help")
+		return nil, usageError(fmt.Sprintf("--progress %q: want auto, tty, plain or none", f.progress), "")
+	}
+	if env.json && t.progress == "tty" {
+		t.progress = "plain" // bars are no JSON
 	}
 	if t.quiet {
 		t.progress = "none"
 	}
+	t.startLog(f.verbose)
+	return t, nil
+}
+
+// startLog makes the log of requests. Its lines are talk like all others.
+func (t *talk) startLog(verbose bool) {
 	level := slog.LevelInfo
-	if f.verbose {
+	if verbose {
 		level = slog.LevelDebug
 	}
 	out := &lockedTalk{t: t}
-	if t.json {
-		t.log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
+	if t.env.json {
+		t.events = newJSONLog(out, level)
+		t.log = t.events
 	} else {
-		t.log = slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
+		t.log = slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level, ReplaceAttr: forPeople}))
 	}
-	return t, nil
+	if t.quiet && !verbose {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+}
+
+func newJSONLog(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: inMilliseconds}))
+}
+
+// inMilliseconds keeps durations in the unit of the report.
+func inMilliseconds(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.Float64(a.Key+"Ms", float64(a.Value.Duration().Microseconds())/1000)
+	}
+	return a
+}
+
+// forPeople leaves out what a line of talk has in front anyway.
+func forPeople(groups []string, a slog.Attr) slog.Attr {
+	switch {
+	case len(groups) > 0:
+	case a.Key == slog.TimeKey:
+		return slog.String(slog.TimeKey, a.Value.Time().Format("15:04:05.000"))
+	case a.Key == slog.LevelKey && a.Value.Any() == slog.LevelDebug:
+		return slog.Attr{}
+	}
+	return a
 }
 
 func isTerminal(w io.Writer) bool {
@@ -106,28 +140,29 @@ type lockedTalk struct{ t *talk }
 func (l *lockedTalk) Write(p []byte) (int, error) {
 	l.t.mu.Lock()
 	defer l.t.mu.Unlock()
-	return l.t.out().Write(p)
+	if !l.t.env.json {
+		p = append([]byte("runner: "), p...)
+	}
+	n, err := l.t.out().Write(p)
+	return min(n, len(p)), err
 }
 
 // out is where lines go: above the bars when there are any.
 func (t *talk) out() io.Writer {
 	if t.bar != nil {
-		return t.bar.container
+		return t.bar
 	}
 	return t.env.stderr
 }
 
-// line says one line, unless the program is to be quiet.
-func (t *talk) line(format string, args ...any) {
+// line says one line, unless the program is to be quiet. The attributes are
+// for those who read it as JSON.
+func (t *talk) line(text string, attrs ...slog.Attr) {
 	if t.quiet {
 		return
 	}
-	t.say(slog.LevelInfo, fmt.Sprintf(format, args...))
-}
-
-func (t *talk) say(level slog.Level, text string) {
-	if t.json {
-		t.log.Log(context.Background(), level, text)
+	if t.env.json {
+		t.events.LogAttrs(context.Background(), slog.LevelInfo, text, attrs...)
 		return
 	}
 	t.mu.Lock()
@@ -135,50 +170,45 @@ func (t *talk) say(level slog.Level, text string) {
 	fmt.Fprintf(t.out(), "runner: %s\n", text)
 }
 
-// findings shows what a plan's check has found, errors even when quiet.
+// findings shows what a plan's check has found; warnings only if not quiet.
 func (t *talk) findings(all spec.Diagnostics) {
 	if t.quiet && !all.HasErrors() {
 		return
 	}
-	if t.json {
-		for _, d := range all {
-			t.log.Error("finding", "file", d.File, "line", d.Pos.Line, "column", d.Pos.Column, "rule", d.Rule, "message", d.Summary, "hint", d.Hint)
-		}
+	if !t.env.json {
+		fmt.Fprint(t.env.stderr, all.String())
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	fmt.Fprint(t.env.stderr, all.String())
-}
-
-// ended says how the run went, in one line.
-func (t *talk) ended(rep spec.Report) {
-	took := rep.Run.EndedAt.Sub(rep.Run.StartedAt.Time)
-	text := fmt.Sprintf("%s: %s in %s", rep.Run.Status, tally(rep.Summary.Targets, rep.Summary.Outcomes), round(took))
-	if rep.Run.Reason != "" {
-		text += " (" + rep.Run.Reason + ")"
+	for _, d := range all {
+		level := slog.LevelError
+		if d.Severity == spec.SeverityWarning {
+			level = slog.LevelWarn
+		}
+		t.events.Log(context.Background(), level, d.Summary, "file", d.File, "line", d.Pos.Line, "column", d.Pos.Column, "rule", d.Rule, "hint", d.Hint)
 	}
-	if rep.Run.ExitCode == exitHub || rep.Run.ExitCode == exitInternal {
-		t.say(slog.LevelError, "error: "+rep.Run.Reason)
-	}
-	t.line("%s", text)
 }
 
 // tally is "3 targets: 2 succeeded, 1 offline".
-func tally(targets int, outcomes map[spec.Outcome]int) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d target%s", targets, plural(targets))
-	sep := ": "
-	for _, o := range spec.Outcomes() {
-		if n := outcomes[o]; n > 0 {
-			fmt.Fprintf(&b, "%s%d %s", sep, n, o)
-			sep = ", "
-		}
+func tally[N int | int64](targets N, outcomes map[spec.Outcome]N) string {
+	text := fmt.Sprintf("%d target%s", targets, plural(targets))
+	if list := outcomeList(outcomes); list != "" {
+		text += ": " + list
 	}
-	return b.String()
+	return text
 }
 
-func plural(n int) string {
+// outcomeList is "2 succeeded, 1 offline".
+func outcomeList[N int | int64](outcomes map[spec.Outcome]N) string {
+	var parts []string
+	for _, o := range spec.Outcomes() {
+		if n := outcomes[o]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, o))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func plural[N int | int64](n N) string {
 	if n == 1 {
 		return ""
 	}
@@ -194,93 +224,4 @@ func round(d time.Duration) time.Duration {
 		return d.Round(10 * time.Millisecond)
 	}
 	return d.Round(time.Millisecond)
-}
-
-// ui shows a run while it is under way. It is the run's observer.
-type ui struct {
-	*talk
-	journal string // path to mention; empty for none
-	quit    chan struct{}
-	done    sync.WaitGroup
-}
-
-func startUI(t *talk, journal string) *ui {
-	return &ui{talk: t, journal: journal, quit: make(chan struct{})}
-}
-
-// plainInterval is how often a job says where it stands without a terminal.
-const plainInterval = 10 * time.Second
-
-// RunStarted says what will happen when.
-func (u *ui) RunStarted(run *runner.Run) {
-	if u.journal != "" {
-		u.line("journal %s", u.journal)
-	}
-	now := time.Now()
-	for _, j := range run.Progress() {
-		if wait := j.ScheduledAt.Sub(now); wait > 0 {
-			u.line("job %s: starts in %s", j.Name, round(wait+time.Millisecond))
-		}
-	}
-	switch u.progress {
-	case "tty":
-		u.mu.Lock()
-		u.bar = newBars(u.env.stderr, run, u.env.getenv("NO_COLOR") == "")
-		u.mu.Unlock()
-		u.done.Go(func() { u.bar.redraw(u.quit) })
-	case "plain":
-		u.done.Go(func() { u.report(run) })
-	}
-}
-
-// report says every ten seconds where the running jobs stand.
-func (u *ui) report(run *runner.Run) {
-	tick := time.NewTicker(plainInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-u.quit:
-			return
-		}
-		for _, j := range run.Progress() {
-			if j.Started && !j.Ended {
-				u.line("job %s: %d of %d listed devices done, %d in flight%s", j.Name, j.Done, j.Listed, j.InFlight, outcomeList(j))
-			}
-		}
-	}
-}
-
-func outcomeList(j runner.JobProgress) string {
-	var b strings.Builder
-	for _, o := range spec.Outcomes() {
-		if n := j.Outcomes[o]; n > 0 {
-			fmt.Fprintf(&b, ", %d %s", n, o)
-		}
-	}
-	return b.String()
-}
-
-// JobStarted says so.
-func (u *ui) JobStarted(name string) { u.line("job %s: started", name) }
-
-// JobEnded says how.
-func (u *ui) JobEnded(job spec.JobReport) {
-	text := fmt.Sprintf("job %s: %s, %s", job.Name, job.Status, tally(job.Targets, job.Outcomes))
-	if job.StartedAt != nil && job.EndedAt != nil {
-		text += " in " + round(job.EndedAt.Sub(job.StartedAt.Time)).String()
-	}
-	if job.Reason != "" {
-		text += " (" + job.Reason + ")"
-	}
-	u.line("%s", text)
-}
-
-// stop ends the progress. What is said afterwards stands below it.
-func (u *ui) stop() {
-	close(u.quit)
-	u.done.Wait()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.bar = nil
 }

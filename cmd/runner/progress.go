@@ -1,0 +1,151 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"iothub-runner/runner"
+	"iothub-runner/spec"
+)
+
+// ui shows a run while it is under way. It is the run's observer.
+type ui struct {
+	*talk
+	journal string // path to mention; empty for none
+	quit    chan struct{}
+	done    sync.WaitGroup
+}
+
+func startUI(t *talk, journal string) *ui {
+	return &ui{talk: t, journal: journal, quit: make(chan struct{})}
+}
+
+// plainInterval is how often a run says where it stands without a terminal.
+const plainInterval = 10 * time.Second
+
+// RunStarted says what will happen when.
+func (u *ui) RunStarted(run *runner.Run) {
+	if u.journal != "" {
+		u.line("journal "+u.journal, slog.String("event", "journal"), slog.String("file", u.journal))
+	}
+	if u.progress == "tty" { // the bars say when each job starts
+		u.mu.Lock()
+		u.bar = newBars(u.env, run)
+		u.mu.Unlock()
+		u.done.Go(func() { u.bar.redraw(u.quit) })
+		return
+	}
+	now := time.Now()
+	for _, j := range run.Progress() {
+		if wait := j.ScheduledAt.Sub(now); wait > 0 {
+			u.line(fmt.Sprintf("job %s: starts in %s", j.Name, round(wait+time.Millisecond)),
+				slog.String("event", "jobScheduled"), slog.String("job", j.Name), slog.Time("at", j.ScheduledAt.UTC()))
+		}
+	}
+	if u.progress == "plain" {
+		u.done.Go(func() { u.report(run) })
+	}
+}
+
+// report says every ten seconds where the run stands.
+func (u *ui) report(run *runner.Run) {
+	tick := time.NewTicker(plainInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			u.whereabouts(run.Progress())
+		case <-u.quit:
+			return
+		}
+	}
+}
+
+// whereabouts says in one line where the running jobs stand, the most advanced
+// first: nobody reads a line of a hundred jobs.
+func (u *ui) whereabouts(jobs []runner.JobProgress) {
+	var parts []string
+	var attrs []any
+	more := 0
+	for _, j := range jobs {
+		if !j.Started || j.Ended {
+			continue
+		}
+		attrs = append(attrs, slog.Group(j.Name, "done", j.Done, "listed", j.Listed, "listedAll", j.Whole, "inFlight", j.InFlight, "outcomes", j.Outcomes))
+		if len(parts) == mentioned {
+			more++
+			continue
+		}
+		parts = append(parts, whereabout(j))
+	}
+	if len(parts) == 0 {
+		return
+	}
+	text := strings.Join(parts, "; ")
+	if more > 0 {
+		text += fmt.Sprintf("; and %d more jobs", more)
+	}
+	u.line(text, slog.String("event", "progress"), slog.Group("jobs", attrs...))
+}
+
+// whereabout is "job lock: 120 of 500 done (118 succeeded, 2 offline), 64 in flight".
+func whereabout(j runner.JobProgress) string {
+	text := fmt.Sprintf("job %s: %s done", j.Name, doneOf(j))
+	if list := outcomeList(j.Outcomes); list != "" {
+		text += " (" + list + ")"
+	}
+	if j.InFlight > 0 {
+		text += fmt.Sprintf(", %d in flight", j.InFlight)
+	}
+	return text
+}
+
+// doneOf is "120 of 500"; while the hub still lists targets nobody knows the
+// total, and it is "120".
+func doneOf(j runner.JobProgress) string {
+	if !j.Whole {
+		return fmt.Sprint(j.Done)
+	}
+	return fmt.Sprintf("%d of %d", j.Done, j.Listed)
+}
+
+// JobStarted says so.
+func (u *ui) JobStarted(name string) {
+	u.line("job "+name+": started", slog.String("event", "jobStarted"), slog.String("job", name))
+}
+
+// JobEnded says how.
+func (u *ui) JobEnded(job spec.JobReport) {
+	text := fmt.Sprintf("job %s: %s", job.Name, job.Status)
+	var took time.Duration
+	if job.StartedAt != nil && job.EndedAt != nil {
+		took = job.EndedAt.Sub(job.StartedAt.Time)
+		text += " in " + round(took).String()
+	}
+	text += ", " + tally(job.Targets, job.Outcomes)
+	if job.Reason != "" && badOutcomes(job.Outcomes) == "" { // else the outcomes are the reason
+		text += " (" + job.Reason + ")"
+	}
+	u.line(text, slog.String("event", "jobEnded"), slog.String("job", job.Name), slog.String("status", string(job.Status)),
+		slog.Int("targets", job.Targets), slog.Any("outcomes", job.Outcomes), slog.Duration("took", took), slog.String("reason", job.Reason))
+}
+
+// runEnded says how the run went.
+func (t *talk) runEnded(rep *spec.Report) {
+	took := rep.Run.EndedAt.Sub(rep.Run.StartedAt.Time)
+	t.line(fmt.Sprintf("%s in %s, %s", rep.Run.Status, round(took), tally(rep.Summary.Targets, rep.Summary.Outcomes)),
+		slog.String("event", "runEnded"), slog.String("status", string(rep.Run.Status)), slog.Int("exitCode", rep.Run.ExitCode),
+		slog.Int("targets", rep.Summary.Targets), slog.Any("outcomes", rep.Summary.Outcomes), slog.Duration("took", took))
+}
+
+// stop ends the progress. What is said afterwards stands below it.
+func (u *ui) stop() {
+	close(u.quit)
+	u.done.Wait()
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.bar = nil
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"iothub-runner/runner"
+	"iothub-runner/spec"
+)
+
+// verdict puts a run that did not succeed into one line, with a hint what to do
+// about it. The report tells the rest.
+func verdict(rep *spec.Report, cause error, reportFile string, record *record) *failure {
+	f := &failure{code: rep.Run.ExitCode, err: cause}
+	switch {
+	case f.code == exitHub:
+		if e, ok := errors.AsType[*runner.HubError](cause); ok {
+			f.hint = hubHint(e)
+		}
+	case f.code == exitSIGINT || f.code == exitSIGTERM:
+		f.hint = "devices marked notReached were not touched" + goOn(rep, record)
+	case f.code == exitInternal:
+		f.hint = "nothing is sent that cannot be recorded; make room for the journal, then run the plan again"
+	case rep.Summary.Attempts == 0:
+		f.err, f.hint = errors.New(missedJobs(rep)), "nothing was sent"
+	case f.code == exitStopped:
+		f.err = errors.New(missedJobs(rep))
+		f.hint = "devices marked notReached were not touched" + goOn(rep, record)
+	default:
+		f.err, f.hint = errors.New(missedJobs(rep)), missedHint(rep, reportFile)
+	}
+	if f.err == nil {
+		f.err = errors.New(missedJobs(rep))
+	}
+	return f
+}
+
+// goOn says how to go on with a run, if its journal is kept.
+func goOn(rep *spec.Report, record *record) string {
+	if record.shown == "" || rep.Summary.Outcomes[spec.OutcomeNotReached] == 0 && complete(rep) {
+		return ""
+	}
+	return fmt.Sprintf("; go on with runner apply %s --resume %s", rep.Run.Plan.File, record.shown)
+}
+
+// complete tells whether every job at least started.
+func complete(rep *spec.Report) bool {
+	for i := range rep.Jobs {
+		if rep.Jobs[i].StartedAt == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// mentioned is how many jobs one line can name.
+const mentioned = 3
+
+// missedJobs names the jobs that did not succeed and says why.
+func missedJobs(rep *spec.Report) string {
+	var parts []string
+	missed := 0
+	for i := range rep.Jobs {
+		job := &rep.Jobs[i]
+		if job.Status == spec.StatusSucceeded {
+			continue
+		}
+		if missed++; missed <= mentioned {
+			parts = append(parts, "job "+job.Name+": "+whyMissed(job))
+		}
+	}
+	if missed > mentioned {
+		parts = append(parts, fmt.Sprintf("and %d more jobs", missed-mentioned))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// whyMissed says why a job did not succeed: its reason, and what became of the
+// devices that are not as wanted.
+func whyMissed(job *spec.JobReport) string {
+	text := job.Reason
+	if text == "" {
+		text = string(job.Status)
+	}
+	if list := badOutcomes(job.Outcomes); list != "" {
+		text += " (" + list + ")"
+	}
+	return text
+}
+
+func badOutcomes(outcomes map[spec.Outcome]int) string {
+	var parts []string
+	for _, o := range spec.Outcomes() {
+		if n := outcomes[o]; n > 0 && !good(o) {
+			parts = append(parts, fmt.Sprintf("%d %s", n, o))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// good tells whether nobody has to look at a device with this outcome.
+func good(o spec.Outcome) bool {
+	return o == spec.OutcomeSucceeded || o == spec.OutcomeUnchanged || o == spec.OutcomeSkipped
+}
+
+// missedHint says what the outcomes ask for. What may have happened unseen
+// comes first: it is what a second run would do again.
+func missedHint(rep *spec.Report, reportFile string) string {
+	if n := rep.Summary.Outcomes[spec.OutcomeUnanswered]; n > 0 {
+		return fmt.Sprintf("%s may have acted without our hearing of it; check before you run the plan again", count(n, "device"))
+	}
+	if reportFile != "" {
+		return "see why: jq -c '.jobs[].devices[] | select(.error)' " + reportFile
+	}
+	return "each row of the report says why, under .jobs[].devices[].error"
+}
+
+// count is "1 error" or "3 errors".
+func count(n int, noun string) string { return fmt.Sprintf("%d %s%s", n, noun, plural(n)) }
