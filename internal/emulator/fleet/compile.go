@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"math"
 	"strconv"
 	"strings"
 
@@ -24,6 +25,12 @@ type compiler struct {
 
 // twinDepth is how many levels the hub allows below a section of a twin.
 const twinDepth = 10
+
+// The hub takes no greater integers in a twin, whichever way they are written.
+const (
+	minInteger int64 = -4503599627370496
+	maxInteger int64 = 4503599627370495
+)
 
 // compile returns the template of a value; name is the key it stands under.
 func (c *compiler) compile(n *yaml.Node, name string) *template {
@@ -155,9 +162,10 @@ func (c *compiler) scalar(at, n *yaml.Node) {
 		c.integer(at, n)
 	case "!!float":
 		v, ok := c.float(n, c.what())
-		if ok {
-			c.out.literal(strconv.FormatFloat(v, 'g', -1, 64))
+		if ok && c.twin && v == math.Trunc(v) && (v < float64(minInteger) || v > float64(maxInteger)) {
+			c.find(n, "%s: %s is out of range; the hub takes whole numbers from %d to %d", c.what(), shown(at), minInteger, maxInteger)
 		}
+		c.out.literal(strconv.FormatFloat(v, 'g', -1, 64))
 	case "!!binary":
 		c.find(n, "%s: JSON has no binary values; write it as a string", c.what())
 	default:
@@ -180,9 +188,8 @@ func (c *compiler) integer(at, n *yaml.Node) {
 		c.find(n, "%s: %s is too large for a whole number", c.what(), shown(at))
 		return
 	}
-	const least, most = -4503599627370496, 4503599627370495
-	if c.twin && (v < least || v > most) {
-		c.find(n, "%s: %d is out of range; the hub takes %d to %d", c.what(), v, int64(least), int64(most))
+	if c.twin && (v < minInteger || v > maxInteger) {
+		c.find(n, "%s: %d is out of range; the hub takes %d to %d", c.what(), v, minInteger, maxInteger)
 	}
 	c.out.literal(strconv.FormatInt(v, 10))
 }

@@ -122,7 +122,7 @@ devices:
 `)
 	counts := map[string]int{}
 	for i := range f.Len() {
-		for _, part := range strings.Split(strings.Trim(string(f.Twin(i).Tags), "{}"), ",") {
+		for part := range strings.SplitSeq(strings.Trim(string(f.Twin(i).Tags), "{}"), ",") {
 			counts[part]++
 		}
 	}
@@ -328,5 +328,14 @@ func TestFollowSharesAreExact(t *testing.T) {
 	want := map[fleet.FollowKind]int{fleet.FollowNever: 4, fleet.FollowWrongly: 10, fleet.FollowFaithfully: 26}
 	if diff := cmp.Diff(want, counts); diff != "" {
 		t.Errorf("kinds (-want +got):\n%s", diff)
+	}
+}
+
+// The sections of a twin share one buffer; growing one must not reach the next.
+func TestSectionsOfATwinAreApart(t *testing.T) {
+	f := mustParse(t, `devices: [{id: a, tags: {x: "${id}"}, desired: {y: "${id}"}}]`)
+	tw := f.Twin(0)
+	if grown := append(tw.Tags, "overwritten"...); len(grown) <= len(tw.Tags) || string(tw.Desired) != `{"y":"a"}` {
+		t.Errorf("desired is %s after tags have grown to %s", tw.Desired, grown)
 	}
 }

@@ -160,7 +160,7 @@ func compileSchema(tb testing.TB) *jsonschema.Schema {
 		tb.Fatal(err)
 	}
 	c := jsonschema.NewCompiler()
-	if err := c.AddResource("fleet.schema.json", doc); err != nil {
+	if err = c.AddResource("fleet.schema.json", doc); err != nil {
 		tb.Fatal(err)
 	}
 	s, err := c.Compile("fleet.schema.json")
