@@ -98,7 +98,7 @@ func (f secretForm) skipSep(text string, at int) (int, bool) {
 	}
 	at += leading(text[at:], `"'`)
 	n := leading(text[at:], " \t"+f.sep)
-	if strings.IndexAny(text[at:at+n], f.sep) < 0 {
+	if !strings.ContainsAny(text[at:at+n], f.sep) {
 		return at, false
 	}
 	at += n

@@ -65,7 +65,7 @@ func (r *reportFiles) open(env environment, name, plan string) error {
 	case !info.Mode().IsRegular():
 		return r.stream(name)
 	}
-	if was, err := os.Stat(plan); err == nil && os.SameFile(info, was) {
+	if was, statErr := os.Stat(plan); statErr == nil && os.SameFile(info, was) {
 		return errors.New("it is the plan")
 	}
 	// A link stays, and the file it leads to is replaced.

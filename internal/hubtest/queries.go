@@ -96,7 +96,7 @@ func (p *probe) queryNothing() {
 }
 
 func conditionDevices() []Device {
-	one := deviceIn("cond", "1", `,"n":1,"site":"oslo","on":true,"group":"g","at":{"floor":3},"none":null`)
+	one := deviceIn("cond", "1", `,"n":1,"site":"oslo","on":true,"group":"g","at":{"floor":3}`)
 	two := deviceIn("cond", "2", `,"n":2,"site":"bergen","on":false,"at":{"floor":4}`)
 	three := deviceIn("cond", "3", `,"n":"2","site":"Oslo"`)
 	three.Desired = raw(`{"rate":5}`)
@@ -123,8 +123,6 @@ func (p *probe) queryConditions() {
 		{`(tags.on = true OR tags.on = false) AND tags.n = 2`, "2"},
 		{`IS_DEFINED(tags.on)`, "1 2"},
 		{`NOT IS_DEFINED(tags.on)`, "3"},
-		{`is_defined(tags.none)`, "1"},
-		{`tags.none = null`, "1"},
 		{`tags.at.floor = 4`, "2"},
 		{`tags.[[group]] = 'g'`, "1"},
 		{`STARTSWITH(tags.site, 'o')`, "1"},
