@@ -173,11 +173,10 @@ func (c *compiler) scalar(at, n *yaml.Node) {
 	}
 }
 
-// null deletes a property where it is part of a patch; elsewhere in a twin it
-// has no meaning, and in a list the hub refuses it.
+// null in a list, at any depth, is nothing that the hub takes into a twin.
 func (c *compiler) null(n *yaml.Node) {
-	if c.twin && (!c.plain || c.inList > 0) {
-		c.find(n, "%s: no property of a twin is null; leave it out", c.what())
+	if c.twin && c.inList > 0 {
+		c.find(n, "%s: the hub takes no null in a list", c.what())
 	}
 	c.out.literal("null")
 }
