@@ -31,6 +31,7 @@ test: ## vet, build and run every test, with the race detector
 	go vet $(PKGS)
 	go build $(PKGS)
 	@$(if $(RACE),:,echo "make: no C compiler, so the tests run WITHOUT the race detector" >&2)
+	@command -v node >/dev/null && command -v npm >/dev/null || echo "make: no node or npm, so Microsoft's Node SDKs are NOT tested" >&2
 	go test $(RACE) -shuffle=on $(PKGS)
 
 .PHONY: lint

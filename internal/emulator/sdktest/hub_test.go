@@ -1,0 +1,159 @@
+package sdktest_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"iothub-runner/internal/emulator"
+	"iothub-runner/internal/emulator/fleet"
+)
+
+// hubName is the hub's name for clients that take no port. The domain is
+// reserved for tests: a request that is not redirected goes nowhere.
+const hubName = "doors.azure-devices.test"
+
+// doors is the fleet that the clients meet.
+const doors = `
+version: 1
+seed: 7
+devices:
+  - idPattern: door-%03d
+    count: 25
+    tags: {building: 43, floor: 1}
+    desired: {locked: true}
+    methods: &methods
+      echo: {payload: "${request}"}
+      lockDoor: {payload: {door: "${id}"}}
+      refuse: {status: 409, payload: open}
+      hang: {does: hangs}
+      garble: {does: garbage}
+  - id: hall
+    modules: [camera]
+    methods: *methods
+  - id: shaky
+    methods: *methods
+  - id: gone
+    shares: {offline: 100%}
+faults:
+  - {fault: unavailable, operations: [method], devices: [shaky], calls: 1-2}
+`
+
+// testHub is an emulated hub on real sockets, with a hand on it for programs
+// in other processes.
+type testHub struct {
+	*emulator.Server
+
+	caFile  string
+	control *httptest.Server
+}
+
+func startHub(t *testing.T, name, fleetFile string) *testHub {
+	t.Helper()
+	devices, err := fleet.Parse("fleet.yaml", []byte(fleetFile))
+	if err != nil {
+		t.Fatalf("fleet.Parse: %v", err)
+	}
+	s, err := emulator.Start(emulator.Options{HostName: name, HTTPSAddr: "127.0.0.1:0", Fleet: devices})
+	if err != nil {
+		t.Fatalf("emulator.Start: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	h := &testHub{Server: s, caFile: filepath.Join(t.TempDir(), "ca.pem")}
+	if err := os.WriteFile(h.caFile, s.CAPEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.control = httptest.NewServer(h.controls())
+	t.Cleanup(h.control.Close)
+	return h
+}
+
+// controls is what node/hub.cjs asks of the emulator past its protocol.
+func (h *testHub) controls() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /advance", func(w http.ResponseWriter, r *http.Request) {
+		d, err := time.ParseDuration(r.FormValue("by"))
+		if err == nil {
+			err = h.Advance(d)
+		}
+		reply(w, h.Now(), err)
+	})
+	mux.HandleFunc("POST /executed", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, h.Executed(r.FormValue("id")), nil)
+	})
+	mux.HandleFunc("POST /online", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, true, h.SetOnline(r.FormValue("id"), r.FormValue("online") == "true"))
+	})
+	return mux
+}
+
+func reply(w http.ResponseWriter, v any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	}
+}
+
+// withoutPort is a connection string for clients that take no port.
+func withoutPort(cs string) string {
+	fields := strings.Split(cs, ";")
+	for i, f := range fields {
+		if name, ok := strings.CutPrefix(f, "HostName="); ok {
+			host, _, _ := strings.Cut(name, ":")
+			fields[i] = "HostName=" + host
+		}
+	}
+	return strings.Join(fields, ";")
+}
+
+// environment is all that a program in another process needs to know.
+func (h *testHub) environment(t *testing.T) []string {
+	t.Helper()
+	policies := map[string]string{}
+	for _, name := range []string{"iothubowner", "service", "device", "registryRead", "registryReadWrite"} {
+		cs, ok := h.PolicyConnectionString(name)
+		if !ok {
+			t.Fatalf("the hub has no policy %q", name)
+		}
+		policies[name] = withoutPort(cs)
+	}
+	text, err := json.Marshal(policies)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{
+		"NODE_EXTRA_CA_CERTS=" + h.caFile,
+		"HUB_HOST=" + hubName,
+		"HUB_HTTPS_PORT=" + port(t, h.HTTPSAddr()),
+		"HUB_MQTT_PORT=" + port(t, h.MQTTAddr()),
+		"HUB_CONNECTION_STRING=" + policies["iothubowner"],
+		"HUB_POLICIES=" + string(text),
+		"CONTROL_PORT=" + port(t, h.control.Listener.Addr().String()),
+	}
+}
+
+func port(t *testing.T, addr string) string {
+	t.Helper()
+	if addr == "" {
+		return "0"
+	}
+	_, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(fmt.Errorf("address %q: %w", addr, err))
+	}
+	return p
+}
