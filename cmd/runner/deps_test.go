@@ -179,7 +179,6 @@ func TestBoundaries(t *testing.T) {
 		{"internal/emulator/mqtt", "internal/emulator", true},
 		{"internal/emulator/fleet", "internal/twinquery", false},
 		{"internal/emulator", "internal/hub", false},
-		{"internal/bench", nil, "it measures the programs from outside"},
 		{"internal/render", "runner", false},
 		{"internal/hubtest", "internal/hub", true},
 		{"internal/unheardof", "internal/hub", false},
