@@ -213,8 +213,8 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 		if it.expired { // a fresh token was refused as well
 			v.step = stepAbort
 		}
-		it.expired = true
 	}
+	it.expired = err.Kind == hub.KindTokenExpired
 	it.err, it.last = err, v
 	it.unsure = it.unsure || v.outcome == spec.OutcomeUnanswered
 	it.record(began, took, err)
