@@ -30,8 +30,11 @@ func appendRow(b []byte, r *spec.Row) []byte {
 	if m := r.Method; m != nil {
 		b = append(b, `,"method":{"status":`...)
 		b = strconv.AppendInt(b, int64(m.Status), 10)
-		b = append(append(b, `,"payload":`...), m.Payload...)
-		b = append(b, '}')
+		b = append(b, `,"payload":`...)
+		if m.Payload == nil {
+			b = append(b, "null"...)
+		}
+		b = append(append(b, m.Payload...), '}')
 	}
 	if r.Twin != nil {
 		b = appendTwin(append(b, `,"twin":`...), r.Twin)
