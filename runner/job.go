@@ -199,7 +199,7 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if _, ok := errors.AsType[*ExpectError](err); ok || errors.Is(err, errNoTargets) {
 		return spec.StatusStopped, err
 	}
-	if isDeadline(err) && notReached > 0 {
+	if isDeadline(err) && (notReached > 0 || !j.whole) {
 		return spec.StatusStopped, err
 	}
 	if err != nil && !isDeadline(err) {
