@@ -187,7 +187,7 @@ func TestUnauthorizedEndsTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, devices(10)...)
 		g.hub.takes[opInvoke] = time.Second
-		g.hub.on(opInvoke, "device-000003", 0, refused(unauthorized()))
+		g.hub.on(opInvoke, "device-000003", 0, fault{err: unauthorized(), takes: time.Second / 2})
 		res := g.apply(context.Background(),
 			method("m", func(j *spec.Job) { j.Concurrency = 2 }),
 			method("other", delay(time.Hour)))
@@ -195,13 +195,13 @@ func TestUnauthorizedEndsTheRun(t *testing.T) {
 		if cause.Hub != "test.example" {
 			t.Errorf("Cause() = %v, want the hub's name in it", cause)
 		}
-		// 0 and 1 at once, 2 and 3 a second later; nothing after those.
+		// 0 and 1 at once, 2 and 3 a second later, 4 when 2 has ended; then 3 is refused.
 		wantOutcomes(t, res.job(t, "m"), spec.StatusFailed, map[spec.Outcome]int{
-			spec.OutcomeSucceeded: 3, spec.OutcomeFailed: 1, spec.OutcomeNotReached: 6,
+			spec.OutcomeSucceeded: 4, spec.OutcomeFailed: 1, spec.OutcomeNotReached: 5,
 		})
 		wantOutcomes(t, res.job(t, "other"), spec.StatusNotStarted, map[spec.Outcome]int{})
-		if n := len(g.hub.of(opInvoke, "")); n != 4 {
-			t.Errorf("%d calls, want 4", n)
+		if n := len(g.hub.of(opInvoke, "")); n != 5 {
+			t.Errorf("%d calls, want 5", n)
 		}
 		if res.run.Status() != spec.StatusFailed {
 			t.Errorf("Status() = %s, want failed", res.run.Status())
