@@ -45,7 +45,7 @@ type NamedHub struct {
 // pool is a hub of a run with what all jobs share of it.
 type pool struct {
 	NamedHub
-	pacer pacer
+	pacer *pacer
 }
 
 // Run is a run, under way or ended.
@@ -120,7 +120,7 @@ func newRun(plan *spec.Plan, o Options) *Run {
 		r.observer = silent{}
 	}
 	for _, h := range o.Hubs {
-		r.pools = append(r.pools, &pool{NamedHub: h})
+		r.pools = append(r.pools, &pool{NamedHub: h, pacer: newPacer(plan.Hub.SKU, plan.Hub.Units)})
 	}
 	return r
 }

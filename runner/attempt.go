@@ -43,7 +43,7 @@ func (w *worker) try(dispatch context.Context, it *item) finished {
 
 // tryMethod calls the method once.
 func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
-	if !w.turn(dispatch, it, classMethod) {
+	if !w.turn(dispatch, it, ClassMethod) {
 		return w.stopped(dispatch, it)
 	}
 	m := w.job.Method
@@ -55,6 +55,7 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	}
 	answer, err := w.pools[it.pool].Hub.Invoke(w.work, it.Target, w.call)
 	took := time.Since(began)
+	w.pools[it.pool].pacer.answered(ClassMethod, took, err)
 	if err != nil {
 		return w.unsuccessful(dispatch, it, invoking, asHubError(err), began, took)
 	}
@@ -112,11 +113,13 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 
 // readTwin reads a twin directly. On false, the pass ends with f.
 func (w *worker) readTwin(dispatch context.Context, it *item, began time.Time) (s *sight, f finished, ok bool) {
-	if !w.pace(dispatch, it, classTwinRead) {
+	if !w.pace(dispatch, it, ClassTwinRead) {
 		it.attempts--
 		return nil, w.stopped(dispatch, it), false
 	}
+	asked := time.Now()
 	t, err := w.pools[it.pool].Hub.Twin(w.work, it.Target)
+	w.pools[it.pool].pacer.answered(ClassTwinRead, time.Since(asked), err)
 	if err != nil {
 		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, time.Since(began)), false
 	}
@@ -125,7 +128,7 @@ func (w *worker) readTwin(dispatch context.Context, it *item, began time.Time) (
 
 // patchTwin sends what differs. On again, the twin has changed since it was read.
 func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, desired, tags difference) (f finished, again bool) {
-	if !w.turn(dispatch, it, classTwinWrite) {
+	if !w.turn(dispatch, it, ClassTwinWrite) {
 		it.attempts--
 		return w.stopped(dispatch, it), false
 	}
@@ -141,6 +144,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, desired
 	}
 	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: desired.patch, Tags: tags.patch}, s.etag)
 	took := time.Since(began)
+	w.pools[it.pool].pacer.answered(ClassTwinWrite, took, err)
 	if err == nil {
 		if it.attempts > 1 {
 			it.record(began, took, nil)
@@ -181,15 +185,19 @@ func (w *worker) asWanted(it *item, s *sight, began time.Time) finished {
 }
 
 // turn waits for the job's rate and for the hub's pace.
-func (w *worker) turn(dispatch context.Context, it *item, c class) bool {
+func (w *worker) turn(dispatch context.Context, it *item, c Class) bool {
 	if w.limit != nil && !sleep(dispatch, w.limit.Reserve().Delay()) {
 		return false
 	}
 	return w.pace(dispatch, it, c)
 }
 
-func (w *worker) pace(dispatch context.Context, it *item, c class) bool {
-	return w.pools[it.pool].pacer.take(dispatch, c)
+func (w *worker) pace(dispatch context.Context, it *item, c Class) bool {
+	cost := 1
+	if c == ClassMethod {
+		cost = MethodCost(len(w.call.Payload))
+	}
+	return w.pools[it.pool].pacer.take(dispatch, c, cost)
 }
 
 // intent journals that an attempt is about to be made, and returns once that
@@ -218,9 +226,6 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 	it.err, it.last = err, v
 	it.unsure = it.unsure || v.outcome == spec.OutcomeUnanswered
 	it.record(began, took, err)
-	if err.Kind == hub.KindThrottled {
-		w.pools[it.pool].pacer.hold(classOf(p), max(err.Wait, throttleFloor))
-	}
 	switch v.step {
 	case stepEnd, stepReread:
 		return w.giveUp(it, v)
@@ -237,24 +242,17 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 	if dispatch.Err() != nil {
 		return w.stopped(dispatch, it)
 	}
-	wait := backoff(w.job.Retry, max(1, len(it.history)), err.Wait, jitter)
+	least := err.Wait
+	if err.Kind == hub.KindThrottled {
+		least = max(least, throttleFloor)
+	}
+	wait := backoff(w.job.Retry, max(1, len(it.history)), least, jitter)
 	if err.Kind == hub.KindTokenExpired {
 		wait = 0
 	}
 	it.due = time.Now().Add(wait)
 	it.shrink()
 	return finished{retries: 1}
-}
-
-func classOf(p phase) class {
-	switch p {
-	case reading:
-		return classTwinRead
-	case patching:
-		return classTwinWrite
-	case invoking:
-	}
-	return classMethod
 }
 
 // giveUp settles an item with the outcome that stands. A device that may have

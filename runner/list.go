@@ -103,10 +103,12 @@ func (j *jobRun) queryPage(ctx context.Context, pool int, q hub.Query) (hub.Page
 	p := j.pools[pool]
 	spent, expired := 0, false
 	for tries := 1; ; tries++ {
-		if !p.pacer.take(ctx, classQuery) {
+		if !p.pacer.take(ctx, ClassQuery, 1) {
 			return hub.Page{}, context.Cause(ctx)
 		}
+		began := time.Now()
 		result, err := p.Hub.Query(ctx, q)
+		p.pacer.answered(ClassQuery, time.Since(began), err)
 		if err == nil {
 			return result, nil
 		}
@@ -121,7 +123,7 @@ func (j *jobRun) queryPage(ctx context.Context, pool int, q hub.Query) (hub.Page
 		case v.step == stepAbort, herr.Kind == hub.KindTokenExpired:
 			return hub.Page{}, &HubError{Hub: p.Name, Err: err}
 		case v.step == stepWait:
-			p.pacer.hold(classQuery, max(herr.Wait, throttleFloor))
+			herr.Wait = max(herr.Wait, throttleFloor)
 		case v.step == stepRetry && spent+1 < j.job.Retry.Attempts:
 			spent++
 		default:

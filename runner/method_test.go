@@ -32,53 +32,93 @@ func TestMethodRetriesByClass(t *testing.T) {
 		starts []time.Duration
 		error  string
 	}{
-		{name: "not sent, then sent", faults: []fault{refused(kind(hub.KindNotSent)), refused(kind(hub.KindNotSent))},
-			job: method("m"), want: spec.OutcomeSucceeded, starts: []time.Duration{0, 0, 0}},
-		{name: "never sent", always: &fault{err: kind(hub.KindNotSent)},
-			job: method("m"), want: spec.OutcomeFailed, starts: []time.Duration{0, 0, 0}, error: "notSent"},
-		{name: "the hub's hint is kept to", faults: []fault{refused(hinted(kind(hub.KindNotSent), 7*sec))},
-			job: method("m"), want: spec.OutcomeSucceeded, starts: []time.Duration{0, 7 * sec}},
-		{name: "429 uses up no attempt", faults: []fault{refused(throttled(10 * sec)), refused(throttled(30 * sec))},
-			job: method("m", attempts(1)), want: spec.OutcomeSucceeded, starts: []time.Duration{0, 10 * sec, 40 * sec}},
-		{name: "429 without a hint", faults: []fault{refused(throttled(0))},
-			job: method("m", attempts(1)), want: spec.OutcomeSucceeded, starts: []time.Duration{0, sec}},
-		{name: "offline fails", always: &fault{err: offline()},
-			job: method("m", attempts(2)), want: spec.OutcomeOffline, starts: twice, error: "offline"},
-		{name: "offline, then there", faults: []fault{refused(offline())},
-			job: method("m", attempts(2)), want: spec.OutcomeSucceeded, starts: twice},
-		{name: "offline is skipped", always: &fault{err: offline()},
-			job: method("m", whenOffline(spec.OfflineSkip)), want: spec.OutcomeSkipped, status: spec.StatusSucceeded, starts: once, error: "offline"},
-		{name: "offline is waited for", faults: []fault{refused(hinted(offline(), 25*sec)), refused(hinted(offline(), 20*sec))},
+		{
+			name: "not sent, then sent", faults: []fault{refused(kind(hub.KindNotSent)), refused(kind(hub.KindNotSent))},
+			job: method("m"), want: spec.OutcomeSucceeded, starts: []time.Duration{0, 0, 0},
+		},
+		{
+			name: "never sent", always: &fault{err: kind(hub.KindNotSent)},
+			job: method("m"), want: spec.OutcomeFailed, starts: []time.Duration{0, 0, 0}, error: "notSent",
+		},
+		{
+			name: "the hub's hint is kept to", faults: []fault{refused(hinted(kind(hub.KindNotSent), 7*sec))},
+			job: method("m"), want: spec.OutcomeSucceeded, starts: []time.Duration{0, 7 * sec},
+		},
+		{
+			name: "429 uses up no attempt", faults: []fault{refused(throttled(10 * sec)), refused(throttled(30 * sec))},
+			job: method("m", attempts(1)), want: spec.OutcomeSucceeded, starts: []time.Duration{0, 10 * sec, 40 * sec},
+		},
+		{
+			name: "429 without a hint", faults: []fault{refused(throttled(0))},
+			job: method("m", attempts(1)), want: spec.OutcomeSucceeded, starts: []time.Duration{0, sec},
+		},
+		{
+			name: "offline fails", always: &fault{err: offline()},
+			job: method("m", attempts(2)), want: spec.OutcomeOffline, starts: twice, error: "offline",
+		},
+		{
+			name: "offline, then there", faults: []fault{refused(offline())},
+			job: method("m", attempts(2)), want: spec.OutcomeSucceeded, starts: twice,
+		},
+		{
+			name: "offline is skipped", always: &fault{err: offline()},
+			job: method("m", whenOffline(spec.OfflineSkip)), want: spec.OutcomeSkipped, status: spec.StatusSucceeded, starts: once, error: "offline",
+		},
+		{
+			name: "offline is waited for", faults: []fault{refused(hinted(offline(), 25*sec)), refused(hinted(offline(), 20*sec))},
 			job:  method("m", whenOffline(spec.OfflineWait), attempts(1), deadline(time.Minute)),
-			want: spec.OutcomeSucceeded, starts: []time.Duration{0, 25 * sec, 45 * sec}},
-		{name: "offline until the deadline", always: &fault{err: hinted(offline(), 25*sec)},
+			want: spec.OutcomeSucceeded, starts: []time.Duration{0, 25 * sec, 45 * sec},
+		},
+		{
+			name: "offline until the deadline", always: &fault{err: hinted(offline(), 25*sec)},
 			job:  method("m", whenOffline(spec.OfflineWait), attempts(1), deadline(time.Minute)),
-			want: spec.OutcomeOffline, starts: []time.Duration{0, 25 * sec, 50 * sec}, error: "offline"},
-		{name: "a method that may have run is not called again", always: &fault{err: noAnswer(), acts: true},
-			job: method("m"), want: spec.OutcomeUnanswered, starts: once, error: "noAnswer"},
-		{name: "a cut connection", always: &fault{err: kind(hub.KindCut), acts: true},
-			job: method("m"), want: spec.OutcomeUnanswered, starts: once, error: "connectionCut"},
-		{name: "a server error", always: &fault{err: serverError()},
-			job: method("m"), want: spec.OutcomeUnanswered, starts: once, error: "serverError"},
-		{name: "an answer that is none", always: &fault{err: kind(hub.KindBadAnswer), acts: true},
-			job: method("m"), want: spec.OutcomeUnanswered, starts: once, error: "badAnswer"},
-		{name: "idempotent is called again", faults: []fault{acted(noAnswer())},
-			job: method("m", idempotent), want: spec.OutcomeSucceeded, starts: twice},
-		{name: "idempotent and never answered", always: &fault{err: noAnswer(), acts: true},
-			job: method("m", idempotent), want: spec.OutcomeUnanswered, starts: []time.Duration{0, 0, 0}, error: "noAnswer"},
-		{name: "unsure, then offline, stays unanswered", faults: []fault{acted(noAnswer()), refused(offline()), refused(offline())},
-			job: method("m", idempotent), want: spec.OutcomeUnanswered, starts: []time.Duration{0, 0, 0}, error: "offline"},
-		{name: "unsure, then offline until the deadline", faults: []fault{acted(noAnswer())}, always: &fault{err: hinted(offline(), 20*sec)},
+			want: spec.OutcomeOffline, starts: []time.Duration{0, 25 * sec, 50 * sec}, error: "offline",
+		},
+		{
+			name: "a method that may have run is not called again", always: &fault{err: noAnswer(), acts: true},
+			job: method("m"), want: spec.OutcomeUnanswered, starts: once, error: "noAnswer",
+		},
+		{
+			name: "a cut connection", always: &fault{err: kind(hub.KindCut), acts: true},
+			job: method("m"), want: spec.OutcomeUnanswered, starts: once, error: "connectionCut",
+		},
+		{
+			name: "a server error", always: &fault{err: serverError()},
+			job: method("m"), want: spec.OutcomeUnanswered, starts: once, error: "serverError",
+		},
+		{
+			name: "an answer that is none", always: &fault{err: kind(hub.KindBadAnswer), acts: true},
+			job: method("m"), want: spec.OutcomeUnanswered, starts: once, error: "badAnswer",
+		},
+		{
+			name: "idempotent is called again", faults: []fault{acted(noAnswer())},
+			job: method("m", idempotent), want: spec.OutcomeSucceeded, starts: twice,
+		},
+		{
+			name: "idempotent and never answered", always: &fault{err: noAnswer(), acts: true},
+			job: method("m", idempotent), want: spec.OutcomeUnanswered, starts: []time.Duration{0, 0, 0}, error: "noAnswer",
+		},
+		{
+			name: "unsure, then offline, stays unanswered", faults: []fault{acted(noAnswer()), refused(offline()), refused(offline())},
+			job: method("m", idempotent), want: spec.OutcomeUnanswered, starts: []time.Duration{0, 0, 0}, error: "offline",
+		},
+		{
+			name: "unsure, then offline until the deadline", faults: []fault{acted(noAnswer())}, always: &fault{err: hinted(offline(), 20*sec)},
 			job:  method("m", idempotent, whenOffline(spec.OfflineWait), deadline(30*sec)),
-			want: spec.OutcomeUnanswered, starts: []time.Duration{0, 0, 20 * sec}, error: "offline"},
-		{name: "unsure, then unknown", faults: []fault{acted(noAnswer()), refused(notFound())},
-			job: method("m", idempotent), want: spec.OutcomeUnanswered, starts: twice, error: "notFound"},
+			want: spec.OutcomeUnanswered, starts: []time.Duration{0, 0, 20 * sec}, error: "offline",
+		},
+		{
+			name: "unsure, then unknown", faults: []fault{acted(noAnswer()), refused(notFound())},
+			job: method("m", idempotent), want: spec.OutcomeUnanswered, starts: twice, error: "notFound",
+		},
 		{name: "invalid", always: &fault{err: kind(hub.KindInvalid)}, job: method("m"), want: spec.OutcomeFailed, starts: once, error: "invalid"},
 		{name: "forbidden", always: &fault{err: kind(hub.KindForbidden)}, job: method("m"), want: spec.OutcomeFailed, starts: once, error: "forbidden"},
 		{name: "unknown device", always: &fault{err: notFound()}, job: method("m"), want: spec.OutcomeFailed, starts: once, error: "notFound"},
 		{name: "conflict", always: &fault{err: kind(hub.KindConflict)}, job: method("m"), want: spec.OutcomeFailed, starts: once, error: "conflict"},
-		{name: "an expired token costs nothing", faults: []fault{refused(kind(hub.KindTokenExpired))},
-			job: method("m", attempts(1)), want: spec.OutcomeSucceeded, starts: twice},
+		{
+			name: "an expired token costs nothing", faults: []fault{refused(kind(hub.KindTokenExpired))},
+			job: method("m", attempts(1)), want: spec.OutcomeSucceeded, starts: twice,
+		},
 		{name: "a token expires once in a while", faults: []fault{
 			refused(kind(hub.KindTokenExpired)), refused(hinted(offline(), sec)), refused(kind(hub.KindTokenExpired)),
 		}, job: method("m"), want: spec.OutcomeSucceeded, starts: []time.Duration{0, 0, sec, sec}},
@@ -157,10 +197,14 @@ func TestMethodAnswers(t *testing.T) {
 		{name: "null", answer: hub.Answer{Status: 200, Payload: json.RawMessage(`null`)}, want: spec.OutcomeSucceeded, payload: `null`},
 		{name: "no payload at all", answer: hub.Answer{Status: 200}, want: spec.OutcomeSucceeded, payload: `null`},
 		{name: "over several lines", answer: hub.Answer{Status: 200, Payload: json.RawMessage("{\r\n\"a\": [1,\n2]}")}, want: spec.OutcomeSucceeded, payload: `{"a":[1,2]}`},
-		{name: "other status", answer: hub.Answer{Status: 418, Payload: json.RawMessage(`{"why":"tea"}`)}, want: spec.OutcomeRejected,
-			payload: `{"why":"tea"}`, message: "the device answered status 418, success is 200-202, 204"},
-		{name: "negative status", answer: hub.Answer{Status: -7, Payload: json.RawMessage(`1`)}, want: spec.OutcomeRejected,
-			payload: `1`, message: "the device answered status -7, success is 200-202, 204"},
+		{
+			name: "other status", answer: hub.Answer{Status: 418, Payload: json.RawMessage(`{"why":"tea"}`)}, want: spec.OutcomeRejected,
+			payload: `{"why":"tea"}`, message: "the device answered status 418, success is 200-202, 204",
+		},
+		{
+			name: "negative status", answer: hub.Answer{Status: -7, Payload: json.RawMessage(`1`)}, want: spec.OutcomeRejected,
+			payload: `1`, message: "the device answered status -7, success is 200-202, 204",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

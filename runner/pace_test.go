@@ -92,8 +92,8 @@ func TestThrottlingHoldsEveryCallOfItsClass(t *testing.T) {
 			method("a", serial),
 			method("b", serial, delay(5*time.Second), named("device-000000", "device-000002")),
 			update("u", `{"floor":3}`, "", delay(6*time.Second)))
-		if starts := g.hub.starts(opInvoke, "device-000000"); starts[0] != 0 || starts[1] != 20*time.Second {
-			t.Errorf("calls of the first device at %v, want 0s and 20s: the hold is the hub's, not the job's", starts)
+		if starts := g.hub.starts(opInvoke, ""); starts[0] != 0 || starts[2] != 20*time.Second {
+			t.Errorf("calls at %v, want none between the refused one and 20s: the hold is the hub's, not the job's", starts)
 		}
 		for _, at := range g.hub.starts(opInvoke, "")[2:] {
 			if at < 20*time.Second {
@@ -105,8 +105,8 @@ func TestThrottlingHoldsEveryCallOfItsClass(t *testing.T) {
 				t.Errorf("a patch at %v, want 6s: methods were throttled, not patches", at)
 			}
 		}
-		if got := res.report.Summary.ThrottledMs; got != 20_000 {
-			t.Errorf("throttledMs = %d, want 20000", got)
+		if got := res.report.Summary.ThrottledMs; got < 20_000 || got > 22_000 {
+			t.Errorf("throttledMs = %d, want 20000 and a little for the pace after that", got)
 		}
 		wantOutcomes(t, res.job(t, "a"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 5})
 	})

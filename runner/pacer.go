@@ -2,19 +2,12 @@ package runner
 
 import (
 	"context"
+	"errors"
+	"math"
 	"sync"
 	"time"
-)
 
-// class is one of the hub's throttles that our calls fall under.
-type class int
-
-const (
-	classQuery class = iota
-	classTwinRead
-	classTwinWrite
-	classMethod
-	classes = iota
+	"iothub-runner/internal/hub"
 )
 
 // pacer keeps our calls below the throttles of one hub. All jobs that call the
@@ -23,61 +16,334 @@ type pacer struct {
 	lanes [classes]lane
 }
 
-// lane paces one class.
-type lane struct {
-	mu        sync.Mutex
-	interval  time.Duration // between calls; 0 is unpaced
-	next      time.Time     // when the next call may begin
-	throttled time.Duration // how long the hub has kept us away in all
+// newPacer returns a pacer that starts at four fifths of what the hub is known
+// to take, and unpaced if nothing is known.
+func newPacer(sku string, units int) *pacer {
+	p := &pacer{}
+	for c := range Class(classes) {
+		limit := Throttle(c, sku, units)
+		l := &p.lanes[c]
+		l.limit, l.rate, l.line = limit, limit*startShare, make(chan struct{}, 1)
+	}
+	return p
 }
 
-// take waits for the class's turn. It returns false when ctx ended first.
-func (p *pacer) take(ctx context.Context, c class) bool {
+// lane paces one class. It is unpaced while the hub takes whatever comes, and
+// paced from the first sign that it does not. There are two signs: an answer
+// 429, and that even the fastest answers of a moment take much longer than they
+// used to, because a hub queues what is above its rate before it refuses it.
+//
+// What a sign finds out is how much the hub takes: as much as it has answered
+// lately. The rate falls a little below that, comes back to it within
+// [plateau], rests there, and only then tries more, slowly at first. So the hub
+// is kept busy, and is asked for too much about three times a minute. The curve
+// is the cubic one that TCP uses for the same reason.
+//
+// The first sign comes before there is anything to go by. After it the rate
+// starts low and multiplies until the second.
+type lane struct {
+	mu    sync.Mutex
+	limit float64       // published throttle, which is never exceeded; 0 if unknown
+	rate  float64       // calls a second; 0 is unpaced
+	knee  float64       // what the hub took at the last sign; 0 while there was none to go by
+	next  time.Time     // when the next call may begin
+	line  chan struct{} // held by the call that waits for next; the others wait for it
+
+	window   window
+	calm     time.Duration // what the fastest answers take when nothing is queued
+	draining bool          // the hub still works off what made it queue
+	adjusted time.Time     // when the rate was last looked at
+	signed   time.Time     // when the last sign came
+	resting  time.Time     // nothing is sent before
+	waited   time.Duration // how long the lane has held calls back in all
+}
+
+const (
+	startShare = 0.8
+	belowKnee  = 0.95             // where a sign leaves the rate
+	plateau    = 15 * time.Second // from a sign until the rate is back at the knee
+	firstGuess = 10.0             // calls a second after the first sign, at least
+	firstRise  = 10.0             // times a second, until the second sign
+	startRise  = 2.0              // times a second, from four fifths of a known throttle
+	minRate    = 0.1              // calls a second; a hub that takes less is as good as down
+
+	adjustEvery = 100 * time.Millisecond
+	signEvery   = time.Second     // one sign is answered at a time
+	drainTime   = 5 * time.Second // for the hub to work off its queue; then it is no queue
+	queueSlack  = 100 * time.Millisecond
+	// firstHold is what the lane rests at a 429, so that what is in flight can
+	// be answered before more is sent.
+	firstHold = 100 * time.Millisecond
+	catchUp   = 10 * time.Millisecond
+)
+
+// take waits for the class's turn to make a call that counts cost times. It
+// returns false when ctx ended first.
+func (p *pacer) take(ctx context.Context, c Class, cost int) bool {
 	l := &p.lanes[c]
-	wait := l.reserve(time.Now())
-	if wait <= 0 {
+	begin := time.Now()
+	if l.open(begin) {
 		return ctx.Err() == nil
 	}
-	return sleep(ctx, wait)
-}
-
-func (l *lane) reserve(now time.Time) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.next.Before(now) {
-		l.next = now
+	// One call after the other: only the first of those that wait has a time, so
+	// that a new rate holds for all of them.
+	select {
+	case l.line <- struct{}{}:
+		defer func() { <-l.line }()
+	case <-ctx.Done():
+		return false
 	}
-	wait := l.next.Sub(now)
-	l.next = l.next.Add(l.interval)
-	return wait
-}
-
-// hold keeps every call of the class away for d: the hub said 429.
-func (p *pacer) hold(c class, d time.Duration) {
-	l := &p.lanes[c]
-	now := time.Now()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if until := now.Add(d); l.next.Before(until) {
-		from := l.next
-		if from.Before(now) {
-			from = now
+	head := time.Now()
+	for {
+		wait := l.book(time.Now(), cost)
+		if wait == 0 {
+			l.held(time.Since(head))
+			return ctx.Err() == nil
 		}
-		l.throttled += until.Sub(from)
-		l.next = until
+		if !sleep(ctx, wait) {
+			l.held(time.Since(head))
+			return false
+		}
 	}
 }
 
-// throttledFor returns how long the hub has kept the classes away in all.
-func (p *pacer) throttledFor() time.Duration {
+// answered tells the pacer of an answer and how long it took. What matters of an
+// error is whether it is a 429, and for how long the hub asks to stay away.
+func (p *pacer) answered(c Class, took time.Duration, err error) {
+	e, _ := errors.AsType[*hub.Error](err)
+	if e == nil || e.Kind != hub.KindThrottled {
+		p.lanes[c].answered(time.Now(), took)
+		return
+	}
+	p.lanes[c].refusedFor(time.Now(), e.Wait)
+}
+
+// waitedFor returns how long calls were held back in all.
+func (p *pacer) waitedFor() time.Duration {
 	var sum time.Duration
 	for i := range p.lanes {
 		l := &p.lanes[i]
 		l.mu.Lock()
-		sum += l.throttled
+		sum += l.waited
 		l.mu.Unlock()
 	}
 	return sum
+}
+
+// open tells whether calls need not wait for a turn at all.
+func (l *lane) open(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rate == 0 && !l.next.After(now)
+}
+
+// book takes the next turn, if it has come; else it says how long until then.
+func (l *lane) book(now time.Time, cost int) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if wait := l.next.Sub(now); wait > 0 {
+		return wait
+	}
+	if l.rate > 0 {
+		step := time.Duration(float64(cost) / l.rate * float64(time.Second))
+		// Who comes late through no fault of the rate may catch up a little.
+		l.next = later(l.next, now.Add(-catchUp)).Add(step)
+	}
+	return 0
+}
+
+// held notes that the first call of the line waited for d.
+func (l *lane) held(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waited += d
+}
+
+// answered takes in an answer that is not 429.
+func (l *lane) answered(now time.Time, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.window.add(now, took)
+	if l.adjusted.IsZero() {
+		l.adjusted = now
+	}
+	if since := now.Sub(l.adjusted); since >= adjustEvery {
+		l.adjusted = now
+		l.adjustLocked(now, since)
+	}
+}
+
+// refusedFor takes in a 429. The first one says that we are far above what the
+// hub takes, and we stay away for as long as it asks. Later ones come because
+// the rate was raised to find out where the limit is; each call that was
+// refused waits as long as it was told, and for the others it is enough to go
+// slower: a hub that says "wait 10 seconds" to one call in a thousand does not
+// want the other 999 to wait as well.
+func (l *lane) refusedFor(now time.Time, hint time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.signed) < signEvery || now.Before(l.resting) {
+		return // the answer to a call from before the last sign
+	}
+	hold := firstHold
+	if l.knee == 0 {
+		hold = max(hold, hint)
+	}
+	l.signLocked(now)
+	l.holdLocked(now, hold)
+}
+
+// adjustLocked looks whether the hub queues what we send, and sets the rate.
+func (l *lane) adjustLocked(now time.Time, since time.Duration) {
+	fastest := l.window.fastest(now)
+	if fastest > 0 && (l.calm == 0 || fastest < l.calm) {
+		l.calm = fastest
+	}
+	queued := l.calm > 0 && fastest > 3*l.calm+queueSlack
+	switch {
+	case !queued:
+		l.draining = false
+		l.growLocked(now, since)
+	case !l.draining && now.Sub(l.signed) >= signEvery:
+		l.draining = true
+		l.signLocked(now)
+	case l.draining && now.Sub(l.signed) > drainTime:
+		l.calm, l.draining = fastest, false // going slower has not helped: the devices take longer
+	}
+}
+
+// signLocked slows down: the hub has all it can take.
+func (l *lane) signLocked(now time.Time) {
+	taken, known := l.window.taken(now)
+	first := l.rate == 0
+	switch {
+	case known:
+		l.knee = taken
+	case first:
+		l.knee = 0
+	default:
+		l.knee = l.rate * belowKnee
+	}
+	if !first && l.rate < l.knee {
+		l.knee = l.rate // less was asked for than the window holds, and that was too much
+	}
+	l.rate = max(l.knee*belowKnee, minRate)
+	if l.knee == 0 {
+		l.rate = max(taken, firstGuess)
+	}
+	if l.limit > 0 {
+		l.rate = min(l.rate, l.limit)
+	}
+	l.signed = now
+}
+
+// growLocked raises the rate of a paced lane.
+func (l *lane) growLocked(now time.Time, since time.Duration) {
+	switch {
+	case l.rate == 0:
+		return
+	case l.knee == 0:
+		rise := firstRise
+		if l.limit > 0 {
+			rise = startRise
+		}
+		l.rate *= math.Pow(rise, min(since, time.Second).Seconds())
+	default:
+		// The cubic curve through belowKnee at the sign and 1 at the plateau.
+		x := (now.Sub(l.signed) - plateau).Seconds() / plateau.Seconds()
+		l.rate = max(l.rate, l.knee*(1+(1-belowKnee)*x*x*x))
+	}
+	if l.limit > 0 {
+		l.rate = min(l.rate, l.limit)
+	}
+}
+
+// holdLocked keeps every call of the lane away for d. What is counted then says
+// nothing about the hub.
+func (l *lane) holdLocked(now time.Time, d time.Duration) {
+	l.resting = now.Add(d)
+	l.next = later(l.next, l.resting)
+	l.window.restart(l.resting)
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// window counts answers over the last seconds, in slices that are reused.
+type window struct {
+	slices [windowSlices]slice
+	since  time.Time // what was answered before does not count
+}
+
+type slice struct {
+	number  int64 // of the slice of time that the counts are of
+	taken   int
+	fastest time.Duration
+}
+
+const (
+	windowSlices = 50
+	sliceLength  = 100 * time.Millisecond
+	// A rate is told from so many answers, or from all of the window. Fewer
+	// slices follow a rising rate more closely, more answers tell it better.
+	enoughAnswers = 100
+	enoughTime    = 3 * sliceLength
+)
+
+func sliceNumber(t time.Time) int64 { return t.UnixNano() / int64(sliceLength) }
+
+func (w *window) add(now time.Time, took time.Duration) {
+	if w.since.IsZero() {
+		w.since = now
+	}
+	number := sliceNumber(now)
+	s := &w.slices[number%windowSlices]
+	if s.number != number {
+		*s = slice{number: number}
+	}
+	s.taken++
+	if s.fastest == 0 || took < s.fastest {
+		s.fastest = took
+	}
+}
+
+// restart forgets everything; counting goes on at the time from.
+func (w *window) restart(from time.Time) { *w = window{since: from} }
+
+// taken returns how many calls a second were answered lately, and whether that
+// was counted for long enough to mean something.
+func (w *window) taken(now time.Time) (rate float64, known bool) {
+	last := sliceNumber(now)
+	count := 0
+	number := last
+	for ; number > last-windowSlices && count < enoughAnswers; number-- {
+		if s := &w.slices[number%windowSlices]; s.number == number {
+			count += s.taken
+		}
+	}
+	begin := later(w.since, time.Unix(0, (number+1)*int64(sliceLength)))
+	span := now.Sub(begin)
+	if span < sliceLength || now.Sub(w.since) < enoughTime {
+		return float64(count), false
+	}
+	return float64(count) / span.Seconds(), count > 0
+}
+
+// fastest returns what the fastest answers of the last moments took; 0 if there
+// were none.
+func (w *window) fastest(now time.Time) (fastest time.Duration) {
+	number := sliceNumber(now)
+	for i := range w.slices {
+		s := &w.slices[i]
+		if number-s.number <= 2 && s.fastest > 0 && (fastest == 0 || s.fastest < fastest) {
+			fastest = s.fastest
+		}
+	}
+	return fastest
 }
 
 // sleep waits for d and returns false if ctx ended first.

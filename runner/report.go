@@ -63,7 +63,7 @@ func (r *Run) Report(exitCode int) spec.Report {
 		rep.Run.Reason = r.cause.Error()
 	}
 	for _, p := range r.pools {
-		rep.Summary.ThrottledMs += p.pacer.throttledFor().Milliseconds()
+		rep.Summary.ThrottledMs += p.pacer.waitedFor().Milliseconds()
 	}
 	for _, j := range r.jobs {
 		job := j.report()

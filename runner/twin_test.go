@@ -111,78 +111,116 @@ func TestTwinUpdate(t *testing.T) {
 	change := &spec.Sections{Desired: raw(`{"building":43}`)}
 	was := &spec.Sections{Desired: raw(`{"building":42}`)}
 	tests := []twinCase{
-		{name: "only what differs is sent, with the page's etag", desired: old, tags: `{}`, wantDesired: moved,
-			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-2"}, after: moved},
-		{name: "both sections", desired: old, tags: `{"site":"A"}`, wantDesired: moved, wantTags: `{"site":"B","old":null,"new":[1]}`,
+		{
+			name: "only what differs is sent, with the page's etag", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-2"}, after: moved,
+		},
+		{
+			name: "both sections", desired: old, tags: `{"site":"A"}`, wantDesired: moved, wantTags: `{"site":"B","old":null,"new":[1]}`,
 			outcome: spec.OutcomeSucceeded, ifMatch: []string{"etag-2"},
 			before: &spec.Sections{Desired: raw(`{"building":42}`), Tags: raw(`{"site":"A","new":null}`)},
-			patch:  &spec.Sections{Desired: raw(`{"building":43}`), Tags: raw(`{"site":"B","new":[1]}`)}},
-		{name: "as wanted is read directly", desired: moved, tags: `{}`, wantDesired: moved,
-			outcome: spec.OutcomeUnchanged, reads: 1},
-		{name: "the index is behind: it seems as wanted and is not", desired: moved, tags: `{}`, wantDesired: moved,
+			patch:  &spec.Sections{Desired: raw(`{"building":43}`), Tags: raw(`{"site":"B","new":[1]}`)},
+		},
+		{
+			name: "as wanted is read directly", desired: moved, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeUnchanged, reads: 1,
+		},
+		{
+			name: "the index is behind: it seems as wanted and is not", desired: moved, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) {
 				g.hub.freezeIndex()
 				g.hub.set("door-1", old, `{}`)
 			},
-			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-3"}, reads: 1, after: moved},
-		{name: "the index is behind: it seems to differ and does not", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-3"}, reads: 1, after: moved,
+		},
+		{
+			name: "the index is behind: it seems to differ and does not", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) {
 				g.hub.freezeIndex()
 				g.hub.set("door-1", moved, `{}`)
 			},
-			outcome: spec.OutcomeUnchanged, ifMatch: []string{"etag-2"}, reads: 1},
-		{name: "the index is behind: before-values are the true ones", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeUnchanged, ifMatch: []string{"etag-2"}, reads: 1,
+		},
+		{
+			name: "the index is behind: before-values are the true ones", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) {
 				g.hub.freezeIndex()
 				g.hub.set("door-1", `{"building":7,"floor":3}`, `{}`)
 			},
 			outcome: spec.OutcomeSucceeded, before: &spec.Sections{Desired: raw(`{"building":7}`)}, patch: change,
-			ifMatch: []string{"etag-2", "etag-3"}, reads: 1, after: moved},
-		{name: "changed under our hands three times", desired: old, tags: `{}`, wantDesired: moved,
+			ifMatch: []string{"etag-2", "etag-3"}, reads: 1, after: moved,
+		},
+		{
+			name: "changed under our hands three times", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.meddle(3) },
 			outcome: spec.OutcomeSucceeded, before: &spec.Sections{Desired: raw(`{"building":-3}`)}, patch: change,
-			ifMatch: []string{"etag-2", "etag-3", "etag-4", "etag-5"}, reads: 3, after: moved},
-		{name: "changed under our hands for ever", desired: old, tags: `{}`, wantDesired: moved,
+			ifMatch: []string{"etag-2", "etag-3", "etag-4", "etag-5"}, reads: 3, after: moved,
+		},
+		{
+			name: "changed under our hands for ever", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.meddle(100) },
-			outcome: spec.OutcomeFailed, ifMatch: []string{"etag-2", "etag-3", "etag-4", "etag-5"}, reads: 3},
-		{name: "cut after it was applied: the re-read proves it", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeFailed, ifMatch: []string{"etag-2", "etag-3", "etag-4", "etag-5"}, reads: 3,
+		},
+		{
+			name: "cut after it was applied: the re-read proves it", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.fail(opPatch, "door-1", acted(kind(hub.KindCut))) },
-			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-2"}, reads: 1, after: moved},
-		{name: "cut before it was applied: sent again", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-2"}, reads: 1, after: moved,
+		},
+		{
+			name: "cut before it was applied: sent again", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.fail(opPatch, "door-1", refused(kind(hub.KindCut))) },
-			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-2", "etag-2"}, reads: 1, after: moved},
-		{name: "garbled, applied", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-2", "etag-2"}, reads: 1, after: moved,
+		},
+		{
+			name: "garbled, applied", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.fail(opPatch, "door-1", acted(kind(hub.KindBadAnswer))) },
-			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-2"}, reads: 1},
-		{name: "no answer to any patch", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-2"}, reads: 1,
+		},
+		{
+			name: "no answer to any patch", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.hub.on(opPatch, "", 0, refused(serverError())) },
-			outcome: spec.OutcomeUnanswered, before: was, patch: change, ifMatch: []string{"etag-2", "etag-2", "etag-2"}, reads: 2, after: old},
-		{name: "applied, and then nobody can tell", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeUnanswered, before: was, patch: change, ifMatch: []string{"etag-2", "etag-2", "etag-2"}, reads: 2, after: old,
+		},
+		{
+			name: "applied, and then nobody can tell", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) {
 				g.fail(opPatch, "door-1", acted(kind(hub.KindCut)))
 				g.hub.on(opRead, "door-1", 0, refused(serverError()))
 			},
-			outcome: spec.OutcomeUnanswered, before: was, patch: change, ifMatch: []string{"etag-2"}, reads: 2, after: moved},
-		{name: "a twin that the hub does not know", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeUnanswered, before: was, patch: change, ifMatch: []string{"etag-2"}, reads: 2, after: moved,
+		},
+		{
+			name: "a twin that the hub does not know", desired: old, tags: `{}`, wantDesired: moved,
 			change:  named("ghost", "door-1"),
-			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-2"}, reads: 1},
-		{name: "a read that is throttled uses up no attempt", desired: moved, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"etag-2"}, reads: 1,
+		},
+		{
+			name: "a read that is throttled uses up no attempt", desired: moved, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) {
 				g.fail(opRead, "door-1", refused(throttled(time.Second)), refused(throttled(time.Minute)))
 			},
-			change: attempts(1), outcome: spec.OutcomeUnchanged, reads: 3},
-		{name: "a read that fails", desired: moved, tags: `{}`, wantDesired: moved,
+			change: attempts(1), outcome: spec.OutcomeUnchanged, reads: 3,
+		},
+		{
+			name: "a read that fails", desired: moved, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.hub.on(opRead, "door-1", 0, refused(serverError())) },
-			outcome: spec.OutcomeFailed, reads: 3},
-		{name: "a key that is to go and is not there", desired: old, tags: `{}`, wantDesired: `{"gone":null}`,
-			outcome: spec.OutcomeUnchanged, reads: 1},
-		{name: "refused", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeFailed, reads: 3,
+		},
+		{
+			name: "a key that is to go and is not there", desired: old, tags: `{}`, wantDesired: `{"gone":null}`,
+			outcome: spec.OutcomeUnchanged, reads: 1,
+		},
+		{
+			name: "refused", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.hub.on(opPatch, "", 0, refused(kind(hub.KindInvalid))) },
-			outcome: spec.OutcomeFailed, ifMatch: []string{"etag-2"}, after: old},
-		{name: "the token expires in the middle", desired: old, tags: `{}`, wantDesired: moved,
+			outcome: spec.OutcomeFailed, ifMatch: []string{"etag-2"}, after: old,
+		},
+		{
+			name: "the token expires in the middle", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.fail(opPatch, "door-1", refused(kind(hub.KindTokenExpired))) },
 			change:  attempts(1), outcome: spec.OutcomeSucceeded, before: was, patch: change,
-			ifMatch: []string{"etag-2", "etag-2"}, reads: 1, after: moved},
+			ifMatch: []string{"etag-2", "etag-2"}, reads: 1, after: moved,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
