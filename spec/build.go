@@ -2,12 +2,13 @@ package spec
 
 import (
 	"cmp"
+	"encoding/json"
 	"time"
 )
 
 // build fills in every default: the job's own value, then that of defaults,
 // then that of the language.
-func build(d *document) *Plan {
+func (p *parser) build(d *document) *Plan {
 	plan := &Plan{Version: *d.Version, Name: *d.Name, Description: or(d.Description, nil, ""), Jobs: make([]Job, len(d.Jobs))}
 	if h := d.Hub; h != nil {
 		plan.Hub = Hub{HostName: or(h.HostName, nil, ""), SKU: or(h.SKU, nil, ""), Units: or(h.Units, nil, 0)}
@@ -15,6 +16,14 @@ func build(d *document) *Plan {
 			plan.Hub.Units = cmp.Or(plan.Hub.Units, 1)
 		}
 	}
+	for _, h := range d.Hubs {
+		hub := Hub{HostName: *h.HostName, SKU: or(h.SKU, nil, ""), Units: or(h.Units, nil, 0), ConnectionStringEnv: or(h.ConnectionStringEnv, nil, "")}
+		if hub.SKU != "" {
+			hub.Units = cmp.Or(hub.Units, 1)
+		}
+		plan.Hubs = append(plan.Hubs, hub)
+	}
+	plan.Vars = p.values()
 	shared := defaultSection{}
 	if d.Defaults != nil {
 		shared = *d.Defaults
@@ -38,13 +47,29 @@ func buildJob(j *jobSection, shared *defaultSection) Job {
 		Deadline:    or(j.Deadline, shared.Deadline, 0),
 		Retry:       effectiveRetry(j, shared),
 		Offline:     OfflineFail,
+		Window:      buildWindow(cmp.Or(j.Window, shared.Window)),
+		IfLate:      LatePolicy(or(j.IfLate, shared.IfLate, string(LateFail))),
+		Rollout:     buildRollout(cmp.Or(j.Rollout, shared.Rollout)),
+		Engine:      Engine(or(j.Engine, shared.Engine, string(EngineDirect))),
+	}
+	for _, n := range j.Needs {
+		job.Needs = append(job.Needs, Need{Job: *n.Job, If: NeedIf(or(n.If, nil, string(NeedSucceeded)))})
+	}
+	if t := cmp.Or(j.Tolerate, shared.Tolerate); t != nil {
+		job.Tolerate = Tolerate{Failed: or(t.Failed, nil, Share{}), Offline: or(t.Offline, nil, Share{})}
 	}
 	switch job.Type {
 	case TypeDirectMethod:
 		job.Offline = OfflinePolicy(or(j.Offline, shared.Offline, string(OfflineFail)))
 		job.Method = buildMethod(j, shared)
 	case TypeUpdateTwin:
-		job.Twin = &TwinUpdate{Desired: j.Desired, Tags: j.Tags}
+		job.Twin = &TwinUpdate{}
+		job.Twin.Desired, job.Twin.DesiredTemplate = j.Desired.parts()
+		job.Twin.Tags, job.Twin.TagsTemplate = j.Tags.parts()
+		if c := j.Confirm; c != nil {
+			job.Twin.Confirm = &Confirm{Within: or(c.Within, nil, 15*time.Minute)}
+			job.Twin.Confirm.Reported, job.Twin.Confirm.Template = c.Reported.parts()
+		}
 	}
 	return job
 }
@@ -52,12 +77,12 @@ func buildJob(j *jobSection, shared *defaultSection) Job {
 func buildMethod(j *jobSection, shared *defaultSection) *Method {
 	m := &Method{
 		Name:            *j.Method,
-		Payload:         j.Payload,
 		ConnectTimeout:  or(j.ConnectTimeout, shared.ConnectTimeout, 0),
 		ResponseTimeout: or(j.ResponseTimeout, shared.ResponseTimeout, 30*time.Second),
 		Success:         StatusSet{{From: 200, To: 299}},
 		Idempotent:      or(j.Idempotent, shared.Idempotent, false),
 	}
+	m.Payload, m.Template = j.Payload.parts()
 	if s := cmp.Or(j.Success, shared.Success); s != nil {
 		m.Success = s.Status
 	}
@@ -71,7 +96,7 @@ func buildTarget(t *targetSection) Target {
 		All:        or(t.All, nil, false),
 		Where:      t.found.where,
 		Top:        t.found.top,
-		Devices:    deviceIDs(t.Devices),
+		Devices:    t.ids,
 		Exclude:    deviceIDs(t.Exclude),
 		Limit:      or(t.Limit, nil, 0),
 		AllowEmpty: or(t.AllowEmpty, nil, false),
@@ -80,6 +105,40 @@ func buildTarget(t *targetSection) Target {
 		target.Expect = Expect{Min: or(e.Min, nil, 0), Max: or(e.Max, nil, 0)}
 	}
 	return target
+}
+
+// parts returns the JSON or the template, of which one is nil.
+func (v *jsonValue) parts() (json.RawMessage, *Template) {
+	switch {
+	case v == nil:
+		return nil, nil
+	case v.template != nil:
+		return nil, v.template
+	}
+	return v.json, nil
+}
+
+func buildWindow(w *windowSection) *Window {
+	if w == nil {
+		return nil
+	}
+	zone := or(w.Timezone, nil, "UTC")
+	location, err := time.LoadLocation(zone)
+	if err != nil {
+		panic("spec: a time zone that was valid is not: " + err.Error())
+	}
+	return &Window{From: *w.From, To: *w.To, Days: weekdays(w.Days), Timezone: zone, Location: location}
+}
+
+func buildRollout(r *rolloutSection) *Rollout {
+	if r == nil {
+		return nil
+	}
+	rollout := &Rollout{Waves: r.Waves, Pause: or(r.Pause, nil, 0)}
+	if s := r.StopWhen; s != nil {
+		rollout.StopWhen = StopWhen{Failed: s.Failed, Offline: s.Offline, MinDone: or(s.MinDone, nil, 0)}
+	}
+	return rollout
 }
 
 // effectiveRetry takes each field of retry on its own.

@@ -59,6 +59,8 @@ func TestDefaults(t *testing.T) {
 		Concurrency: 64,
 		Retry:       spec.Retry{Attempts: 4, Backoff: time.Second, MaxBackoff: time.Minute},
 		Offline:     spec.OfflineFail,
+		IfLate:      spec.LateFail,
+		Engine:      spec.EngineDirect,
 	}
 	if diff := cmp.Diff(want, methodJob(t, "")); diff != "" {
 		t.Errorf("Parse (-want +got):\n%s", diff)

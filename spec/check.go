@@ -16,6 +16,8 @@ func checks() []check {
 	return []check{
 		{"job names differ", checkNames},
 		{"hub units fit the sku", checkUnits},
+		{"one hub, or several that differ", checkHubs},
+		{"values of variables", checkVars},
 		{"fields belong to the type of the job", checkJobTypes},
 		{"one of fields that exclude each other", checkExclusive},
 		{"an action is complete", checkActions},
@@ -23,6 +25,12 @@ func checks() []check {
 		{"targets", checkTargets},
 		{"method timeouts are whole seconds", checkTimeouts},
 		{"backoff fits below maxBackoff", checkRetries},
+		{"needs", checkNeeds},
+		{"there is something to confirm", checkConfirms},
+		{"windows", checkWindows},
+		{"only a job with a time can be late", checkLate},
+		{"waves rise", checkWaves},
+		{"the hub's jobs take no values of devices", checkEngines},
 		{"waiting for offline devices has an end", checkOffline},
 	}
 }

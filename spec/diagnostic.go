@@ -97,11 +97,19 @@ func (ds Diagnostics) String() string {
 	return b.String()
 }
 
-// tidy sorts the findings and drops those that say the same twice, as happens
+// tidy sorts the findings, those in the plan before those in files that it
+// names, and drops those that say the same twice, as happens
 // where an alias shows one faulty text in several places.
-func (ds Diagnostics) tidy() Diagnostics {
+func (ds Diagnostics) tidy(plan string) Diagnostics {
 	slices.SortStableFunc(ds, func(a, b Diagnostic) int {
+		if inPlan := a.File == plan; inPlan != (b.File == plan) {
+			if inPlan {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(
+			cmp.Compare(a.File, b.File),
 			cmp.Compare(a.Pos.Line, b.Pos.Line),
 			cmp.Compare(a.Pos.Column, b.Pos.Column),
 			cmp.Compare(a.Rule, b.Rule),

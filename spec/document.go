@@ -13,12 +13,14 @@ import (
 // to the table, whose limits the validator applies.
 type document struct {
 	object
-	Version     *int            `yaml:"version"`
-	Name        *string         `yaml:"name"`
-	Description *string         `yaml:"description"`
-	Hub         *hubSection     `yaml:"hub"`
-	Defaults    *defaultSection `yaml:"defaults"`
-	Jobs        []*jobSection   `yaml:"jobs"`
+	Version     *int                   `yaml:"version"`
+	Name        *string                `yaml:"name"`
+	Description *string                `yaml:"description"`
+	Hub         *hubSection            `yaml:"hub"`
+	Hubs        []*hubsSection         `yaml:"hubs"`
+	Vars        map[string]*varSection `yaml:"vars"`
+	Defaults    *defaultSection        `yaml:"defaults"`
+	Jobs        []*jobSection          `yaml:"jobs"`
 }
 
 type hubSection struct {
@@ -28,30 +30,98 @@ type hubSection struct {
 	Units    *int    `yaml:"units"`
 }
 
+type hubsSection struct {
+	object
+	HostName            *string `yaml:"hostName"`
+	ConnectionStringEnv *string `yaml:"connectionStringEnv"`
+	SKU                 *string `yaml:"sku"`
+	Units               *int    `yaml:"units"`
+}
+
+type varSection struct {
+	object
+	Type        *string    `yaml:"type"`
+	Default     *yaml.Node // checked by hand: its type is another field's value
+	Description *string    `yaml:"description"`
+}
+
 // defaultSection is a job section of which nothing is required.
 type defaultSection jobSection
 
 type jobSection struct {
 	object
-	Name            *string         `yaml:"name"`
-	Type            *string         `yaml:"type"`
-	Target          *targetSection  `yaml:"target"`
-	Delay           *time.Duration  `yaml:"delay"`
-	At              *time.Time      `yaml:"at"`
-	Method          *string         `yaml:"method"`
-	Payload         json.RawMessage `yaml:"payload"`
-	PayloadFile     *string         `yaml:"payloadFile"`
-	Desired         json.RawMessage `yaml:"desired"`
-	Tags            json.RawMessage `yaml:"tags"`
-	ConnectTimeout  *time.Duration  `yaml:"connectTimeout"`
-	ResponseTimeout *time.Duration  `yaml:"responseTimeout"`
-	Success         *successSection `yaml:"success"`
-	Idempotent      *bool           `yaml:"idempotent"`
-	Offline         *string         `yaml:"offline"`
-	Concurrency     *int            `yaml:"concurrency"`
-	Rate            *float64        `yaml:"rate"`
-	Deadline        *time.Duration  `yaml:"deadline"`
-	Retry           *retrySection   `yaml:"retry"`
+	Name            *string          `yaml:"name"`
+	Type            *string          `yaml:"type"`
+	Target          *targetSection   `yaml:"target"`
+	Delay           *time.Duration   `yaml:"delay"`
+	At              *time.Time       `yaml:"at"`
+	Method          *string          `yaml:"method"`
+	Needs           []*needSection   `yaml:"needs"`
+	Payload         *jsonValue       `yaml:"payload"`
+	PayloadFile     *string          `yaml:"payloadFile"`
+	Desired         *jsonValue       `yaml:"desired"`
+	Tags            *jsonValue       `yaml:"tags"`
+	Confirm         *confirmSection  `yaml:"confirm"`
+	ConnectTimeout  *time.Duration   `yaml:"connectTimeout"`
+	ResponseTimeout *time.Duration   `yaml:"responseTimeout"`
+	Success         *successSection  `yaml:"success"`
+	Idempotent      *bool            `yaml:"idempotent"`
+	Offline         *string          `yaml:"offline"`
+	Concurrency     *int             `yaml:"concurrency"`
+	Rate            *float64         `yaml:"rate"`
+	Deadline        *time.Duration   `yaml:"deadline"`
+	Retry           *retrySection    `yaml:"retry"`
+	Window          *windowSection   `yaml:"window"`
+	IfLate          *string          `yaml:"ifLate"`
+	Rollout         *rolloutSection  `yaml:"rollout"`
+	Tolerate        *tolerateSection `yaml:"tolerate"`
+	Engine          *string          `yaml:"engine"`
+}
+
+// jsonValue is a value of the author's own: JSON, or a template for it.
+type jsonValue struct {
+	json     json.RawMessage
+	template *Template
+}
+
+type needSection struct {
+	object
+	Job *string `yaml:"job"`
+	If  *string `yaml:"if"`
+}
+
+type confirmSection struct {
+	object
+	Reported *jsonValue     `yaml:"reported"`
+	Within   *time.Duration `yaml:"within"`
+}
+
+type windowSection struct {
+	object
+	From     *time.Duration `yaml:"from"`
+	To       *time.Duration `yaml:"to"`
+	Days     []string       `yaml:"days"`
+	Timezone *string        `yaml:"timezone"`
+}
+
+type rolloutSection struct {
+	object
+	Waves    []Share          `yaml:"waves"`
+	Pause    *time.Duration   `yaml:"pause"`
+	StopWhen *stopWhenSection `yaml:"stopWhen"`
+}
+
+type stopWhenSection struct {
+	object
+	Failed  *Share `yaml:"failed"`
+	Offline *Share `yaml:"offline"`
+	MinDone *int   `yaml:"minDone"`
+}
+
+type tolerateSection struct {
+	object
+	Failed  *Share `yaml:"failed"`
+	Offline *Share `yaml:"offline"`
 }
 
 type successSection struct {
@@ -68,17 +138,19 @@ type retrySection struct {
 
 type targetSection struct {
 	object
-	Query      *string        `yaml:"query"`
-	Devices    []string       `yaml:"devices"`
-	Exclude    []string       `yaml:"exclude"`
-	Limit      *int           `yaml:"limit"`
-	Expect     *expectSection `yaml:"expect"`
-	AllowEmpty *bool          `yaml:"allowEmpty"`
-	All        *bool          `yaml:"all"`
+	Query       *string        `yaml:"query"`
+	Devices     []string       `yaml:"devices"`
+	DevicesFile *string        `yaml:"devicesFile"`
+	Exclude     []string       `yaml:"exclude"`
+	Limit       *int           `yaml:"limit"`
+	Expect      *expectSection `yaml:"expect"`
+	AllowEmpty  *bool          `yaml:"allowEmpty"`
+	All         *bool          `yaml:"all"`
 
 	node  *yaml.Node // of the target as a whole
 	query *yaml.Node // of the query
 	found queryTarget
+	ids   []DeviceID // from devices and from devicesFile
 }
 
 type expectSection struct {
@@ -95,9 +167,16 @@ func (p *parser) document(root *yaml.Node) (*document, bool) {
 	if !ok {
 		return nil, false
 	}
-	d := &document{object: o, Version: p.integer(o, "version"), Name: p.text(o, "name"), Description: p.text(o, "description")}
+	var vars map[string]*varSection
+	if n := o.value("vars"); n != nil { // first, because any text may use one
+		vars = p.readVars(n)
+	}
+	d := &document{object: o, Vars: vars, Version: p.integer(o, "version"), Name: p.text(o, "name"), Description: p.text(o, "description")}
 	if n := o.value("hub"); n != nil {
 		d.Hub = p.hub(n)
+	}
+	if n := o.value("hubs"); n != nil {
+		d.Hubs = p.hubs(n)
 	}
 	if n := o.value("defaults"); n != nil {
 		j := defaultSection(*p.job("defaults", n))
@@ -112,6 +191,32 @@ func (p *parser) document(root *yaml.Node) (*document, bool) {
 func (p *parser) hub(n *yaml.Node) *hubSection {
 	o, _ := p.object("hub", n)
 	return &hubSection{object: o, HostName: p.text(o, "hostName"), SKU: p.text(o, "sku"), Units: p.integer(o, "units")}
+}
+
+func (p *parser) hubs(n *yaml.Node) []*hubsSection {
+	elements := p.list("hubs", n, "a list of hubs")
+	hubs := make([]*hubsSection, len(elements))
+	for i, e := range elements {
+		o, _ := p.object(fmt.Sprintf("hubs[%d]", i), e)
+		hubs[i] = &hubsSection{
+			object: o, HostName: p.text(o, "hostName"), ConnectionStringEnv: p.text(o, "connectionStringEnv"),
+			SKU: p.text(o, "sku"), Units: p.integer(o, "units"),
+		}
+	}
+	return hubs
+}
+
+// list returns the elements of a list that may not be empty.
+func (p *parser) list(place string, n *yaml.Node, want string) []*yaml.Node {
+	l := deref(n)
+	if l.Kind != yaml.SequenceNode {
+		p.wrongType(place, n, want)
+		return nil
+	}
+	if len(l.Content) == 0 {
+		p.at(n, RuleValue, label(place)+" is an empty list", "leave it out, or list at least one")
+	}
+	return l.Content
 }
 
 func (p *parser) jobs(n *yaml.Node) []*jobSection {
@@ -138,6 +243,9 @@ func (p *parser) job(place string, n *yaml.Node) *jobSection {
 		return j
 	}
 	j.Name, j.Type = p.text(o, "name"), p.text(o, "type")
+	if n := o.value("needs"); n != nil {
+		j.Needs = p.needs(o.child("needs"), n)
+	}
 	if n := o.value("target"); n != nil {
 		j.Target = p.target(o.child("target"), n)
 	}
@@ -147,6 +255,7 @@ func (p *parser) job(place string, n *yaml.Node) *jobSection {
 	if n := o.value("retry"); n != nil {
 		j.Retry = p.retry(o.child("retry"), n)
 	}
+	p.pace(j)
 	return j
 }
 
@@ -169,6 +278,9 @@ func (p *parser) action(j *jobSection) {
 	}
 	if n := o.value("tags"); n != nil {
 		j.Tags = p.twinSection(tagLimits(), n)
+	}
+	if n := o.value("confirm"); n != nil {
+		j.Confirm = p.confirm(o.child("confirm"), n)
 	}
 }
 

@@ -1,16 +1,12 @@
 package spec
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"math"
-	"path"
+	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -21,22 +17,46 @@ const maxPayload = 128 << 10
 // converter turns a YAML value into compact JSON: keys in the order of the
 // file, numbers digit by digit as they are written.
 type converter struct {
-	p   *parser
-	out []byte
+	p     *parser
+	out   []byte
+	built templateBuilder
 	// twin watches the value as part of a twin; nil for a payload.
 	twin *twinWalk
 }
 
-func (p *parser) payload(n *yaml.Node) json.RawMessage {
+func (p *parser) payload(n *yaml.Node) *jsonValue {
 	c := converter{p: p}
 	c.value(n)
-	v := deref(n)
+	v := p.resolveJSON(n)
 	if v.Kind == yaml.ScalarNode && v.Tag == "!!str" && holdsJSON(v.Value) {
 		p.at(n, RuleJSONInString, "the payload is a text that holds JSON; the device gets a string, not the object",
 			"write the value itself, as in payload: {lockTime: 10m}")
 	}
 	p.payloadSize(n, len(c.out))
-	return c.out
+	return p.jsonValue(n, &c)
+}
+
+// jsonValue returns what a converter wrote.
+func (p *parser) jsonValue(n *yaml.Node, c *converter) *jsonValue {
+	template := c.built.template(c.out)
+	if template != nil && !p.opts.AllowPlanned {
+		p.unsupported(n, "values of a device (${device...}) are part of the plan language, but not supported yet")
+	}
+	return &jsonValue{json: c.out, template: template}
+}
+
+// resolveJSON fills in the variables of a text unless it has values of a
+// device, which only a template can hold.
+func (p *parser) resolveJSON(n *yaml.Node) *yaml.Node {
+	v := deref(n)
+	if v.Kind != yaml.ScalarNode || v.Tag != "!!str" || !hasPlaceholder(v.Value) {
+		return v
+	}
+	pieces, err := parsePlaceholders(v.Value)
+	if err == nil && slices.ContainsFunc(pieces, func(pc piece) bool { return pc.root == "device" }) {
+		return v
+	}
+	return p.resolve(n)
 }
 
 func (p *parser) payloadSize(n *yaml.Node, size int) {
@@ -59,7 +79,7 @@ func (c *converter) value(n *yaml.Node) {
 	case yaml.SequenceNode:
 		c.sequence(v)
 	default:
-		c.scalar(n, v)
+		c.scalar(n, c.p.resolveJSON(n))
 	}
 }
 
@@ -126,20 +146,51 @@ func (c *converter) scalar(n, v *yaml.Node) {
 		c.out = append(c.out, number...)
 	case "!!str":
 		c.text(n, v)
+	case "": // a placeholder without a value; the finding is made
+		c.out = append(c.out, "null"...)
 	default: // a date has no JSON form of its own; what was written is what is sent
 		c.out = appendString(c.out, v.Value)
 	}
 }
 
 func (c *converter) text(n, v *yaml.Node) {
-	if strings.Contains(v.Value, "${") {
-		c.p.unsupported(n, "templates (${...}) are not supported yet")
+	if v == deref(n) && hasPlaceholder(v.Value) {
+		c.placeholders(n)
+		return
 	}
 	if v.Style == 0 && oldBoolean(v.Value) {
 		c.p.at(n, RuleAmbiguous, fmt.Sprintf("%s is sent as the text %q", v.Value, v.Value),
 			fmt.Sprintf("write %q in quotes if you mean the text, true or false if you mean that", v.Value))
 	}
 	c.out = appendString(c.out, v.Value)
+}
+
+// placeholders writes a text that has values of a device in it.
+func (c *converter) placeholders(n *yaml.Node) {
+	pieces, ok := c.p.pieces(deref(n))
+	if !ok {
+		return
+	}
+	if len(pieces) == 1 { // alone, it brings its own type
+		c.built.add(c.out, pieces[0], false)
+		c.out = c.out[:0]
+		return
+	}
+	c.out = append(c.out, '"')
+	for _, pc := range pieces {
+		switch pc.root {
+		case "device":
+			c.built.add(c.out, pc, true)
+			c.out = c.out[:0]
+		case "var":
+			if value, ok := c.p.lookupVar(deref(n), pc); ok {
+				c.out = appendText(c.out, value.Value)
+			}
+		default:
+			c.out = appendText(c.out, pc.text)
+		}
+	}
+	c.out = append(c.out, '"')
 }
 
 // oldBoolean tells whether YAML 1.1 read a plain text as true or false.
@@ -193,8 +244,12 @@ func splitNumber(s string) (whole, fraction, exponent string) {
 // appendString appends s as a JSON string. Nothing is escaped for HTML: sizes
 // count, and the reader is a device.
 func appendString(out []byte, s string) []byte {
+	return append(appendText(append(out, '"'), s), '"')
+}
+
+// appendText appends s as it stands between the quotes of a JSON string.
+func appendText(out []byte, s string) []byte {
 	const hex = "0123456789abcdef"
-	out = append(out, '"')
 	for i := range len(s) {
 		switch c := s[i]; {
 		case c == '"' || c == '\\':
@@ -209,59 +264,5 @@ func appendString(out []byte, s string) []byte {
 			out = append(out, c)
 		}
 	}
-	return append(out, '"')
-}
-
-// payloadFile reads the payload from a file beside the plan.
-func (p *parser) payloadFile(j *jobSection) {
-	n := j.value("payloadFile")
-	name := *j.PayloadFile
-	if p.opts.FS == nil {
-		p.at(n, RulePayloadFile, fmt.Sprintf("payloadFile %q cannot be read here", clip(name)), "a plan that is read from a stream has no folder; write the payload into the plan")
-		return
-	}
-	clean := path.Clean(strings.TrimPrefix(name, "./"))
-	if name == "" || !fs.ValidPath(clean) || clean == "." {
-		p.at(n, RulePayloadFile, fmt.Sprintf("payloadFile %q leaves the folder of the plan", clip(name)), "name a file beside the plan, as in payloads/lock.json")
-		return
-	}
-	content, err := fs.ReadFile(p.opts.FS, clean)
-	if err != nil {
-		p.at(n, RulePayloadFile, fmt.Sprintf("payloadFile %q: %v", clip(name), unwrapPath(err)), "")
-		return
-	}
-	var value json.RawMessage
-	if err := json.Unmarshal(content, &value); err != nil || !utf8.Valid(content) {
-		p.at(n, RulePayloadFile, fmt.Sprintf("payloadFile %q is not JSON: %s", clip(name), jsonFault(content, err)), "")
-		return
-	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, value); err != nil {
-		panic("spec: JSON that was valid is not: " + err.Error())
-	}
-	if found := secretIn(string(content)); found != "" {
-		p.at(n, RuleSecret, fmt.Sprintf("payloadFile %q holds %s", clip(name), found), secretHint)
-	}
-	p.payloadSize(n, compact.Len())
-	j.Payload = compact.Bytes()
-}
-
-// unwrapPath leaves out the path, which the message names already.
-func unwrapPath(err error) error {
-	var at *fs.PathError
-	if errors.As(err, &at) {
-		return at.Err
-	}
-	return err
-}
-
-// jsonFault says what is wrong with a text that should be JSON, and where.
-func jsonFault(content []byte, err error) string {
-	var at *json.SyntaxError
-	if !errors.As(err, &at) {
-		return "it is not UTF-8"
-	}
-	src := newSource("", string(content))
-	pos := src.clamp(src.pos(min(max(int(at.Offset)-1, 0), len(content))))
-	return fmt.Sprintf("line %d, column %d: %v", pos.Line, pos.Column, at)
+	return out
 }

@@ -16,6 +16,12 @@ type Options struct {
 	// FS is the folder of the plan, from which payloadFile is read. Without it
 	// a plan that names files is refused.
 	FS fs.FS
+	// Vars are the values given to variables, by name.
+	Vars map[string]string
+	// AllowPlanned accepts fields that are read and checked, but that this
+	// version does not carry out yet, with a warning. Who carries a plan out
+	// leaves it false: then they are errors, and nothing is ignored.
+	AllowPlanned bool
 }
 
 // Parse reads a plan. The name stands in positions and in the report; no file
@@ -23,9 +29,9 @@ type Options struct {
 // one of them is an error. Parse keeps no reference to src.
 func Parse(name string, src []byte, opts Options) (*Plan, Diagnostics) {
 	text := strings.TrimPrefix(string(src[:min(len(src), MaxSize)]), "\uFEFF")
-	p := &parser{src: newSource(name, text), opts: opts, table: newTable(), meant: map[string]bool{}}
+	p := &parser{src: newSource(name, text), opts: opts, table: newTable(), meant: map[string]bool{}, planned: map[string]bool{}, vars: map[string]*variable{}, resolved: map[*yaml.Node]*yaml.Node{}}
 	plan := p.plan(len(src))
-	diags := p.diags.tidy()
+	diags := p.diags.tidy(name)
 	if diags.HasErrors() {
 		return nil, diags
 	}
@@ -34,8 +40,12 @@ func Parse(name string, src []byte, opts Options) (*Plan, Diagnostics) {
 	return plan, diags
 }
 
-// maxFindings bounds the findings of one plan.
-const maxFindings = 200
+// Bounds on the findings of one plan. Warnings have their own, so that no
+// number of them hides an error.
+const (
+	maxFindings = 200
+	maxWarnings = 100
+)
 
 // parser reads one plan. Every step reports what it finds and goes on with
 // what is left, so that one run shows everything.
@@ -48,6 +58,11 @@ type parser struct {
 	// meant holds the places of keys that a misspelled one was taken for, so
 	// that they are not reported as missing as well.
 	meant map[string]bool
+	// planned holds the fields of which a warning was given.
+	planned  map[string]bool
+	vars     map[string]*variable
+	resolved map[*yaml.Node]*yaml.Node // texts by node, variables filled in
+	warnings int
 }
 
 func (p *parser) plan(size int) *Plan {
@@ -76,22 +91,32 @@ func (p *parser) plan(size int) *Plan {
 	if p.diags.HasErrors() {
 		return nil
 	}
-	return build(doc)
+	return p.build(doc)
 }
 
 // report notes a finding at a position.
 func (p *parser) report(pos Pos, rule Rule, summary, hint string) *Diagnostic {
-	if p.full {
+	severity := rule.severity()
+	if rule == RuleUnsupported && p.opts.AllowPlanned {
+		severity = SeverityWarning
+	}
+	if p.full || severity == SeverityWarning && p.warnings > maxWarnings {
 		return &Diagnostic{}
 	}
-	if len(p.diags) == maxFindings {
+	if severity == SeverityWarning {
+		p.warnings++
+	}
+	switch {
+	case severity == SeverityWarning && p.warnings > maxWarnings:
+		rule, summary, hint = RuleTooMany, fmt.Sprintf("more than %d warnings; the rest is not shown", maxWarnings), ""
+	case len(p.diags)-p.warnings == maxFindings:
 		p.full = true
 		rule, summary, hint = RuleTooMany, fmt.Sprintf("more than %d findings; the rest is not shown", maxFindings), ""
 	}
 	pos = p.src.clamp(pos)
 	line, shift := window(p.src.secrets.maskLine(p.src, pos.Line), pos.Column)
 	p.diags = append(p.diags, Diagnostic{
-		File: p.src.name, Pos: pos, Rule: rule, Severity: rule.severity(),
+		File: p.src.name, Pos: pos, Rule: rule, Severity: severity,
 		Summary: p.src.secrets.maskText(summary), Hint: p.src.secrets.maskText(hint),
 		Source: printable(line), shift: shift,
 	})
@@ -171,6 +196,12 @@ func (o object) what() string {
 		return "defaults"
 	case path == "jobs[]":
 		return "a job"
+	case path == "hubs[]":
+		return "a hub"
+	case path == "vars[]":
+		return "a variable"
+	case path == "jobs[].needs[]":
+		return "an entry of needs"
 	default:
 		return path[strings.LastIndexByte(path, '.')+1:]
 	}
@@ -210,16 +241,16 @@ func (p *parser) entry(o object, key, value *yaml.Node) (entry, bool) {
 	}
 	f, ok := o.field(e.key)
 	switch {
-	case p.full && (!ok || f.Planned):
+	case p.full && !ok:
 		ok = false
 	case !ok:
 		p.unknownKey(o, key)
 	case o.place == "defaults" && !f.Shared:
 		p.at(key, RuleUnknownKey, fmt.Sprintf("%q cannot stand under defaults", e.key), "write it in each job; defaults take "+join(o.keys(), "and"))
 		ok = false
-	case f.Planned:
+	case f.Planned && !p.planned[f.Path]:
+		p.planned[f.Path] = p.opts.AllowPlanned
 		p.unsupported(key, fmt.Sprintf("%q is part of the plan language, but not supported yet", e.key))
-		ok = false
 	}
 	return e, ok
 }
@@ -250,7 +281,7 @@ func (p *parser) unsupported(n *yaml.Node, summary string) {
 func (o object) keys() []string {
 	var keys []string
 	for _, f := range o.fields {
-		if !f.Planned && (o.place != "defaults" || f.Shared) {
+		if o.place != "defaults" || f.Shared {
 			keys = append(keys, f.Key())
 		}
 	}
@@ -276,7 +307,7 @@ func (p *parser) unknownKey(o object, key *yaml.Node) {
 // elsewhere finds a field of the same name in another mapping.
 func (p *parser) elsewhere(key string) (Field, bool) {
 	for _, f := range Fields() {
-		if f.Key() == key && !f.Planned {
+		if f.Key() == key {
 			return f, true
 		}
 	}

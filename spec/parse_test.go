@@ -3,6 +3,7 @@ package spec_test
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,7 +55,7 @@ func outputOf(t *testing.T, file string) (output string, valid bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, diags := spec.Parse(filepath.Base(file), src, spec.Options{FS: os.DirFS(filepath.Dir(file))})
+	plan, diags := spec.Parse(filepath.Base(file), src, spec.Options{FS: os.DirFS(filepath.Dir(file)), AllowPlanned: true})
 	if (plan == nil) != diags.HasErrors() {
 		t.Errorf("Parse(%q): plan is nil: %t, HasErrors() = %t", file, plan == nil, diags.HasErrors())
 	}
@@ -62,9 +63,36 @@ func outputOf(t *testing.T, file string) (output string, valid bool) {
 		return diags.String(), false
 	}
 	plan.SHA256 = "(sum)"
+	for i := range plan.Jobs {
+		if w := plan.Jobs[i].Window; w != nil { // prints as an empty object
+			w.Location = nil
+		}
+	}
 	shown, err := json.MarshalIndent(plan, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return diags.String() + string(shown) + "\n", true
+	return diags.String() + string(shown) + "\n" + templatesOf(plan), true
+}
+
+func templatesOf(plan *spec.Plan) string {
+	var b strings.Builder
+	show := func(job, field string, t *spec.Template) {
+		if t != nil {
+			fmt.Fprintf(&b, "%s.%s reads %+v: %s\n", job, field, t.Reads(), t)
+		}
+	}
+	for _, j := range plan.Jobs {
+		if j.Method != nil {
+			show(j.Name, "payload", j.Method.Template)
+		}
+		if j.Twin != nil {
+			show(j.Name, "desired", j.Twin.DesiredTemplate)
+			show(j.Name, "tags", j.Twin.TagsTemplate)
+			if j.Twin.Confirm != nil {
+				show(j.Name, "confirm", j.Twin.Confirm.Template)
+			}
+		}
+	}
+	return b.String()
 }

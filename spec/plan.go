@@ -2,6 +2,7 @@ package spec
 
 import (
 	"encoding/json"
+	"math"
 	"slices"
 	"time"
 )
@@ -22,6 +23,8 @@ type Plan struct {
 	Name        string
 	Description string
 	Hub         Hub
+	Hubs        []Hub             // several hubs instead of Hub; empty if there is one
+	Vars        map[string]string // the variables of the plan as they were filled in
 	Jobs        []Job
 }
 
@@ -30,6 +33,9 @@ type Hub struct {
 	HostName string // apply refuses any other hub
 	SKU      string // F1, S1, S2 or S3: with Units, the throttles to stay below
 	Units    int
+	// ConnectionStringEnv names the environment variable that holds the
+	// connection string; only Hubs have it.
+	ConnectionStringEnv string
 }
 
 // JobType says what a job does to each device.
@@ -49,6 +55,7 @@ type Job struct {
 	Target      Target
 	Delay       time.Duration // from the start of the run
 	At          time.Time     // instead of Delay; zero if not given
+	Needs       []Need        // jobs that must have ended first; Delay counts from then
 	Method      *Method       // set for TypeDirectMethod
 	Twin        *TwinUpdate   // set for TypeUpdateTwin
 	Concurrency int           // attempts under way at once
@@ -56,6 +63,11 @@ type Job struct {
 	Deadline    time.Duration // time budget from the due time; 0 is unlimited
 	Retry       Retry
 	Offline     OfflinePolicy
+	Window      *Window // nil if attempts may start at any hour
+	IfLate      LatePolicy
+	Rollout     *Rollout // nil if the whole cohort starts together
+	Tolerate    Tolerate
+	Engine      Engine
 }
 
 // Source is the collection that a target selects from.
@@ -99,6 +111,7 @@ type Expect struct {
 type Method struct {
 	Name            string
 	Payload         json.RawMessage // compact JSON; nil if the plan gives none
+	Template        *Template       // instead of Payload, when it differs by device
 	ConnectTimeout  time.Duration
 	ResponseTimeout time.Duration
 	Success         StatusSet
@@ -107,11 +120,101 @@ type Method struct {
 
 // TwinUpdate is the action of a twin job. Each section is a compact JSON
 // object, used as a merge patch (RFC 7396), or nil when it is left alone; at
-// least one is set.
+// least one is set. A section that differs by device has its template set
+// instead.
 type TwinUpdate struct {
-	Desired json.RawMessage
-	Tags    json.RawMessage
+	Desired         json.RawMessage
+	Tags            json.RawMessage
+	DesiredTemplate *Template
+	TagsTemplate    *Template
+	Confirm         *Confirm // nil if the hub's acceptance is enough
 }
+
+// Confirm waits for the device to report what was desired.
+type Confirm struct {
+	Reported json.RawMessage // what must be reported; nil stands for the desired patch
+	Template *Template       // instead of Reported, when it differs by device
+	Within   time.Duration   // from the accepted patch
+}
+
+// Need is a job that must have ended before another starts.
+type Need struct {
+	Job string
+	If  NeedIf
+}
+
+// NeedIf says how the needed job must have ended.
+type NeedIf string
+
+// The conditions of a need.
+const (
+	NeedSucceeded NeedIf = "succeeded"
+	NeedAlways    NeedIf = "always"
+)
+
+// Window is the hours in which attempts may start. To before From means that
+// it ends on the next day; Days are those on which it opens.
+type Window struct {
+	From, To time.Duration // since midnight
+	Days     []time.Weekday
+	Timezone string
+	Location *time.Location
+}
+
+// LatePolicy says what becomes of a job whose time has passed.
+type LatePolicy string
+
+// The policies for late jobs.
+const (
+	LateFail LatePolicy = "fail"
+	LateSkip LatePolicy = "skip"
+	LateRun  LatePolicy = "run"
+)
+
+// Share is a number of devices, or a part of a cohort.
+type Share struct {
+	Count    int     // unless Relative
+	Percent  float64 // if Relative
+	Relative bool
+}
+
+// Of returns how many of total devices s stands for, rounded up.
+func (s Share) Of(total int) int {
+	if !s.Relative {
+		return min(s.Count, total)
+	}
+	return int(math.Ceil(float64(total) * s.Percent / 100))
+}
+
+// Rollout cuts a cohort into waves, each started when the one before went well.
+type Rollout struct {
+	Waves    []Share // cumulative and rising; the last one is all
+	Pause    time.Duration
+	StopWhen StopWhen
+}
+
+// StopWhen ends a rollout when a share of the finished devices is reached. A
+// nil share never does.
+type StopWhen struct {
+	Failed  *Share
+	Offline *Share
+	MinDone int // not before so many devices are finished
+}
+
+// Tolerate says how many devices may miss for the job still to succeed.
+type Tolerate struct {
+	Failed  Share
+	Offline Share
+}
+
+// Engine is who fans out to the devices.
+type Engine string
+
+// The engines.
+const (
+	EngineDirect  Engine = "direct"
+	EngineHubJobs Engine = "hubJobs"
+)
 
 // Retry bounds the attempts for one device.
 type Retry struct {

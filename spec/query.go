@@ -13,8 +13,12 @@ import (
 
 // query checks the query of a target and notes what it asks for.
 func (p *parser) query(t *targetSection) {
-	text := *t.Query
 	n := t.query
+	text, origin, ok := p.queryText(n)
+	if !ok {
+		return
+	}
+	t.found.text, t.found.origin = strings.TrimSpace(text), origin
 	if length := utf8.RuneCountInString(text); length > twinquery.MaxLength {
 		p.at(n, RuleQueryLength, fmt.Sprintf("the query has %d characters", length), fmt.Sprintf("the hub takes %d; split the job, or list devices by id", twinquery.MaxLength))
 	}
@@ -28,11 +32,11 @@ func (p *parser) query(t *targetSection) {
 	default:
 		c, err := twinquery.ParseCondition(text)
 		if err != nil {
-			p.queryError(n, err)
+			p.queryError(t, err)
 			return
 		}
 		t.found.where = trimmed
-		p.queryWarnings(n, c)
+		p.queryWarnings(t, c)
 	}
 }
 
@@ -41,7 +45,7 @@ func (p *parser) query(t *targetSection) {
 func (p *parser) selectQuery(t *targetSection, text string) {
 	q, err := twinquery.Parse(text)
 	if err != nil {
-		p.queryError(t.query, err)
+		p.queryError(t, err)
 		return
 	}
 	t.found.top = q.Top
@@ -64,7 +68,7 @@ func (p *parser) selectQuery(t *targetSection, text string) {
 		return
 	}
 	t.found.where = strings.TrimSpace(q.WhereText)
-	p.queryWarnings(t.query, q.Where)
+	p.queryWarnings(t, q.Where)
 }
 
 // selectsValues tells whether a projection asks for more than ids.
@@ -80,19 +84,26 @@ func selectsValues(q *twinquery.Query) bool {
 	return false
 }
 
-func (p *parser) queryError(n *yaml.Node, err error) {
+func (p *parser) queryError(t *targetSection, err error) {
 	var at *twinquery.Error
 	if !errors.As(err, &at) {
-		p.at(n, RuleQuery, err.Error(), "")
+		p.at(t.query, RuleQuery, err.Error(), "")
 		return
 	}
-	p.inQuery(n, RuleQuery, at)
+	p.inQuery(t.query, RuleQuery, t.found.place(at))
 }
 
-func (p *parser) queryWarnings(n *yaml.Node, c *twinquery.Condition) {
+func (p *parser) queryWarnings(t *targetSection, c *twinquery.Condition) {
 	for _, w := range c.Warnings() {
-		p.inQuery(n, RuleQueryName, w)
+		p.inQuery(t.query, RuleQueryName, t.found.place(w))
 	}
+}
+
+// place moves an error from the query as it is sent to the text of the plan.
+func (q queryTarget) place(e *twinquery.Error) *twinquery.Error {
+	moved := *e
+	moved.Offset, moved.End = q.origin(e.Offset), q.origin(e.End)
+	return &moved
 }
 
 // inQuery reports a finding inside the text of a query.

@@ -33,7 +33,18 @@ const (
 	RuleQuery        Rule = "query-syntax"
 	RuleQueryLength  Rule = "query-length"
 	RuleQueryName    Rule = "query-name"
-	RulePayloadFile  Rule = "payload-file"
+	RuleQueryNever   Rule = "query-never"
+	RuleFile         Rule = "file"
+	RulePlaceholder  Rule = "placeholder"
+	RuleVarValue     Rule = "variable-value"
+	RuleUnusedVar    Rule = "unused-variable"
+	RuleNeeds        Rule = "needs"
+	RuleConfirm      Rule = "confirm"
+	RuleWindow       Rule = "window"
+	RuleLate         Rule = "if-late"
+	RuleWaves        Rule = "waves"
+	RuleEngine       Rule = "engine"
+	RuleHubs         Rule = "hubs"
 	RulePayloadSize  Rule = "payload-size"
 	RuleJSONInString Rule = "json-in-string"
 	RuleAmbiguous    Rule = "ambiguous-value"
@@ -53,7 +64,7 @@ const (
 // service may move, and things that are right for some.
 func (r Rule) severity() Severity {
 	switch r { //nolint:exhaustive // every other rule is an error
-	case RuleMaybeSecret, RuleQueryLength, RulePayloadSize, RuleJSONInString, RuleAmbiguous, RuleTwinSize, RuleQueryName:
+	case RuleMaybeSecret, RuleQueryLength, RulePayloadSize, RuleJSONInString, RuleAmbiguous, RuleTwinSize, RuleQueryName, RuleQueryNever, RuleUnusedVar:
 		return SeverityWarning
 	}
 	return SeverityError

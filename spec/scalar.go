@@ -22,13 +22,13 @@ func (p *parser) wrongType(place string, n *yaml.Node, want string) {
 			hint = `start each job with "- name: ..."`
 		}
 	}
-	p.at(n, RuleType, fmt.Sprintf("%s must be %s, not %s", name, want, describe(n)), hint)
+	p.at(n, RuleType, fmt.Sprintf("%s must be %s, not %s", name, want, describe(p.resolve(n))), hint)
 }
 
 // label is how messages call the field at a place.
 func label(place string) string {
-	if strings.HasSuffix(place, "]") && strings.HasPrefix(place, "jobs[") && strings.Count(place, "[") == 1 {
-		return "a job"
+	if list, _, ok := strings.Cut(place, "["); ok && strings.HasSuffix(place, "]") && strings.Count(place, "[") == 1 {
+		return object{place: list + "[]"}.what()
 	}
 	step := place[strings.LastIndexByte(place, '.')+1:]
 	if name, _, ok := strings.Cut(step, "["); ok {
@@ -71,15 +71,11 @@ func (p *parser) scalar(o object, key, want string, tags ...string) (*yaml.Node,
 }
 
 func (p *parser) scalarNode(place string, n *yaml.Node, want string, tags ...string) (*yaml.Node, bool) {
-	v := deref(n)
-	if v.Kind == yaml.ScalarNode {
-		if v.Tag == "!!str" && strings.Contains(v.Value, "${") {
-			p.unsupported(n, "templates (${...}) are not supported yet")
-			return nil, false
-		}
-		if slices.Contains(tags, v.Tag) {
-			return v, true
-		}
+	switch v := p.resolve(n); {
+	case v.Kind == 0: // a finding says why it has no value
+		return nil, false
+	case v.Kind == yaml.ScalarNode && slices.Contains(tags, v.Tag):
+		return v, true
 	}
 	p.wrongType(place, n, want)
 	return nil, false
@@ -94,7 +90,7 @@ func (p *parser) text(o object, key string) *string {
 }
 
 func (p *parser) textNode(place string, n *yaml.Node) *string {
-	if v := deref(n); v.Kind == yaml.ScalarNode && v.Tag != "!!str" && v.Tag != "!!null" && v.Style&yaml.TaggedStyle == 0 {
+	if v := p.resolve(n); v.Kind == yaml.ScalarNode && v.Tag != "!!str" && v.Tag != "!!null" && v.Style&yaml.TaggedStyle == 0 {
 		hint := fmt.Sprintf("put it in quotes: %q", clip(v.Value))
 		if f, _ := p.table.field(place); len(f.Values) > 0 {
 			hint = "it may be " + join(f.Values, "or")
@@ -143,8 +139,8 @@ func (p *parser) boolean(o object, key string) *bool {
 }
 
 func (p *parser) integer(o object, key string) *int {
-	if n := o.value(key); n != nil && deref(n).Tag == "!!float" && decimal(deref(n).Value) {
-		p.at(n, RuleRange, fmt.Sprintf("%s is %s", key, clip(deref(n).Value)), "that is more than this program can count to")
+	if n := o.value(key); n != nil && p.resolve(n).Tag == "!!float" && decimal(p.resolve(n).Value) {
+		p.at(n, RuleRange, fmt.Sprintf("%s is %s", key, clip(p.resolve(n).Value)), "that is more than this program can count to")
 		return nil
 	}
 	v, ok := p.scalar(o, key, "a whole number", "!!int")
@@ -170,8 +166,8 @@ func decimal(s string) bool {
 }
 
 func (p *parser) duration(o object, key string) *time.Duration {
-	if v := o.value(key); v != nil && deref(v).Tag == "!!int" {
-		n := clip(deref(v).Value)
+	if v := o.value(key); v != nil && p.resolve(v).Tag == "!!int" {
+		n := clip(p.resolve(v).Value)
 		p.at(v, RuleValue, fmt.Sprintf("%s is %s, without a unit", key, n), fmt.Sprintf("write %ss, %sm or %sh", n, n, n))
 		return nil
 	}

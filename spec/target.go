@@ -9,9 +9,11 @@ import (
 
 // queryTarget is what the query of a target asks for.
 type queryTarget struct {
+	text   string // as it was written, variables filled in
 	source Source
 	where  string
 	top    int
+	origin func(int) int // maps an offset in text to one in the plan's text
 }
 
 // target reads the short form, a query alone, or the long one.
@@ -19,7 +21,7 @@ func (p *parser) target(place string, n *yaml.Node) *targetSection {
 	t := &targetSection{node: n, found: queryTarget{source: SourceDevices}}
 	if deref(n).Kind == yaml.ScalarNode {
 		t.object = object{place: place, node: n}
-		t.Query, t.query = p.textNode(place, n), n
+		t.Query, t.query = p.queryNode(place, n), n
 	} else {
 		o, ok := p.object(place, n)
 		if !ok {
@@ -33,9 +35,21 @@ func (p *parser) target(place string, n *yaml.Node) *targetSection {
 	return t
 }
 
+// queryNode reads the text of a query. Its variables are filled in later, when
+// the query is checked.
+func (p *parser) queryNode(place string, n *yaml.Node) *string {
+	if v := deref(n); v.Kind == yaml.ScalarNode && v.Tag == "!!str" {
+		return &v.Value
+	}
+	return p.textNode(place, n)
+}
+
 func (p *parser) longTarget(t *targetSection, o object) {
 	t.object = o
-	t.Query, t.query = p.text(o, "query"), o.value("query")
+	if t.query = o.value("query"); t.query != nil {
+		t.Query = p.queryNode(o.child("query"), t.query)
+	}
+	t.DevicesFile = p.text(o, "devicesFile")
 	t.Devices, t.Exclude = p.texts(o, "devices"), p.texts(o, "exclude")
 	t.Limit, t.AllowEmpty, t.All = p.integer(o, "limit"), p.boolean(o, "allowEmpty"), p.boolean(o, "all")
 	if n := o.value("expect"); n != nil {
@@ -59,9 +73,9 @@ func (p *parser) checkTarget(t *targetSection) {
 	switch {
 	case all && t.found.where != "":
 		p.at(t.key("all"), RuleTarget, "all: true and a condition exclude each other", "remove one of them")
-	case all && len(t.Devices) > 0:
-		p.at(t.key("all"), RuleTarget, "all: true already selects every device listed under devices", "remove one of them")
-	case !all && t.isLong() && !p.given(t.object, "query", "devices"):
+	case all && (t.has("devices") || t.has("devicesFile")):
+		p.at(t.key("all"), RuleTarget, "all: true already selects every device that is listed", "remove one of them")
+	case !all && t.isLong() && !p.given(t.object, "query", "devices", "devicesFile"):
 		p.at(t.node, RuleTarget, "the target selects nothing", "give a query or devices, or all: true for the whole hub")
 	}
 	if e := t.Expect; e != nil && e.Min != nil && e.Max != nil && *e.Min > *e.Max {
@@ -74,21 +88,29 @@ func (t *targetSection) selectsAll() bool { return t.All != nil && *t.All }
 
 func (t *targetSection) isLong() bool { return deref(t.node).Kind == yaml.MappingNode }
 
-// checkListed finds devices that are listed twice, or listed and excluded.
+// checkListed gathers the listed devices, and finds those that are listed
+// twice, or listed and excluded.
 func (p *parser) checkListed(t *targetSection) {
-	seen := make(map[string]bool, len(t.Devices))
-	for i, id := range t.Devices {
-		if id != "" && seen[id] {
-			p.at(deref(t.value("devices")).Content[i], RuleTarget, fmt.Sprintf("device %q is listed twice", clip(id)), "keep one of them")
+	seen := make(map[DeviceID]bool, len(t.Devices))
+	for i, s := range t.Devices {
+		id := deviceID(s)
+		if s != "" && seen[id] {
+			p.at(deref(t.value("devices")).Content[i], RuleTarget, fmt.Sprintf("device %q is listed twice", clip(s)), "keep one of them")
 		}
 		seen[id] = true
+		t.ids = append(t.ids, id)
 	}
-	for i, id := range t.Exclude {
-		if id != "" && seen[id] {
-			p.at(deref(t.value("exclude")).Content[i], RuleTarget, fmt.Sprintf("device %q is both listed and excluded", clip(id)), "remove one of them")
+	if t.DevicesFile != nil {
+		p.devicesFile(t, seen)
+	}
+	for i, s := range t.Exclude {
+		if s != "" && seen[deviceID(s)] {
+			p.at(deref(t.value("exclude")).Content[i], RuleTarget, fmt.Sprintf("device %q is both listed and excluded", clip(s)), "remove one of them")
 		}
 	}
 }
+
+const deviceIDHint = "an id has 1 to 128 letters, digits or any of - : . + % _ # * ? ! ( ) , = @ ; $ '; a module is written device/module"
 
 // deviceID splits "device" or "device/module".
 func deviceID(s string) DeviceID {
@@ -136,10 +158,10 @@ func targetText(t *targetSection) string {
 	if t.All != nil && *t.All {
 		parts = append(parts, "all "+string(t.found.source))
 	} else if t.Query != nil {
-		parts = append(parts, strings.TrimSpace(*t.Query))
+		parts = append(parts, t.found.text)
 	}
-	if len(t.Devices) > 0 {
-		parts = append(parts, "devices: "+some(t.Devices))
+	if len(t.ids) > 0 {
+		parts = append(parts, "devices: "+someIDs(t.ids))
 	}
 	if len(t.Exclude) > 0 {
 		parts = append(parts, "without: "+some(t.Exclude))
@@ -147,11 +169,29 @@ func targetText(t *targetSection) string {
 	return strings.Join(parts, "; ")
 }
 
+func someIDs(ids []DeviceID) string {
+	words := make([]string, len(ids))
+	for i, id := range ids[:min(len(ids), listed)] {
+		words[i] = id.String()
+	}
+	return some(words)
+}
+
+// String writes the id as plans do.
+func (d DeviceID) String() string {
+	if d.Module == "" {
+		return d.Device
+	}
+	return d.Device + "/" + d.Module
+}
+
+// listed is how many of many are shown.
+const listed = 5
+
 // some lists the first few of many.
 func some(list []string) string {
-	const most = 5
-	if len(list) <= most {
+	if len(list) <= listed {
 		return strings.Join(list, ", ")
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:listed], ", "), len(list)-listed)
 }

@@ -1,7 +1,6 @@
 package spec
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -29,8 +28,10 @@ type twinLimits struct {
 func tagLimits() twinLimits     { return twinLimits{name: "tags", size: 8 << 10} }
 func desiredLimits() twinLimits { return twinLimits{name: "desired", size: 32 << 10} }
 
+func reportedLimits() twinLimits { return twinLimits{name: "reported", size: 32 << 10} }
+
 // twinSection reads a patch of one section.
-func (p *parser) twinSection(limits twinLimits, n *yaml.Node) json.RawMessage {
+func (p *parser) twinSection(limits twinLimits, n *yaml.Node) *jsonValue {
 	m := deref(n)
 	if m.Kind != yaml.MappingNode {
 		p.at(n, RuleType, fmt.Sprintf("%s must be a mapping, not %s", limits.name, describe(n)), fmt.Sprintf("for example %s: {building: 43}", limits.name))
@@ -45,7 +46,7 @@ func (p *parser) twinSection(limits twinLimits, n *yaml.Node) json.RawMessage {
 	if walk.size > limits.size {
 		p.at(n, RuleTwinSize, fmt.Sprintf("%s counts %d bytes", limits.name, walk.size), fmt.Sprintf("the hub keeps %d bytes of %s in a twin", limits.size, limits.name))
 	}
-	return c.out
+	return p.jsonValue(n, &c)
 }
 
 // twinWalk applies the hub's rules while a section is converted, and measures

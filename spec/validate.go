@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
+	_ "time/tzdata" // the binary is static and may run where no database is
 
 	"github.com/go-playground/validator/v10"
 	"gopkg.in/yaml.v3"
@@ -34,6 +36,7 @@ func newValidator(t table) (*validator.Validate, error) {
 	v.RegisterTagNameFunc(func(f reflect.StructField) string { return f.Tag.Get("yaml") })
 	formats := map[string]func(string) bool{
 		"name": validName, "hostName": validHostName, "deviceID": validDeviceID, "method": validMethod,
+		"envName": validEnvName, "timezone": validTimezone,
 	}
 	var failed error
 	for name, valid := range formats {
@@ -48,9 +51,11 @@ func newValidator(t table) (*validator.Validate, error) {
 // sections are the mappings of the document, by the path of the table.
 func sections() map[string]any {
 	return map[string]any{
-		"": document{}, "hub": hubSection{}, "jobs[]": jobSection{}, "defaults": defaultSection{},
+		"": document{}, "hub": hubSection{}, "hubs[]": hubsSection{}, "vars[]": varSection{}, "jobs[]": jobSection{}, "defaults": defaultSection{},
 		"jobs[].target": targetSection{}, "jobs[].target.expect": expectSection{},
 		"jobs[].success": successSection{}, "jobs[].retry": retrySection{},
+		"jobs[].needs[]": needSection{}, "jobs[].confirm": confirmSection{}, "jobs[].window": windowSection{},
+		"jobs[].rollout": rolloutSection{}, "jobs[].rollout.stopWhen": stopWhenSection{}, "jobs[].tolerate": tolerateSection{},
 	}
 }
 
@@ -81,11 +86,13 @@ func fieldRule(f Field, required bool) string {
 	} else {
 		rules = append(rules, "omitnil")
 	}
-	if f.List {
+	switch {
+	case f.Type == FieldNames:
 		rules = append(rules, "dive")
-		if f.Format != "" {
-			rules = append(rules, "omitempty") // an element that was refused already
-		}
+	case f.List && f.Type == FieldText:
+		rules = append(rules, "dive", "omitempty") // an empty element was refused already
+	case f.List && f.Type == FieldObject:
+		rules = append(rules, "dive")
 	}
 	switch f.Type { //nolint:exhaustive // the other types have no limits that are ordered
 	case FieldInteger, FieldDuration:
@@ -142,16 +149,17 @@ func (p *parser) fieldError(d *document, e validator.FieldError) {
 	if !found {
 		panic("spec: the validator reports a value that is not in the plan: " + place)
 	}
-	value := deref(n).Value
+	value := p.resolve(n).Value
+	from := origin(n)
 	switch e.Tag() {
 	case "gte", "lte":
-		p.at(n, RuleRange, fmt.Sprintf("%s is %s", label(place), clip(value)), "it may be "+f.Limits())
+		p.at(n, RuleRange, fmt.Sprintf("%s is %s%s", label(place), clip(value), from), "it may be "+f.Limits())
 	case "oneof":
 		hint := "it may be " + join(f.Values, "or")
 		if like := closest(value, f.Values); like != "" && len(like) > 2 {
 			hint = fmt.Sprintf("did you mean %q?", like)
 		}
-		p.at(n, RuleValue, fmt.Sprintf("%s cannot be %q", label(place), clip(value)), hint)
+		p.at(n, RuleValue, fmt.Sprintf("%s cannot be %q%s", label(place), clip(value), from), hint)
 	default:
 		p.formatError(n, place, e.Tag(), value)
 	}
@@ -168,11 +176,23 @@ func (p *parser) formatError(n *yaml.Node, place, format, value string) {
 	case "hostName":
 		hint = "write the host name alone, as in contoso.azure-devices.net"
 	case "deviceID":
-		rule, hint = RuleDeviceID, "an id has 1 to 128 letters, digits or any of - : . + % _ # * ? ! ( ) , = @ ; $ '; a module is written device/module"
+		rule, hint = RuleDeviceID, deviceIDHint
+	case "envName":
+		hint = "name an environment variable, as in HUB_EU; the connection string itself never stands in a plan"
+	case "timezone":
+		hint = "use a name of the IANA time zone database, as in Europe/Paris or UTC"
 	case "method":
 		hint = "write the name that the device registered, as in lockDoor"
 	}
-	p.at(n, rule, fmt.Sprintf("%s cannot be %q", label(place), clip(value)), hint)
+	p.at(n, rule, fmt.Sprintf("%s cannot be %q%s", label(place), clip(value), origin(n)), hint)
+}
+
+// origin says what a value was filled in from, where it was.
+func origin(n *yaml.Node) string {
+	if v := deref(n); v.Tag == "!!str" && hasPlaceholder(v.Value) {
+		return ", from " + clip(v.Value)
+	}
+	return ""
 }
 
 func (p *parser) missing(parent *yaml.Node, place string, f Field) {
@@ -228,8 +248,9 @@ func nextStep(place string) (step, rest string) {
 }
 
 func child(n *yaml.Node, step string) *yaml.Node {
-	if index, ok := strings.CutPrefix(step, "["); ok {
-		if i, err := strconv.Atoi(index); err == nil && n.Kind == yaml.SequenceNode && i < len(n.Content) {
+	if n.Kind == yaml.SequenceNode {
+		i, err := strconv.Atoi(strings.TrimPrefix(step, "["))
+		if err == nil && i < len(n.Content) {
 			return n.Content[i]
 		}
 		return nil
@@ -237,6 +258,7 @@ func child(n *yaml.Node, step string) *yaml.Node {
 	if n.Kind != yaml.MappingNode {
 		return nil
 	}
+	step = strings.TrimPrefix(step, "[")
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == step {
 			return n.Content[i+1]
@@ -257,6 +279,15 @@ func validHostName(s string) bool { return len(s) <= 259 && exprHost.MatchString
 
 func validMethod(s string) bool {
 	return s != "" && len(s) <= 256 && strings.TrimSpace(s) == s && printable(s) == s
+}
+
+func validEnvName(s string) bool {
+	return s != "" && (s[0] == '_' || s[0] > '9') && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == ""
+}
+
+func validTimezone(s string) bool {
+	_, err := time.LoadLocation(s)
+	return s != "" && s != "Local" && err == nil
 }
 
 // nameLike makes a name of what was meant as one.

@@ -1,0 +1,189 @@
+package spec
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"iothub-runner/internal/twinquery"
+)
+
+// Template is a JSON value with placeholders for values of a device. It is
+// not written to after Parse and is safe for concurrent use.
+type Template struct {
+	parts []part
+	reads TwinSections
+}
+
+// TwinSections says which sections of a twin are meant.
+type TwinSections struct {
+	Tags, Desired, Reported bool
+}
+
+// Device is what a template may take values from. Sections may be nil when
+// [Template.Reads] does not ask for them.
+type Device struct {
+	ID       string
+	ModuleID string
+	Tags     json.RawMessage
+	Desired  json.RawMessage
+	Reported json.RawMessage
+}
+
+// part is a stretch of JSON text, or a placeholder in it.
+type part struct {
+	json   []byte // nil for a placeholder
+	of     piece
+	inText bool // the placeholder stands inside a JSON string
+}
+
+// MissingError says that a device lacks a value that a template needs.
+type MissingError struct {
+	Path string // as in "tags.site"
+	What string // what is wrong with it
+}
+
+func (e *MissingError) Error() string { return fmt.Sprintf("the device's %s %s", e.Path, e.What) }
+
+// Reads tells which sections of the twin the template needs; a device's id is
+// always known.
+func (t *Template) Reads() TwinSections { return t.reads }
+
+// Execute fills the template in for a device. The error is a [*MissingError]:
+// the device has no such value and the plan gives no fallback, or the value
+// cannot stand inside a text. The result is compact and the caller's own.
+func (t *Template) Execute(d Device) (json.RawMessage, error) {
+	var out []byte
+	for _, p := range t.parts {
+		if p.json != nil {
+			out = append(out, p.json...)
+			continue
+		}
+		value, err := d.value(p.of)
+		if err != nil {
+			return nil, err
+		}
+		if !p.inText {
+			out = append(out, value...)
+			continue
+		}
+		text, err := p.text(value)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, text...)
+	}
+	return compact(out), nil
+}
+
+// String returns the template as JSON with its placeholders in place.
+func (t *Template) String() string {
+	var b strings.Builder
+	for _, p := range t.parts {
+		if p.json != nil {
+			b.Write(p.json)
+			continue
+		}
+		b.WriteString(p.of.String())
+	}
+	return b.String()
+}
+
+// value returns the JSON of what a placeholder stands for.
+func (d Device) value(p piece) ([]byte, error) {
+	var found []byte
+	switch p.path[0] {
+	case "id":
+		found = appendString(nil, d.ID)
+	case "moduleId":
+		if d.ModuleID != "" {
+			found = appendString(nil, d.ModuleID)
+		}
+	case "tags":
+		found = lookup(d.Tags, p.path[1:])
+	case "desired":
+		found = lookup(d.Desired, p.path[1:])
+	case "reported":
+		found = lookup(d.Reported, p.path[1:])
+	}
+	switch {
+	case found != nil:
+		return found, nil
+	case p.fallback != nil:
+		return p.fallback, nil
+	}
+	return nil, &MissingError{Path: strings.Join(p.path, "."), What: "is missing"}
+}
+
+func lookup(section json.RawMessage, path []string) []byte {
+	if len(section) == 0 {
+		return nil
+	}
+	return twinquery.LookupJSON(string(section), path).AppendJSON(nil)
+}
+
+// text returns a value as it stands inside a JSON string.
+func (p part) text(value []byte) ([]byte, error) {
+	switch value[0] {
+	case '"':
+		return value[1 : len(value)-1], nil
+	case '{', '[', 'n':
+		return nil, &MissingError{Path: strings.Join(p.of.path, "."), What: fmt.Sprintf("is %s, which cannot stand inside a text", clip(string(value)))}
+	}
+	return value, nil
+}
+
+// compact removes the white space that a value of the device may have brought.
+func compact(value []byte) json.RawMessage {
+	out := value[:0]
+	inText := false
+	for i := 0; i < len(value); i++ {
+		c := value[i]
+		switch {
+		case inText && c == '\\' && i+1 < len(value):
+			out = append(out, c)
+			i++
+			c = value[i]
+		case c == '"':
+			inText = !inText
+		case !inText && (c == ' ' || c == '\n' || c == '\t' || c == '\r'):
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// templateBuilder collects what a converter writes around placeholders.
+type templateBuilder struct {
+	parts []part
+	reads TwinSections
+}
+
+func (b *templateBuilder) add(json []byte, of piece, inText bool) {
+	if len(json) > 0 {
+		b.parts = append(b.parts, part{json: append([]byte(nil), json...)})
+	}
+	b.parts = append(b.parts, part{of: of, inText: inText})
+	switch of.path[0] {
+	case "tags":
+		b.reads.Tags = true
+	case "desired":
+		b.reads.Desired = true
+	case "reported":
+		b.reads.Reported = true
+	}
+}
+
+// template returns what was collected, with the JSON after the last
+// placeholder; nil if there was no placeholder.
+func (b *templateBuilder) template(rest []byte) *Template {
+	if len(b.parts) == 0 {
+		return nil
+	}
+	parts := b.parts
+	if len(rest) > 0 {
+		parts = append(parts, part{json: rest})
+	}
+	return &Template{parts: parts, reads: b.reads}
+}

@@ -1,0 +1,397 @@
+package spec
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"iothub-runner/internal/twinquery"
+)
+
+// variable is a variable of the plan with the value it has in this run.
+type variable struct {
+	name    string
+	section *varSection
+	key     *yaml.Node
+	value   *yaml.Node // a scalar; nil if there is none
+	used    bool
+}
+
+// The types of variables.
+const (
+	varString  = "string"
+	varInteger = "integer"
+	varNumber  = "number"
+	varBoolean = "boolean"
+)
+
+// readVars reads the declarations and settles each variable's value, before
+// any text that may use one is read.
+func (p *parser) readVars(n *yaml.Node) map[string]*varSection {
+	m := deref(n)
+	if m.Kind != yaml.MappingNode {
+		p.wrongType("vars", n, "a mapping of names")
+		return nil
+	}
+	sections := map[string]*varSection{}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		key, value := m.Content[i], m.Content[i+1]
+		if !p.plainKey(key) {
+			continue
+		}
+		if first, ok := p.vars[key.Value]; ok {
+			p.duplicateKey(key, first.key)
+			continue
+		}
+		if !validVar(key.Value) {
+			p.at(key, RuleValue, fmt.Sprintf("a variable cannot be called %q", clip(key.Value)), "use letters, digits, _ and -, starting with a letter")
+			continue
+		}
+		v := &variable{name: key.Value, key: key, section: p.variable(key.Value, value)}
+		p.vars[key.Value] = v
+		if v.section != nil {
+			sections[key.Value] = v.section
+			p.settle(v)
+		}
+	}
+	return sections
+}
+
+func validVar(s string) bool {
+	for i := range len(s) {
+		if !alphanumeric(s[i]) && s[i] != '_' && s[i] != '-' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64 && (s[0] > '9')
+}
+
+// variable reads one declaration; a bare value is its default.
+func (p *parser) variable(name string, n *yaml.Node) *varSection {
+	place := "vars[" + name + "]"
+	if v := deref(n); v.Kind == yaml.ScalarNode {
+		return &varSection{object: object{place: place, node: n}, Default: n}
+	}
+	o, ok := p.object(place, n)
+	if !ok {
+		return nil
+	}
+	return &varSection{object: o, Type: p.text(o, "type"), Default: o.value("default"), Description: p.text(o, "description")}
+}
+
+// settle finds the value of a variable: the one handed in, or its default.
+func (p *parser) settle(v *variable) {
+	typ := p.varType(v)
+	if given, ok := p.opts.Vars[v.name]; ok {
+		v.value = typedScalar(typ, given, v.key)
+		if v.value == nil {
+			p.at(v.key, RuleVarValue, fmt.Sprintf("variable %q is given the value %q, which is no %s", v.name, clip(given), typ), varHint(typ))
+		}
+		return
+	}
+	def := v.section.Default
+	switch {
+	case def == nil && !v.section.has("default"):
+		p.at(v.key, RuleVarValue, fmt.Sprintf("variable %q has no value", v.name), fmt.Sprintf("give it a default, or pass --var %s=...", v.name))
+	case deref(def).Kind != yaml.ScalarNode || deref(def).Tag == "!!null":
+		p.at(def, RuleType, fmt.Sprintf("the default of a variable must be a text, a number or true or false, not %s", describe(def)), "")
+	default:
+		d := deref(def)
+		if v.value = typedScalar(typ, d.Value, d); v.value == nil || typ != varString && d.Tag == "!!str" {
+			v.value = nil
+			p.at(def, RuleVarValue, fmt.Sprintf("the default of variable %q is %s, which is no %s", v.name, describe(def), typ), varHint(typ))
+		}
+	}
+}
+
+// varType returns the declared type, or the one that the default shows.
+func (p *parser) varType(v *variable) string {
+	if t := v.section.Type; t != nil && slices.Contains([]string{varString, varInteger, varNumber, varBoolean}, *t) {
+		return *t
+	}
+	if v.section.has("type") || v.section.Default == nil {
+		return varString
+	}
+	switch d := deref(v.section.Default); d.Tag {
+	case "!!int":
+		return varInteger
+	case "!!float":
+		return varNumber
+	case "!!bool":
+		return varBoolean
+	}
+	return varString
+}
+
+func varHint(typ string) string {
+	switch typ {
+	case varInteger:
+		return "write a whole number in decimal, such as 43"
+	case varNumber:
+		return "write a number in decimal, such as 4.5"
+	case varBoolean:
+		return "write true or false"
+	}
+	return ""
+}
+
+// typedScalar returns a scalar of a variable's type at the place of another
+// node, or nil if the text is not of the type.
+func typedScalar(typ, text string, at *yaml.Node) *yaml.Node {
+	tag := "!!str"
+	switch typ {
+	case varInteger:
+		tag = "!!int"
+		if !decimal(text) {
+			return nil
+		}
+	case varNumber:
+		tag = "!!float"
+		if strings.Trim(text, "+-.0123456789eE") != "" || text == "" {
+			return nil
+		}
+		if _, problem := jsonNumber(text); problem != "" {
+			return nil
+		}
+		if decimal(text) {
+			tag = "!!int"
+		}
+	case varBoolean:
+		tag = "!!bool"
+		if text != "true" && text != "false" {
+			return nil
+		}
+	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text, Style: yaml.DoubleQuotedStyle, Line: at.Line, Column: at.Column}
+}
+
+// checkVars: every value handed in has its variable, and every variable is
+// used.
+func checkVars(p *parser, d *document) {
+	at := d.key("vars")
+	for _, name := range slices.Sorted(maps.Keys(p.opts.Vars)) {
+		if p.vars[name] != nil {
+			continue
+		}
+		hint := "declare it under vars"
+		if like := closest(name, slices.Sorted(maps.Keys(p.vars))); like != "" {
+			hint = fmt.Sprintf("did you mean %q?", like)
+		}
+		p.at(at, RuleVarValue, fmt.Sprintf("a value is given for %q, but the plan has no such variable", clip(name)), hint)
+	}
+	if p.diags.HasErrors() { // what was refused may have used them
+		return
+	}
+	for _, v := range p.vars {
+		if !v.used {
+			p.at(v.key, RuleUnusedVar, fmt.Sprintf("variable %q is not used", v.name), fmt.Sprintf("write ${var.%s} where it belongs, or remove it", v.name))
+		}
+	}
+}
+
+// values returns the variables as they were filled in.
+func (p *parser) values() map[string]string {
+	if len(p.vars) == 0 {
+		return nil
+	}
+	values := make(map[string]string, len(p.vars))
+	for name, v := range p.vars {
+		if v.value != nil {
+			values[name] = v.value.Value
+		}
+	}
+	return values
+}
+
+// lookupVar returns the value of a variable. A false ok means that a finding
+// says why there is none.
+func (p *parser) lookupVar(n *yaml.Node, pc piece) (value *yaml.Node, ok bool) {
+	v := p.vars[pc.path[0]]
+	if v == nil {
+		hint := "declare it under vars"
+		if like := closest(pc.path[0], slices.Sorted(maps.Keys(p.vars))); like != "" {
+			hint = fmt.Sprintf("did you mean %q?", like)
+		}
+		p.inText(n, RulePlaceholder, pc.offset, pc.end, fmt.Sprintf("there is no variable %q", clip(pc.path[0])), hint)
+		return nil, false
+	}
+	v.used = true
+	return v.value, v.value != nil
+}
+
+// resolve follows an alias and fills in the variables of a text. A text that
+// is one placeholder takes the variable's type with its value.
+func (p *parser) resolve(n *yaml.Node) *yaml.Node {
+	v := deref(n)
+	if v.Kind != yaml.ScalarNode || v.Tag != "!!str" || !hasPlaceholder(v.Value) {
+		return v
+	}
+	if known, ok := p.resolved[v]; ok {
+		return known
+	}
+	filled := p.fill(v)
+	p.resolved[v] = filled
+	return filled
+}
+
+func (p *parser) fill(v *yaml.Node) *yaml.Node {
+	pieces, ok := p.pieces(v)
+	if !ok {
+		return &yaml.Node{} // of no kind that anything accepts; the finding is made
+	}
+	var b strings.Builder
+	for _, pc := range pieces {
+		switch pc.root {
+		case "device":
+			p.inText(v, RulePlaceholder, pc.offset, pc.end, "values of a device are not known here",
+				"they can stand in payload, desired, tags and confirm.reported")
+			return &yaml.Node{}
+		case "var":
+			value, ok := p.lookupVar(v, pc)
+			if !ok {
+				return &yaml.Node{}
+			}
+			if len(pieces) == 1 {
+				return value
+			}
+			b.WriteString(value.Value)
+		default:
+			b.WriteString(pc.text)
+		}
+	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: b.String(), Style: yaml.DoubleQuotedStyle, Line: v.Line, Column: v.Column}
+}
+
+func (p *parser) pieces(v *yaml.Node) ([]piece, bool) {
+	pieces, err := parsePlaceholders(v.Value)
+	if err != nil {
+		p.inText(v, RulePlaceholder, err.offset, err.end, err.message, err.hint)
+		return nil, false
+	}
+	return pieces, true
+}
+
+// inText reports a finding inside the text of a scalar, by byte offsets.
+func (p *parser) inText(n *yaml.Node, rule Rule, offset, end int, summary, hint string) {
+	p.inQuery(n, rule, &twinquery.Error{Offset: offset, End: end, Message: summary, Hint: hint})
+}
+
+// queryText fills variables into a query. Each value becomes one literal: a
+// text is quoted, or escaped if it stands inside quotes already, so that no
+// value can change the structure of the query. The function maps an offset in
+// the result back to one in the text of the plan.
+func (p *parser) queryText(n *yaml.Node) (text string, origin func(int) int, ok bool) {
+	v := deref(n)
+	if !hasPlaceholder(v.Value) {
+		return v.Value, func(offset int) int { return offset }, true
+	}
+	pieces, ok := p.pieces(v)
+	if !ok {
+		return "", nil, false
+	}
+	var b strings.Builder
+	starts := make([]int, len(pieces)) // of each piece in the result
+	var at queryPlace
+	for i, pc := range pieces {
+		starts[i] = b.Len()
+		if pc.literal() {
+			b.WriteString(pc.text)
+			at.advance(pc.text)
+			continue
+		}
+		next := ""
+		if i+1 < len(pieces) {
+			next = pieces[i+1].text
+		}
+		literal, ok := p.queryValue(n, pc, at, next)
+		if !ok {
+			return "", nil, false
+		}
+		b.WriteString(literal)
+		at.last = ')'
+	}
+	return b.String(), func(offset int) int { return pieceOrigin(pieces, starts, offset) }, true
+}
+
+// queryValue returns the literal that a placeholder becomes.
+func (p *parser) queryValue(n *yaml.Node, pc piece, at queryPlace, next string) (string, bool) {
+	if pc.root == "device" {
+		p.inText(n, RulePlaceholder, pc.offset, pc.end, "a target cannot use values of a device", "it is what selects the devices")
+		return "", false
+	}
+	if !at.takesValue(next) {
+		p.inText(n, RulePlaceholder, pc.offset, pc.end, "a variable stands for a whole value here", "set it off with spaces, or put it inside the quotes of a text")
+		return "", false
+	}
+	value, ok := p.lookupVar(n, pc)
+	if !ok {
+		return "", false
+	}
+	switch {
+	case at.quote != 0:
+		return twinquery.Escape(value.Value), true
+	case value.Tag == "!!str":
+		return twinquery.Quote(value.Value), true
+	}
+	return value.Value, true
+}
+
+// queryPlace is where in a query the text that was read ends.
+type queryPlace struct {
+	quote   byte // the quote that is open, or 0
+	escaped bool // a backslash waits for its character
+	bracket bool // inside [[ ]]
+	last    byte
+}
+
+func (q *queryPlace) advance(text string) {
+	for i := range len(text) {
+		c := text[i]
+		switch {
+		case q.escaped:
+			q.escaped = false
+		case q.quote != 0 && c == '\\':
+			q.escaped = true
+		case q.quote != 0 && c == q.quote:
+			q.quote = 0
+		case q.quote != 0:
+		case q.bracket:
+			q.bracket = c != ']' || q.last != ']'
+		case c == '\'' || c == '"':
+			q.quote = c
+		case c == '[' && q.last == '[':
+			q.bracket = true
+		}
+		q.last = c
+	}
+}
+
+// takesValue tells whether a value can stand here without growing together
+// with what is around it.
+func (q *queryPlace) takesValue(next string) bool {
+	if q.quote != 0 {
+		return !q.escaped
+	}
+	return !q.bracket && !namePart(q.last) && (next == "" || !namePart(next[0]))
+}
+
+func namePart(c byte) bool {
+	return alphanumeric(c) || c >= 0x80 || c == '_' || c == '.' || c == '\'' || c == '"'
+}
+
+func pieceOrigin(pieces []piece, starts []int, offset int) int {
+	i, exact := slices.BinarySearch(starts, offset)
+	if !exact {
+		i--
+	}
+	if i < 0 || i >= len(pieces) {
+		return 0
+	}
+	if !pieces[i].literal() {
+		return pieces[i].offset
+	}
+	return min(pieces[i].offset+offset-starts[i], pieces[i].end)
+}
