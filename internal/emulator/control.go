@@ -3,14 +3,21 @@ package emulator
 import (
 	"fmt"
 	"time"
+
+	"iothub-runner/internal/emulator/fleet"
 )
 
 // This file is what tests ask of a hub, past its protocol.
 
 // Executed is what a device really did, whatever its callers were told.
 type Executed struct {
-	Methods int // calls that the device took
-	Patches int // accepted writes of its twin by services
+	Methods int `json:"methods"` // calls that the device took
+	Patches int `json:"patches"` // accepted writes of its twin by services
+}
+
+func (e *Executed) add(other Executed) {
+	e.Methods += other.Methods
+	e.Patches += other.Patches
 }
 
 // Executed returns what a device did since it was registered or the counts
@@ -68,19 +75,24 @@ func (s *Server) Devices() int { return int(s.store.total.Load()) }
 // SetOnline connects or disconnects a simulated device, whatever the fleet
 // file says of it.
 func (s *Server) SetOnline(id string, online bool) error {
+	if online {
+		return s.force(id, presenceOnline)
+	}
+	return s.force(id, presenceOffline)
+}
+
+// ReleaseOnline leaves it to the fleet file again whether a device is online.
+func (s *Server) ReleaseOnline(id string) error { return s.force(id, presenceAsDescribed) }
+
+func (s *Server) force(id string, presence uint32) error {
 	d, ok := s.store.find(id)
 	if !ok {
-		return fmt.Errorf("set device %q online: no such device", id)
+		return fmt.Errorf("choose whether device %q is online: no such device", id)
 	}
 	if d.slot >= s.store.fleetLen {
-		return fmt.Errorf("set device %q online: only devices of the fleet file are simulated", id)
+		return fmt.Errorf("choose whether device %q is online: only devices of the fleet file are simulated", id)
 	}
-	p := s.store.slot(d.slot)
-	if !online {
-		p.forced.Store(presenceOffline)
-		return nil
-	}
-	p.forced.Store(presenceOnline)
+	s.store.slot(d.slot).forced.Store(presence)
 	s.links.wakeAll(d.slot)
 	return nil
 }
@@ -116,6 +128,54 @@ func (s *Server) skew() time.Duration { return time.Duration(s.skewed.Load()) }
 
 // SetFaults switches the faults of the fleet file on or off. They start on.
 func (s *Server) SetFaults(on bool) { s.faultsOff.Store(!on) }
+
+// ReplaceFaults puts other faults in place of those of the fleet file: src is
+// a list as it stands there under faults, YAML or JSON. The name stands in
+// the error, which lists every mistake.
+func (s *Server) ReplaceFaults(name string, src []byte) error {
+	f := s.store.fleet
+	if f == nil {
+		f = &fleet.Fleet{}
+	}
+	changed, err := f.WithFaults(name, src)
+	if err != nil {
+		return err
+	}
+	s.faults.Store(changed)
+	return nil
+}
+
+// EachTwin calls yield for the twins of devices that were written to, or of
+// all, in the order in which queries list them, until yield returns false.
+func (s *Server) EachTwin(all bool, yield func(twin []byte) bool) {
+	now := s.clock.now()
+	for n := range s.store.slots() {
+		d, ok := s.store.at(n)
+		if !ok || !all && d.rec == nil {
+			continue
+		}
+		if !yield(s.appendTwin(nil, s.settled(subject{device: d, place: -1}, now))) {
+			return
+		}
+	}
+}
+
+// Reset makes the hub as it was at its start: the fleet as its file describes
+// it, no other devices, no jobs, no counts, the faults of the file. Keys,
+// clock, connections and switches stay. What is in flight meanwhile may leave
+// traces.
+func (s *Server) Reset() {
+	s.schedules.forget()
+	for _, n := range s.store.reset() {
+		s.cut(n, "the device was deleted")
+	}
+	s.ResetExecuted()
+	s.faultsOff.Store(false)
+	s.faults.Store(s.store.fleet)
+	if s.store.fleet != nil {
+		s.SetIndexLag(s.store.fleet.IndexLag())
+	}
+}
 
 // SetIndexLag makes queries show writes d after they were made. It overrides
 // the fleet file; zero shows them at once.

@@ -59,7 +59,8 @@ func (x *exchange) pass(d device, cost int) *apiError {
 	if refusal := x.admitPaced(x.r.Context(), x.route.op, cost); refusal != nil {
 		return refusal
 	}
-	if x.store.fleet == nil {
+	faults := x.faults.Load()
+	if faults == nil {
 		return nil
 	}
 	call := fleet.Call{Operation: x.route.op.faultOperation(), Device: -1}
@@ -71,7 +72,7 @@ func (x *exchange) pass(d device, cost int) *apiError {
 		call.Device = d.slot
 		call.NthOfDevice = int(x.store.slot(d.slot).calls[counted(call.Operation)].Add(1))
 	}
-	fault, struck := x.store.fleet.Fault(call, x.since())
+	fault, struck := faults.Fault(call, x.since())
 	if !struck {
 		return nil
 	}

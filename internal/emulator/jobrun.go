@@ -491,6 +491,27 @@ func (j *job) queue() {
 	}
 }
 
+// forget drops every job. Those that run stop where they are.
+func (a *schedules) forget() {
+	a.mu.Lock()
+	dropped := a.list
+	a.list, a.byID = nil, nil
+	a.mu.Unlock()
+	for _, j := range dropped {
+		j.drop()
+	}
+}
+
+func (j *job) drop() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.status = jobCancelled
+	if j.tick != nil {
+		j.server.clock.stop(j.tick)
+		j.tick = nil
+	}
+}
+
 func (a *schedules) find(id string) (*job, *apiError) {
 	a.purge(a.server.clock.now())
 	a.mu.Lock()

@@ -14,6 +14,7 @@ type Options struct {
 	HostName  string            // name of the hub, also in its certificate; default "localhost"
 	HTTPSAddr string            // default 127.0.0.1:8443; port 0 picks one
 	MQTTAddr  string            // empty: devices cannot connect
+	AdminAddr string            // of the control endpoint; empty: there is none
 	TLSDir    string            // where certificate and keys are kept; empty: in memory only
 	Fleet     *fleet.Fleet      // nil: the registry starts empty
 	Tier      string            // none (default), free, S1, S2 or S3: whose throttles apply

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"iothub-runner/internal/emulator/fleet"
 )
 
 // Server is an emulated hub. Its methods are safe for concurrent use.
@@ -42,6 +44,7 @@ type Server struct {
 	schedules schedules
 
 	faultsOff atomic.Bool
+	faults    atomic.Pointer[fleet.Fleet]      // whose faults strike; nil for none
 	opCalls   [opNotEmulated + 1]atomic.Uint64 // calls seen, for faults
 
 	contentType, varyOrigin []string // shared header values, never written to
@@ -52,6 +55,8 @@ type Server struct {
 
 	http      *http.Server
 	httpsAddr string
+	admin     *http.Server // nil unless asked for
+	adminAddr string
 	hostName  string // with its port unless that is 443
 	serving   sync.WaitGroup
 }
@@ -99,6 +104,7 @@ func New(opts Options) (*Server, error) {
 	s.instance = binary.LittleEndian.Uint64(seed[:])
 	s.buffers.New = func() any { b := make([]byte, 0, 1<<10); return &b }
 	s.store = newStore(opts.Fleet, s.clock.now())
+	s.faults.Store(opts.Fleet)
 	s.links = newLinks()
 	s.life, s.end = context.WithCancel(context.Background())
 	return s, nil
@@ -128,27 +134,48 @@ func Start(opts Options) (*Server, error) {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), levelTrace),
 		BaseContext:       func(net.Listener) context.Context { return s.life },
 	}
+	s.warnOpen("HTTPS", s.httpsAddr)
 	s.serving.Go(func() {
-		err := s.http.Serve(tls.NewListener(newBoundedListener(ln, maxConnections), s.tls))
-		if !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("the HTTPS listener ended", "error", err)
-		}
+		s.served("HTTPS", s.http.Serve(tls.NewListener(newBoundedListener(ln, maxConnections), s.tls)))
 	})
+	if s.opts.AdminAddr != "" {
+		if err := s.listenAdmin(s.life, s.opts.AdminAddr); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
 	return s, nil
+}
+
+func (s *Server) served(what string, err error) {
+	if !errors.Is(err, http.ErrServerClosed) {
+		s.log.Error("a listener ended", "for", what, "error", err)
+	}
+}
+
+// warnOpen tells of a listener that others than this machine can reach.
+func (s *Server) warnOpen(what, addr string) {
+	host, _, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err == nil && (ip == nil || !ip.IsLoopback()) {
+		s.log.Warn("the emulated hub can be reached from other machines", "for", what, "address", addr)
+	}
 }
 
 // Close stops listening and waits a few seconds for what is in flight; calls
 // that still hang then are cut.
 func (s *Server) Close() error {
 	var err error
+	if s.admin != nil {
+		err = s.admin.Close()
+	}
 	if s.http != nil {
 		ctx, stop := context.WithTimeout(context.Background(), closingDeadline)
 		defer stop()
-		err = s.http.Shutdown(ctx)
-		if errors.Is(err, context.DeadlineExceeded) {
+		down := s.http.Shutdown(ctx)
+		if errors.Is(down, context.DeadlineExceeded) {
 			s.end()
-			err = s.http.Close()
+			down = s.http.Close()
 		}
+		err = errors.Join(err, down)
 	}
 	s.end()
 	s.clock.close()
@@ -168,6 +195,9 @@ func (s *Server) HTTPSAddr() string { return s.httpsAddr }
 
 // MQTTAddr is the address that devices connect to; empty if they cannot.
 func (s *Server) MQTTAddr() string { return "" }
+
+// AdminAddr is the address of the control endpoint; empty if there is none.
+func (s *Server) AdminAddr() string { return s.adminAddr }
 
 // CAFile is the file of the certificate authority to trust; empty when it is
 // in memory only.

@@ -341,6 +341,39 @@ func (s *store) remove(id string, now time.Time, allowed func(d device) *apiErro
 	return last, nil
 }
 
+// reset makes the registry as it was at the start. It returns the slots whose
+// devices are no longer what they were.
+func (s *store) reset() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var changed []int
+	for n := range s.next {
+		p := s.peek(n)
+		if p == nil {
+			continue
+		}
+		lock := s.lock(n)
+		lock.Lock()
+		before := p.record.Load()
+		var fresh *record
+		if n >= s.fleetLen {
+			fresh = s.gone
+		}
+		p.forced.Store(presenceAsDescribed)
+		if before != nil && before != fresh {
+			p.record.Store(fresh)
+			s.total.Add(s.exists(n, fresh) - s.exists(n, before))
+			s.disabled.Add(disabled(fresh) - disabled(before))
+			changed = append(changed, n)
+		}
+		lock.Unlock()
+	}
+	clear(s.added)
+	s.free, s.next = nil, s.fleetLen
+	s.shared.Store(int64(s.next))
+	return changed
+}
+
 // copyOf returns a new record that says the same as a device's.
 func (s *store) copyOf(d device) *record {
 	if d.rec == nil {
