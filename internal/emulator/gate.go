@@ -8,22 +8,43 @@ import (
 	"iothub-runner/internal/emulator/fleet"
 )
 
-// countedOps is how many kinds of call are counted for each device, so that a
-// fault can hit the nth.
-const countedOps = 4
+// The operations whose calls are counted, so that a fault can hit the nth: the
+// first of them, which address a device, for each device too.
+const (
+	countMethod = iota
+	countTwinRead
+	countTwinWrite
+	countRegistryRead
+	countRegistryWrite
+	countedOfDevice // how many those are
 
-// counted says which of a device's counters an operation has.
+	countQuery = iota - 1
+	countJob
+	countStatistics
+	countedOfHub
+)
+
+// counted says which counter an operation has.
 func counted(op fleet.Operation) int {
 	switch op {
 	case fleet.OpMethod:
-		return 0
+		return countMethod
 	case fleet.OpTwinRead:
-		return 1
+		return countTwinRead
 	case fleet.OpTwinWrite:
-		return 2
-	case fleet.OpRegistryRead, fleet.OpRegistryWrite, fleet.OpQuery, fleet.OpJob, fleet.OpStatistics:
+		return countTwinWrite
+	case fleet.OpRegistryRead:
+		return countRegistryRead
+	case fleet.OpRegistryWrite:
+		return countRegistryWrite
+	case fleet.OpQuery:
+		return countQuery
+	case fleet.OpJob:
+		return countJob
+	case fleet.OpStatistics:
+		return countStatistics
 	}
-	return 3
+	panic("emulator: an operation of fault rules that is not counted: " + string(op))
 }
 
 // faultOperation is an operation as fault rules name it.
@@ -67,10 +88,11 @@ func (x *exchange) pass(d device, cost int) *apiError {
 	if x.faultsOff.Load() || call.Operation == "" {
 		return nil
 	}
-	call.NthOfHub = int(x.opCalls[x.route.op].Add(1))
-	if d.slot >= 0 && d.slot < x.store.fleetLen {
+	count := counted(call.Operation)
+	call.NthOfHub = int(x.opCalls[count].Add(1))
+	if d.slot >= 0 && d.slot < x.store.fleetLen && count < countedOfDevice {
 		call.Device = d.slot
-		call.NthOfDevice = int(x.store.slot(d.slot).calls[counted(call.Operation)].Add(1))
+		call.NthOfDevice = int(x.store.slot(d.slot).calls[count].Add(1))
 	}
 	fault, struck := faults.Fault(call, x.since())
 	if !struck {

@@ -44,8 +44,8 @@ type Server struct {
 	schedules schedules
 
 	faultsOff atomic.Bool
-	faults    atomic.Pointer[fleet.Fleet]      // whose faults strike; nil for none
-	opCalls   [opNotEmulated + 1]atomic.Uint64 // calls seen, for faults
+	faults    atomic.Pointer[fleet.Fleet] // whose faults strike; nil for none
+	opCalls   [countedOfHub]atomic.Uint64 // calls seen, for faults
 
 	contentType, varyOrigin []string // shared header values, never written to
 

@@ -47,7 +47,7 @@ type slot struct {
 	patches atomic.Uint32 // accepted writes of its twin by services
 	forced  atomic.Uint32 // a presence that tests chose
 	linked  atomic.Int32  // how many real connections it and its modules have
-	calls   [countedOps]atomic.Uint32
+	calls   [countedOfDevice]atomic.Uint32
 }
 
 // chunk is made when one of its devices is first touched.
