@@ -142,7 +142,7 @@ func (s *Server) cohort(q *twinquery.Query) []jobRow {
 }
 
 func (j *job) deviceOf(r *jobRow) string {
-	if r.device != "" {
+	if r.device != "" || r.slot >= j.server.store.fleetLen {
 		return r.device
 	}
 	return j.server.store.fleet.ID(r.slot)
@@ -165,6 +165,7 @@ func (j *job) step() {
 	if j.status != jobRunning {
 		return
 	}
+	j.server.worked.Add(1)
 	now := j.server.clock.now()
 	if !now.Before(j.deadline()) {
 		j.expire(now)
@@ -405,18 +406,28 @@ func (s *Server) schedule(j *job) (*job, *apiError) {
 	if all.limit > 0 && counts && all.activeLocked() >= all.limit {
 		return nil, errTooManyJobs()
 	}
-	all.next++
-	j.order = all.next
-	if all.byID == nil {
-		all.byID = map[string]*job{}
-	}
-	all.byID[j.id] = j
-	all.list = append(all.list, j)
+	all.addLocked(j)
 	if j.start.After(now) {
 		j.status = jobScheduled
 	}
 	s.clock.at(later(j.start, now), all.startWaiting)
 	return j, nil
+}
+
+func (a *schedules) add(j *job) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.addLocked(j)
+}
+
+func (a *schedules) addLocked(j *job) {
+	a.next++
+	j.order = a.next
+	if a.byID == nil {
+		a.byID = map[string]*job{}
+	}
+	a.byID[j.id] = j
+	a.list = append(a.list, j)
 }
 
 // errTooManyJobs has an error inside its text, as the hub's gateway passes on

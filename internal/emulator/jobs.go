@@ -73,8 +73,8 @@ type jobRequest struct {
 }
 
 // parseJob reads and checks the body of PUT.
-func (x *exchange) parseJob(id string, body []byte) (*job, *apiError) {
-	now := x.clock.now()
+func (s *Server) parseJob(id string, body []byte) (*job, *apiError) {
+	now := s.clock.now()
 	req := jobRequest{start: now, budget: defaultJobTime}
 	var refusal *apiError
 	gjson.ParseBytes(body).ForEach(func(k, v gjson.Result) bool {
@@ -82,16 +82,16 @@ func (x *exchange) parseJob(id string, body []byte) (*job, *apiError) {
 		return refusal == nil
 	})
 	if refusal == nil {
-		refusal = x.checkJob(id, &req, now)
+		refusal = s.checkJob(id, &req, now)
 	}
 	if refusal != nil {
 		return nil, refusal
 	}
 	j := &job{
 		id: id, kind: req.kind, condition: req.condition, created: now, start: req.start, budget: req.budget,
-		body: string(body), status: jobQueued, server: x.Server,
+		body: string(body), status: jobQueued, server: s,
 	}
-	return j, x.jobAction(j, &req)
+	return j, s.jobAction(j, &req)
 }
 
 func (r *jobRequest) member(key string, v gjson.Result) *apiError {

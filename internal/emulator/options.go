@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -16,6 +17,7 @@ type Options struct {
 	MQTTAddr  string            // empty: devices cannot connect
 	AdminAddr string            // of the control endpoint; empty: there is none
 	TLSDir    string            // where certificate and keys are kept; empty: in memory only
+	StateFile string            // keeps devices, twins and jobs across restarts; needs TLSDir, which keeps the keys
 	Fleet     *fleet.Fleet      // nil: the registry starts empty
 	Tier      string            // none (default), free, S1, S2 or S3: whose throttles apply
 	Units     int               // of the tier; default 1
@@ -70,6 +72,9 @@ func (o Options) settled() (Options, tier, error) {
 	}
 	if strings.ContainsAny(o.HostName, ":/;= \t\r\n") {
 		return o, t, fmt.Errorf("host name %q: want a name without port or path", o.HostName)
+	}
+	if o.StateFile != "" && o.TLSDir == "" {
+		return o, t, errors.New("a state file needs a TLS directory: devices' keys are derived from what is kept there")
 	}
 	if o.HTTPSAddr == "" {
 		o.HTTPSAddr = "127.0.0.1:8443"

@@ -36,6 +36,8 @@ type Server struct {
 	instance uint64 // random; distinguishes the tracking ids of two hubs
 	requests atomic.Uint64
 
+	worked atomic.Uint64 // steps that jobs made
+
 	operations operations
 	skewed     atomic.Int64 // see SetSkew
 
@@ -106,6 +108,11 @@ func New(opts Options) (*Server, error) {
 	s.store = newStore(opts.Fleet, s.clock.now())
 	s.faults.Store(opts.Fleet)
 	s.links = newLinks()
+	if opts.StateFile != "" {
+		if err := s.loadState(); err != nil {
+			return nil, err
+		}
+	}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -135,6 +142,9 @@ func Start(opts Options) (*Server, error) {
 		BaseContext:       func(net.Listener) context.Context { return s.life },
 	}
 	s.warnOpen("HTTPS", s.httpsAddr)
+	if s.opts.StateFile != "" {
+		s.serving.Go(s.keepSaving)
+	}
 	s.serving.Go(func() {
 		s.served("HTTPS", s.http.Serve(tls.NewListener(newBoundedListener(ln, maxConnections), s.tls)))
 	})
@@ -180,6 +190,9 @@ func (s *Server) Close() error {
 	s.end()
 	s.clock.close()
 	s.serving.Wait()
+	if s.opts.StateFile != "" {
+		err = errors.Join(err, s.saveState())
+	}
 	if err != nil {
 		return fmt.Errorf("close the emulated hub: %w", err)
 	}

@@ -38,6 +38,13 @@ type store struct {
 	lag atomic.Int64 // how old the state is that queries see
 
 	birth []stamp // of everything that nobody has written to yet
+	swaps atomic.Uint64
+}
+
+// bear sets when the twins were made that nobody has written to. Only a hub
+// that nobody uses yet may be told.
+func (s *store) bear(born time.Time) {
+	s.born, s.birth = born, []stamp{{at: born.UnixNano(), version: 1}}
 }
 
 // slot is what the hub keeps of a device beside its record.
@@ -102,8 +109,8 @@ type device struct {
 }
 
 func newStore(f *fleet.Fleet, born time.Time) *store {
-	s := &store{fleet: f, born: born, gone: &record{deleted: true}, added: map[string]int{}}
-	s.birth = []stamp{{at: born.UnixNano(), version: 1}}
+	s := &store{fleet: f, gone: &record{deleted: true}, added: map[string]int{}}
+	s.bear(born)
 	if f != nil {
 		s.fleetLen = f.Len()
 		s.lag.Store(int64(f.IndexLag()))
@@ -241,6 +248,7 @@ func (s *store) swap(n int, next *record, now time.Time) {
 		next = remembering(next, before, now.UnixNano(), lag)
 	}
 	p.record.Store(next)
+	s.swaps.Add(1)
 	s.total.Add(s.exists(n, next) - s.exists(n, before))
 	s.disabled.Add(disabled(next) - disabled(before))
 }
@@ -370,6 +378,7 @@ func (s *store) reset() []int {
 	}
 	clear(s.added)
 	s.free, s.next = nil, s.fleetLen
+	s.swaps.Add(1)
 	s.shared.Store(int64(s.next))
 	return changed
 }

@@ -1,0 +1,168 @@
+package emulator
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"iothub-runner/internal/emulator/fleet"
+)
+
+// reopen makes a hub from what another left.
+func reopen(t *testing.T, dir, fleetFile string) testHub {
+	t.Helper()
+	f, err := fleet.Parse("fleet.yaml", []byte(fleetFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(Options{TLSDir: dir, StateFile: filepath.Join(dir, "state"), Fleet: f})
+	if err != nil {
+		t.Fatalf("New: %v", err)
+	}
+	return testHub{Server: s, token: signedBy(t, s, "iothubowner", "localhost", 1000*time.Hour)}
+}
+
+func (h testHub) leave(t *testing.T) {
+	t.Helper()
+	if err := h.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+}
+
+// TestStateIsKept reads everything a service can read before and after a
+// restart.
+func TestStateIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const small = `
+version: 1
+devices:
+  - idPattern: door-%d
+    count: 6
+    tags: {building: 43}
+    modules: [valve]
+    follow: {after: 30s}
+    methods: {lockDoor: {payload: {a: "<&>"}}, slow: {latency: 20s}}
+`
+		dir := t.TempDir()
+		h := reopen(t, dir, small)
+		if err := h.Advance(time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		h.do(t, "PATCH", "/twins/door-1", `{"tags":{"x":"<&>"},"properties":{"desired":{"a":{"b":1,"c":[1,{"d":2}]}}}}`).want(t, 200)
+		time.Sleep(time.Second)
+		h.do(t, "PATCH", "/twins/door-1", `{"properties":{"desired":{"a":{"b":2}}}}`).want(t, 200)
+		h.do(t, "PATCH", "/twins/door-2/modules/valve", `{"properties":{"desired":{"open":true}}}`).want(t, 200)
+		h.do(t, "PUT", "/devices/door-3", `{"status":"disabled","statusReason":"lost"}`, "If-Match", "*").want(t, 200)
+		h.do(t, "DELETE", "/devices/door-4", "", "If-Match", "*").want(t, 204)
+		h.do(t, "DELETE", "/devices/door-5", "", "If-Match", "*").want(t, 204)
+		h.do(t, "PUT", "/devices/door-5", `{"capabilities":{"iotEdge":true}}`).want(t, 200)
+		h.do(t, "PUT", "/devices/new", "{}").want(t, 200)
+		h.do(t, "PUT", "/devices/new/modules/m", `{"managedBy":"x"}`).want(t, 201)
+		h.do(t, "POST", "/twins/door-6/methods", `{"methodName":"lockDoor"}`).want(t, 200)
+		h.do(t, "PUT", "/jobs/v2/done", methodJob("done", "deviceId = 'door-6'", "lockDoor")).want(t, 200)
+		time.Sleep(time.Second)
+
+		paths := []string{"/jobs/v2/done", "/statistics/devices", "/devices/new/modules", "/twins/door-2/modules/valve", "/twins/new/modules/m"}
+		for _, id := range []string{"door-1", "door-2", "door-3", "door-4", "door-5", "door-6", "new"} {
+			paths = append(paths, "/devices/"+id, "/twins/"+id)
+		}
+		before := map[string]any{}
+		for _, p := range paths {
+			before[p] = comparable(t, h.do(t, "GET", p, ""))
+		}
+		rows, _ := h.pages(t, "SELECT * FROM devices.jobs")
+		h.leave(t)
+
+		h = reopen(t, dir, small)
+		for _, p := range paths {
+			same(t, p, comparable(t, h.do(t, "GET", p, "")), before[p])
+		}
+		again, _ := h.pages(t, "SELECT * FROM devices.jobs")
+		same(t, "rows of jobs", again, rows)
+		same(t, "executed", []Executed{h.Executed("door-1"), h.Executed("door-6")}, []Executed{{Patches: 2}, {Methods: 2}})
+		time.Sleep(time.Minute)
+		same(t, "what was pending", at(t, h.do(t, "GET", "/twins/door-1", "").doc(t), "properties", "reported", "a"), jsonOf(t, `{"b":2,"c":[1,{"d":2}]}`))
+		h.leave(t)
+
+		// A fleet file that no longer has the devices: those written to stay.
+		h = reopen(t, dir, "version: 1\ndevices:\n  - id: other\n")
+		h.do(t, "GET", "/twins/door-4", "").want(t, 404)
+		h.do(t, "GET", "/twins/door-6", "").want(t, 404)
+		same(t, "tags", at(t, h.do(t, "GET", "/twins/door-1", "").want(t, 200).doc(t), "tags", "x"), any("<&>"))
+		same(t, "Devices", h.Devices(), 1+5) // other; door-1, 2, 3, 5 and new
+		h.leave(t)
+	})
+}
+
+// comparable is an answer without what every answer has anew.
+func comparable(t *testing.T, a answer) any {
+	t.Helper()
+	v := jsonOf(t, a.body)
+	if m, ok := v.(map[string]any); ok {
+		delete(m, "ExceptionMessage")
+	}
+	return v
+}
+
+func TestJobsGoOnAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		h := reopen(t, dir, moods)
+		h.do(t, "PUT", "/jobs/v2/hang", methodJob("hang", "*", "hang", `,"maxExecutionTimeInSeconds":120`)).want(t, 200)
+		later := `,"startTime":"` + h.Now().Add(time.Minute).UTC().Format(time.RFC3339Nano) + `"`
+		h.do(t, "PUT", "/jobs/v2/soon", methodJob("soon", "deviceId = 'ok'", "quiet", later)).want(t, 200)
+		time.Sleep(time.Second)
+		h.leave(t)
+
+		h = reopen(t, dir, moods)
+		time.Sleep(time.Second)
+		same(t, "statistics", h.job(t, "hang")["deviceJobStatistics"], jsonOf(t, `{"deviceCount":3,"failedCount":1,"succeededCount":0,"runningCount":0,"pendingCount":2}`))
+		same(t, "executed, and not again", h.Executed("ok").Methods, 1)
+		same(t, "the other", h.job(t, "soon")["status"], any("scheduled"))
+		time.Sleep(3 * time.Minute)
+		same(t, "status", h.job(t, "hang")["status"], any("completed"))
+		same(t, "the device that came later", h.Executed("later").Methods, 1)
+		same(t, "the other", h.job(t, "soon")["status"], any("completed"))
+		h.leave(t)
+	})
+}
+
+func TestStateIsSavedNowAndThen(t *testing.T) {
+	dir := t.TempDir()
+	h := reopen(t, dir, moods)
+	h.do(t, "PATCH", "/twins/ok", `{"tags":{"a":1}}`).want(t, 200)
+	if err := h.saveState(); err != nil {
+		t.Fatal(err)
+	}
+	// The hub is not closed: this is what a crash leaves.
+	other := reopen(t, dir, moods)
+	same(t, "tags", at(t, other.do(t, "GET", "/twins/ok", "").doc(t), "tags", "a"), any(1.0))
+	info, err := os.Stat(filepath.Join(dir, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "mode", info.Mode().Perm(), os.FileMode(0o600))
+}
+
+func TestBrokenState(t *testing.T) {
+	if _, err := New(Options{StateFile: "state"}); err == nil {
+		t.Error("New took a state file without a TLS directory")
+	}
+	head := `{"schema":"` + stateSchema + `"}` + "\n"
+	for name, text := range map[string]string{
+		"empty": "", "no JSON": "{", "another schema": `{"schema":"runner/emulator-state/v9"}`, "nothing": head + "{}\n",
+		"bad id": head + `{"device":{"id":"a b","twin":{}}}`, "twice": head + strings.Repeat(`{"device":{"id":"a","added":true,"twin":{}}}`+"\n", 2),
+		"bad job": head + `{"job":{"id":"j","body":{"type":"x"}}}`, "cut": head + `{"device":{"id":"a"`,
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "state"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(Options{TLSDir: dir, StateFile: filepath.Join(dir, "state")}); err == nil || !strings.Contains(err.Error(), "state") {
+			t.Errorf("%s: New = %v, want an error that names the state", name, err)
+		}
+	}
+}
