@@ -122,9 +122,10 @@ func (j *job) begin() {
 func (s *Server) cohort(q *twinquery.Query) []jobRow {
 	now := s.clock.now()
 	rows := []jobRow{}
-	for n := range s.store.slots() {
-		d, ok := s.indexed(n, now)
-		if !ok {
+	walk := s.store.walk(q)
+	for n, ok := walk.from(0); ok; n, ok = walk.from(n + 1) {
+		d, there := s.indexed(n, now)
+		if !there {
 			continue
 		}
 		for _, m := range s.sources(q.Source, d, 0) {

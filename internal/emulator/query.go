@@ -137,13 +137,18 @@ func (s *Server) pageSize(r *http.Request) (int, *apiError) {
 func (x *exchange) twinPage(q *twinquery.Query, at cursor, size int) (cursor, bool) {
 	now := x.clock.now()
 	rows := 0
-	end := uint64(x.store.slots()) //nolint:gosec // a count
-	for ; at.slot < end; at.slot, at.inner = at.slot+1, 0 {
-		if at.slot%4096 == 4095 && x.r.Context().Err() != nil {
+	walk := x.store.walk(q)
+	for looked := 0; ; looked++ {
+		n, ok := walk.from(int(at.slot)) //nolint:gosec // sealed by us
+		if !ok || looked%4096 == 4095 && x.r.Context().Err() != nil {
 			return at, false
 		}
-		d, ok := x.indexed(int(at.slot), now) //nolint:gosec // below a count
+		if uint64(n) != at.slot { //nolint:gosec // a slot
+			at.slot, at.inner = uint64(n), 0 //nolint:gosec // a slot
+		}
+		d, ok := x.indexed(n, now)
 		if !ok {
+			at.slot, at.inner = at.slot+1, 0
 			continue
 		}
 		for _, m := range x.sources(q.Source, d, at.inner) {
@@ -166,8 +171,8 @@ func (x *exchange) twinPage(q *twinquery.Query, at cursor, size int) (cursor, bo
 			rows++
 			at.given++
 		}
+		at.slot, at.inner = at.slot+1, 0
 	}
-	return at, false
 }
 
 // indexed returns a device as the query index has it.
@@ -206,12 +211,13 @@ func (s *Server) sources(src twinquery.Source, d device, behind uint64) []subjec
 func (x *exchange) groupPage(q *twinquery.Query, at cursor, size int) (cursor, bool) {
 	now := x.clock.now()
 	groups := twinquery.NewGroups(q, x.keyRule())
-	for n := range x.store.slots() {
+	walk := x.store.walk(q)
+	for n, ok := walk.from(0); ok; n, ok = walk.from(n + 1) {
 		if n%4096 == 4095 && x.r.Context().Err() != nil {
 			return at, false
 		}
-		d, ok := x.indexed(n, now)
-		if !ok {
+		d, there := x.indexed(n, now)
+		if !there {
 			continue
 		}
 		for _, m := range x.sources(q.Source, d, 0) {

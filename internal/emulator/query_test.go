@@ -66,6 +66,9 @@ func TestQueryPages(t *testing.T) {
 		{"SELECT deviceId FROM devices WHERE tags.building = 44", "50", []int{50, 50, 25}},
 		{"SELECT deviceId FROM devices WHERE tags.building = 99", "", []int{0}},
 		{"SELECT deviceId FROM devices WHERE deviceId = 'door-200'", "", []int{1}},
+		{"SELECT deviceId FROM devices WHERE deviceId IN ['gate', 'door-007', 'nobody', 'door-100', 'door-007']", "2", []int{2, 1}},
+		{"SELECT deviceId FROM devices WHERE deviceId IN ['gate', 'door-007'] AND tags.building = 44", "", []int{0}},
+		{"SELECT deviceId, moduleId FROM devices.modules WHERE deviceId IN ['gate', 'door-007', 'door-100']", "1", []int{1, 1}},
 		{"SELECT deviceId, moduleId FROM devices.modules", "", []int{100, 100, 50}},
 	}
 	for _, c := range cases {

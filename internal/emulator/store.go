@@ -1,11 +1,13 @@
 package emulator
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/twinquery"
 )
 
 // store holds every device of the hub.
@@ -406,3 +408,45 @@ func newborn(now time.Time) twin {
 
 // firstVersion is the version that a fresh twin shows in the documents.
 const firstVersion = 2
+
+// walk is a way through the slots: all of them, or only those whose devices a
+// query can match.
+type walk struct {
+	end  int
+	only []int // sorted; nil for all
+}
+
+// walk looks whether a query names its devices. A hub would use an index; a
+// list of ids must not cost a look at a million devices. While queries lag
+// that is not done: they still see devices that the registry has no more.
+func (s *store) walk(q *twinquery.Query) walk {
+	w := walk{end: s.slots()}
+	if q.Where == nil || s.lag.Load() > 0 {
+		return w
+	}
+	ids, ok := q.Where.Pinned("deviceId")
+	if !ok {
+		return w
+	}
+	w.only = make([]int, 0, len(ids))
+	for _, id := range ids {
+		if n, known := s.place(id); known {
+			w.only = append(w.only, n)
+		}
+	}
+	slices.Sort(w.only)
+	w.only = slices.Compact(w.only)
+	return w
+}
+
+// from returns the first slot to look at, from n on.
+func (w walk) from(n int) (int, bool) {
+	if w.only == nil {
+		return n, n < w.end
+	}
+	i, _ := slices.BinarySearch(w.only, n)
+	if i == len(w.only) {
+		return 0, false
+	}
+	return w.only[i], true
+}
