@@ -11,13 +11,9 @@ import (
 
 // Executed is what a device really did, whatever its callers were told.
 type Executed struct {
-	Methods int `json:"methods"` // calls that the device took
-	Patches int `json:"patches"` // accepted writes of its twin by services
-}
-
-func (e *Executed) add(other Executed) {
-	e.Methods += other.Methods
-	e.Patches += other.Patches
+	Methods  int // calls that the device took
+	Patches  int // accepted writes of its twin by services
+	Messages int // telemetry that the hub accepted
 }
 
 // Executed returns what a device did since it was registered or the counts
@@ -31,7 +27,7 @@ func (s *Server) Executed(id string) Executed {
 	if p == nil {
 		return Executed{}
 	}
-	return Executed{Methods: int(p.methods.Load()), Patches: int(p.patches.Load())}
+	return Executed{Methods: int(p.methods.Load()), Patches: int(p.patches.Load()), Messages: int(p.messages.Load())}
 }
 
 // EachExecuted calls yield for every device that did something, in the order
@@ -42,7 +38,7 @@ func (s *Server) EachExecuted(yield func(id string, e Executed) bool) {
 		if p == nil {
 			continue
 		}
-		e := Executed{Methods: int(p.methods.Load()), Patches: int(p.patches.Load())}
+		e := Executed{Methods: int(p.methods.Load()), Patches: int(p.patches.Load()), Messages: int(p.messages.Load())}
 		if e == (Executed{}) {
 			continue
 		}
@@ -59,6 +55,7 @@ func (s *Server) ResetExecuted() {
 		if p := s.store.peek(n); p != nil {
 			p.methods.Store(0)
 			p.patches.Store(0)
+			p.messages.Store(0)
 			for i := range p.calls {
 				p.calls[i].Store(0)
 			}

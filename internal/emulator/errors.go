@@ -98,20 +98,27 @@ func (e *apiError) appendBody(dst []byte, tracking string, now time.Time) []byte
 }
 
 func (e *apiError) appendMethodBody(dst []byte, tracking string, now time.Time) []byte {
+	inner := e.appendInner(nil, tracking, now)
+	dst = appendString(append(dst, `{"Message":`...), string(inner))
+	return append(dst, `,"ExceptionMessage":""}`...)
+}
+
+// appendInner writes the object that errors of methods hold, and that devices
+// get as it is.
+func (e *apiError) appendInner(dst []byte, tracking string, now time.Time) []byte {
 	info := e.info
 	if info == "" {
 		info = "{}"
 	}
-	inner := append([]byte(`{"errorCode":`), strconv.Itoa(e.code)...)
-	inner = append(inner, `,"trackingId":`...)
-	inner = appendString(inner, tracking+"-G2:-TimeStamp:"+now.UTC().Format(time.RFC3339Nano))
-	inner = append(inner, `,"message":`...)
-	inner = appendString(inner, e.text)
-	inner = append(inner, `,"info":`+info+`,"timestampUtc":`...)
-	inner = appendString(inner, now.UTC().Format(time.RFC3339Nano))
-	inner = append(inner, '}')
-	dst = appendString(append(dst, `{"Message":`...), string(inner))
-	return append(dst, `,"ExceptionMessage":""}`...)
+	dst = append(dst, `{"errorCode":`...)
+	dst = strconv.AppendInt(dst, int64(e.code), 10)
+	dst = append(dst, `,"trackingId":`...)
+	dst = appendString(dst, tracking+"-G2:-TimeStamp:"+now.UTC().Format(time.RFC3339Nano))
+	dst = append(dst, `,"message":`...)
+	dst = appendString(dst, e.text)
+	dst = append(dst, `,"info":`+info+`,"timestampUtc":`...)
+	dst = appendString(dst, now.UTC().Format(time.RFC3339Nano))
+	return append(dst, '}')
 }
 
 // appendString writes s as a JSON string, with nothing escaped that need not be.

@@ -11,6 +11,10 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 // serve takes a request through the hub's gate: route, signature, permission,
 // version, throttle and faults, then the operation itself.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == websocketPath {
+		s.serveWebsocket(w, r)
+		return
+	}
 	buf, ok := s.buffers.Get().(*[]byte)
 	if !ok {
 		buf = new([]byte)

@@ -124,6 +124,18 @@ func (s *Server) cut(slot int, reason string) {
 	}
 }
 
+// isReal says whether a subject has a connection of its own now, so that
+// nothing of it is simulated.
+func (s *Server) isReal(m subject) bool {
+	p := s.store.peek(m.slot)
+	if p == nil || p.linked.Load() == 0 {
+		return false
+	}
+	s.links.mu.Lock()
+	defer s.links.mu.Unlock()
+	return s.links.live[linkKey{m.slot, m.moduleID()}] != nil
+}
+
 // connected returns a subject's link, nil when it is not connected.
 func (s *Server) connected(m subject) link {
 	if disabled(m.rec) == 1 {

@@ -78,7 +78,8 @@ func (x *exchange) purge() *apiError {
 	if refusal != nil {
 		return refusal
 	}
-	x.buf = appendString(append(x.buf[:0], `{"totalMessagesPurged":0,"deviceId":`...), m.id)
+	x.buf = strconv.AppendInt(append(x.buf[:0], `{"totalMessagesPurged":`...), int64(x.front.mail.purge(m.id)), 10)
+	x.buf = appendString(append(x.buf, `,"deviceId":`...), m.id)
 	x.buf = append(x.buf, `,"moduleId":null}`...)
 	return x.done(200)
 }
@@ -107,7 +108,7 @@ func (s *Server) deviceDoc(m subject) wireDevice {
 		ConnectionState: "Disconnected", Status: ident.statusText(),
 		ConnectionStateUpdatedTime: neverTime, StatusUpdatedTime: timeText(ident.statusAt), LastActivityTime: neverTime,
 		Authentication: s.authDoc(m, ident), Capabilities: wireCapabilities{IoTEdge: ident.edge},
-		DeviceScope: ident.scope, ParentScopes: ident.parents,
+		DeviceScope: ident.scope, ParentScopes: ident.parents, CloudToDeviceMessageCount: s.mailCount(m),
 	}
 	if ident.reason != "" {
 		doc.StatusReason = &ident.reason
@@ -265,6 +266,7 @@ func (s *Server) unregister(id string, match condition) *apiError {
 	})
 	if refusal == nil {
 		s.cut(d.slot, "the device was deleted")
+		s.front.mail.forget(d.id)
 	}
 	return refusal
 }

@@ -29,6 +29,7 @@ type Server struct {
 	clock *clock
 	store *store
 	links *links
+	front *front
 
 	grants   grantCache
 	zippers  sync.Pool
@@ -108,11 +109,7 @@ func New(opts Options) (*Server, error) {
 	s.store = newStore(opts.Fleet, s.clock.now())
 	s.faults.Store(opts.Fleet)
 	s.links = newLinks()
-	if opts.StateFile != "" {
-		if err := s.loadState(); err != nil {
-			return nil, err
-		}
-	}
+	s.front = newFront(s)
 	s.life, s.end = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -141,9 +138,11 @@ func Start(opts Options) (*Server, error) {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), levelTrace),
 		BaseContext:       func(net.Listener) context.Context { return s.life },
 	}
-	s.warnOpen("HTTPS", s.httpsAddr)
-	if s.opts.StateFile != "" {
-		s.serving.Go(s.keepSaving)
+	if s.opts.MQTTAddr != "" {
+		if err := s.front.listen(s.life, s.opts.MQTTAddr); err != nil {
+			s.end()
+			return nil, errors.Join(err, ln.Close())
+		}
 	}
 	s.serving.Go(func() {
 		s.served("HTTPS", s.http.Serve(tls.NewListener(newBoundedListener(ln, maxConnections), s.tls)))
@@ -174,9 +173,7 @@ func (s *Server) warnOpen(what, addr string) {
 // that still hang then are cut.
 func (s *Server) Close() error {
 	var err error
-	if s.admin != nil {
-		err = s.admin.Close()
-	}
+	s.front.close()
 	if s.http != nil {
 		ctx, stop := context.WithTimeout(context.Background(), closingDeadline)
 		defer stop()
@@ -207,7 +204,7 @@ func (s *Server) HostName() string { return s.hostName }
 func (s *Server) HTTPSAddr() string { return s.httpsAddr }
 
 // MQTTAddr is the address that devices connect to; empty if they cannot.
-func (s *Server) MQTTAddr() string { return "" }
+func (s *Server) MQTTAddr() string { return s.front.addr }
 
 // AdminAddr is the address of the control endpoint; empty if there is none.
 func (s *Server) AdminAddr() string { return s.adminAddr }

@@ -51,12 +51,13 @@ func (s *store) bear(born time.Time) {
 
 // slot is what the hub keeps of a device beside its record.
 type slot struct {
-	record  atomic.Pointer[record]
-	methods atomic.Uint32 // calls that the device took
-	patches atomic.Uint32 // accepted writes of its twin by services
-	forced  atomic.Uint32 // a presence that tests chose
-	linked  atomic.Int32  // how many real connections it and its modules have
-	calls   [countedOfDevice]atomic.Uint32
+	record   atomic.Pointer[record]
+	methods  atomic.Uint32 // calls that the device took
+	patches  atomic.Uint32 // accepted writes of its twin by services
+	messages atomic.Uint32 // telemetry that the hub accepted
+	forced   atomic.Uint32 // a presence that tests chose
+	linked   atomic.Int32  // how many real connections it and its modules have
+	calls    [countedOps]atomic.Uint32
 }
 
 // chunk is made when one of its devices is first touched.
@@ -328,6 +329,7 @@ func (s *store) fill(n int, id string, rec *record, now time.Time) (device, *api
 	p := s.slot(n)
 	p.methods.Store(0)
 	p.patches.Store(0)
+	p.messages.Store(0)
 	p.forced.Store(0)
 	return device{slot: n, id: id, rec: rec}, nil
 }

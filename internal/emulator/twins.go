@@ -225,7 +225,7 @@ func (s *Server) notify(m subject, w twinWrite, now time.Time) subject {
 // desired properties. It follows from the file, so it is known beforehand and
 // needs no timer: whoever looks at the twin when it is due finds it done.
 func (s *Server) reaction(m subject, next twin, w twinWrite, now time.Time) *pending {
-	if m.slot >= s.store.fleetLen || m.mod != nil && m.place < 0 {
+	if m.slot >= s.store.fleetLen || m.mod != nil && m.place < 0 || s.isReal(m) {
 		return nil
 	}
 	f := s.store.fleet.Follow(m.slot, next.desired.version)
@@ -309,7 +309,8 @@ func (s *Server) appendTwin(dst []byte, m subject) []byte {
 	}
 	dst = appendString(append(dst, `,"statusUpdateTime":`...), timeText(ident.statusAt))
 	dst = s.appendActivity(dst, m)
-	dst = append(dst, `,"cloudToDeviceMessageCount":0`...)
+	dst = append(dst, `,"cloudToDeviceMessageCount":`...)
+	dst = strconv.AppendInt(dst, int64(s.mailCount(m)), 10)
 	dst = appendString(append(dst, `,"authenticationType":`...), own.auth.String())
 	dst = appendThumbprints(append(dst, `,"x509Thumbprint":`...), own)
 	dst = append(dst, `,"modelId":"","version":`...)

@@ -1,0 +1,101 @@
+package emulator
+
+import (
+	"encoding/base64"
+	"strings"
+	"time"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// This file follows "Control access to IoT Hub with shared access signatures",
+// section "Device", and what clients were recorded to send.
+
+// visitor is a device that proved who it is.
+type visitor struct {
+	subject subject
+	expires time.Time // of its token
+}
+
+// admit lets a device in, or returns the code to refuse it with and why.
+func (s *Server) admit(clientID, user, password string) (visitor, *packets.Code, string) {
+	deviceID, moduleID, ok := s.userName(clientID, user)
+	if !ok {
+		return visitor{}, &packets.ErrMalformedUsername, "the user name is not {host}/{clientId}/?api-version=..., for this host and client id"
+	}
+	unauthorized := &packets.ErrBadUsernameOrPassword
+	m, refusal := s.store.look(deviceID, moduleID)
+	if refusal != nil {
+		return visitor{}, unauthorized, "the device is not registered"
+	}
+	if disabled(m.rec) == 1 {
+		return visitor{}, unauthorized, "the device is disabled"
+	}
+	t, ok := parseToken(password)
+	if !ok {
+		return visitor{}, unauthorized, "the password is no shared access signature"
+	}
+	expires, ok := t.ends()
+	if !ok || time.Now().Add(s.skew()).After(expires) {
+		return visitor{}, unauthorized, "the token has expired"
+	}
+	if why := s.distrust(t, m); why != "" {
+		return visitor{}, unauthorized, why
+	}
+	return visitor{subject: m, expires: expires}, nil, ""
+}
+
+// userName takes a user name apart. The client id stands in it, so nothing
+// depends on which characters an id may have. What follows the id is read by
+// nobody: clients put an api-version there, with or without a question mark.
+func (s *Server) userName(clientID, user string) (deviceID, moduleID string, ok bool) {
+	host, rest, _ := strings.Cut(user, "/")
+	host, _, _ = strings.Cut(host, ":")
+	rest, named := strings.CutPrefix(rest, clientID)
+	if clientID == "" || !named || !s.answersTo(host) {
+		return "", "", false
+	}
+	if rest != "" && rest != "/" && !strings.HasPrefix(rest, "/?") && !strings.HasPrefix(rest, "/api-version=") {
+		return "", "", false
+	}
+	deviceID, moduleID, module := strings.Cut(clientID, "/")
+	return deviceID, moduleID, deviceID != "" && module == (moduleID != "")
+}
+
+// distrust says what is wrong with a token, nothing if it is good: signed by a
+// policy that lets devices connect, or by either key of the device itself.
+func (s *Server) distrust(t token, m subject) string {
+	host, scope, ok := t.resource()
+	if !ok || !s.answersTo(host) {
+		return "the token is for another host"
+	}
+	path := []string{"devices", m.id}
+	if m.mod != nil {
+		path = append(path, "modules", m.mod.id)
+	}
+	if !covers(scope, path) || len(scope) > 1 && scope[1] != m.id {
+		return "the token's scope does not cover the device"
+	}
+	if t.policy == "" {
+		return s.distrustKey(t, m)
+	}
+	p := s.keys.policy(t.policy)
+	if p == nil || p.allows&deviceConnect == 0 || !t.signedBy(p.keys[0]) && !t.signedBy(p.keys[1]) {
+		return "the token is not signed by a policy that lets devices connect"
+	}
+	return ""
+}
+
+func (s *Server) distrustKey(t token, m subject) string {
+	ident := s.identityOf(m)
+	if ident.auth != authSAS {
+		return "the device does not authenticate with keys; certificates are not emulated"
+	}
+	primary, secondary := s.keysOf(m, ident)
+	for _, text := range []string{primary, secondary} {
+		if key, err := base64.StdEncoding.DecodeString(text); err == nil && t.signedBy(key) {
+			return ""
+		}
+	}
+	return "the token is not signed by a key of the device"
+}

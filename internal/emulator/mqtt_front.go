@@ -1,0 +1,182 @@
+package emulator
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+)
+
+// This file follows "Communicate with your IoT hub using the MQTT protocol".
+//
+// An MQTT broker does the protocol: packets, acknowledgements, keep-alive. It
+// never routes anything. Every publication of a device ends in the hub, and
+// what the hub has to say goes to one device, so the broker's topics are of no
+// use, and dangerous: all devices subscribe to the same ones.
+
+const (
+	maxDeviceMessage = 256 << 10                   // the hub's limit of one message
+	maxDevicePacket  = maxDeviceMessage + 16<<10   // with its topic and properties
+	connectDeadline  = 15 * time.Second            // for TLS and CONNECT
+	maxKeepAlive     = 1177                        // seconds; the hub waits one and a half times as long
+	maxPendingToSend = 256                         // packets that a device has not read yet
+	deviceListener   = "devices"                   // what the broker calls it
+	maxDeviceConns   = 16_384                      // open connections of devices
+	brokerQuiet      = int64(24 * time.Hour / 1e9) // seconds between statistics that nobody reads
+)
+
+// front is where devices connect.
+type front struct {
+	server *Server
+	broker func() *mqtt.Server
+	addr   string
+	ln     net.Listener
+	mail   mailroom
+
+	mu    sync.Mutex
+	open  map[*deviceConn]struct{} // guarded by mu
+	ended bool                     // guarded by mu
+
+	connections atomic.Uint64 // so far
+	serving     sync.WaitGroup
+}
+
+// deviceConn is one connection of a device, over TLS or a web socket.
+type deviceConn struct {
+	net.Conn
+	front *front
+	link  *mqttLink // set once the device has been admitted
+}
+
+// Close ends the connection at once. Saying goodbye, as TLS does, could wait
+// for a device that does not read.
+func (c *deviceConn) Close() error { return closeNow(c.Conn) }
+
+// drop is Close where nobody can do anything about its error.
+func (c *deviceConn) drop() { _ = c.Close() }
+
+func closeNow(c net.Conn) error {
+	if t, ok := c.(*tls.Conn); ok {
+		return t.NetConn().Close()
+	}
+	return c.Close()
+}
+
+func newFront(s *Server) *front {
+	f := &front{server: s, open: map[*deviceConn]struct{}{}}
+	f.broker = sync.OnceValue(f.newBroker) // most hubs of tests never need one
+	return f
+}
+
+func (f *front) newBroker() *mqtt.Server {
+	caps := mqtt.NewDefaultServerCapabilities()
+	caps.MaximumPacketSize = maxDevicePacket
+	caps.MaximumQos = 1
+	caps.MaximumClientWritesPending = 1 // the link has a queue of its own
+	caps.TopicAliasMaximum = 0
+	caps.SharedSubAvailable = 0
+	broker := mqtt.New(&mqtt.Options{
+		Capabilities:           caps,
+		SysTopicResendInterval: brokerQuiet,
+		// The broker's log prints packets, passwords included. What is worth
+		// telling is logged here.
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	if err := broker.AddHook(&deviceHook{front: f, broker: broker}, nil); err != nil {
+		panic("emulator: a hook without settings refuses them: " + err.Error())
+	}
+	return broker
+}
+
+// listen accepts devices over TLS until the hub closes.
+func (f *front) listen(ctx context.Context, addr string) error {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen for MQTT: %w", err)
+	}
+	f.addr = ln.Addr().String()
+	config := f.server.tls.Clone()
+	config.NextProtos = nil // those of HTTP; a device that names "mqtt" is served as well
+	f.ln = tls.NewListener(newBoundedListener(ln, maxDeviceConns), config)
+	f.serving.Go(func() {
+		for {
+			c, err := f.ln.Accept()
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil {
+				f.server.log.Error("accept a device", "error", err)
+				return
+			}
+			f.serving.Go(func() { f.serve(c) })
+		}
+	})
+	return nil
+}
+
+// serve takes a connection to its end.
+func (f *front) serve(c net.Conn) {
+	dc := &deviceConn{Conn: c, front: f}
+	if !f.enter(dc) {
+		dc.drop()
+		return
+	}
+	defer f.leave(dc)
+	err := c.SetDeadline(time.Now().Add(connectDeadline))
+	if err == nil {
+		err = f.broker().EstablishConnection(deviceListener, dc)
+	}
+	dc.drop()
+	if dc.link != nil {
+		dc.link.end()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		f.server.log.Log(context.Background(), levelTrace, "device connection ended", "from", c.RemoteAddr().String(), "error", err)
+	}
+}
+
+// enter counts a connection in, unless the hub is closing.
+func (f *front) enter(dc *deviceConn) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return false
+	}
+	f.open[dc] = struct{}{}
+	return true
+}
+
+func (f *front) leave(dc *deviceConn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.open, dc)
+}
+
+// close ends every connection and waits for those who served them.
+func (f *front) close() {
+	f.mu.Lock()
+	f.ended = true
+	conns := make([]*deviceConn, 0, len(f.open))
+	for dc := range f.open {
+		conns = append(conns, dc)
+	}
+	f.mu.Unlock()
+	if f.ln != nil {
+		if err := f.ln.Close(); err != nil {
+			f.server.log.Error("close the listener for devices", "error", err)
+		}
+	}
+	for _, dc := range conns {
+		dc.drop()
+	}
+	f.serving.Wait()
+}

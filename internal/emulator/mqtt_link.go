@@ -1,0 +1,275 @@
+package emulator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	mqtt "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/packets"
+)
+
+// mqttLink is a device that is connected over MQTT.
+//
+// The goroutine that serves the connection reads from the device; a second one
+// writes to it. Everybody else only puts packets into the queue between, so a
+// device that does not read blocks nobody: when its queue is full it is cut off.
+type mqttLink struct {
+	front   *front
+	server  *Server
+	client  *mqtt.Client
+	subject subject // as it was at CONNECT; twins are looked up anew
+	key     linkKey
+	expires time.Time
+	number  uint64
+	will    *will
+	clean   bool // the session ends with the connection
+	resumed bool // a session from before goes on
+	keptQoS byte // of the subscription that goes on with it
+
+	takesMethods atomic.Bool
+	out          chan packets.Packet
+	done         chan struct{} // closed when the connection has ended
+	running      sync.WaitGroup
+	turn         sync.Mutex // held while a SUBACK is due, or a queued packet is written
+	expiry       *time.Timer
+
+	mu    sync.Mutex
+	subs  [inputsFilter + 1]bool         // guarded by mu
+	calls map[string]chan<- methodAnswer // by request id; guarded by mu
+	rid   uint64                         // guarded by mu
+}
+
+// will is what a device wants to be said of it when it leaves without a goodbye.
+type will struct {
+	topic   string
+	payload []byte
+}
+
+func newMQTTLink(f *front, cl *mqtt.Client, v visitor) *mqttLink {
+	return &mqttLink{
+		front: f, server: f.server, client: cl, subject: v.subject,
+		key: linkKey{v.subject.slot, v.subject.moduleID()}, expires: v.expires,
+		number: f.connections.Add(1),
+		out:    make(chan packets.Packet, maxPendingToSend), done: make(chan struct{}),
+		calls: map[string]chan<- methodAnswer{},
+	}
+}
+
+// begin makes the device connected: everything the hub has for it goes here.
+func (l *mqttLink) begin() {
+	l.running.Go(l.write)
+	l.expiry = time.AfterFunc(time.Until(l.expires)-l.server.skew(), func() { l.close("its token expired") })
+	l.server.attach(l.key, l)
+	// Between the check of its key and now the device may have been disabled.
+	m, refusal := l.server.store.look(l.subject.id, l.subject.moduleID())
+	if refusal != nil || disabled(m.rec) == 1 {
+		l.close("the device was disabled or deleted")
+	}
+	l.server.log.Debug("device connected", "device", l.subject.fullID())
+	if l.resumed {
+		l.front.mail.listen(l, l.keptQoS)
+	}
+}
+
+// end follows the end of the connection. It returns when nothing of the link
+// runs any more.
+func (l *mqttLink) end() {
+	if l.expiry != nil {
+		l.expiry.Stop()
+	}
+	l.server.detach(l.key, l)
+	close(l.done)
+	l.running.Wait()
+	l.front.broker().UnsubscribeClient(l.client)
+	l.front.broker().Clients.Delete(l.client.ID)
+	l.front.mail.leave(l)
+	l.server.log.Debug("device disconnected", "device", l.subject.fullID(), "reason", l.client.StopCause())
+}
+
+// write sends what waits in the queue.
+func (l *mqttLink) write() {
+	for {
+		select {
+		case pk := <-l.out:
+			l.turn.Lock()
+			err := l.client.WritePacket(pk)
+			l.turn.Unlock()
+			if err != nil {
+				l.client.Stop(err)
+				return
+			}
+		case <-l.done:
+			return
+		}
+	}
+}
+
+// send queues a publication. It says whether there was room.
+func (l *mqttLink) send(topic string, payload []byte, qos byte, id uint16) bool {
+	pk := packets.Packet{
+		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos},
+		TopicName:   topic, Payload: payload, PacketID: id,
+	}
+	select {
+	case l.out <- pk:
+		return true
+	default:
+		l.close("it does not read what it is sent")
+		return false
+	}
+}
+
+// close is part of link.
+func (l *mqttLink) close(reason string) { l.client.Stop(errors.New(reason)) }
+
+// ready is part of link.
+func (l *mqttLink) ready() bool { return l.takesMethods.Load() }
+
+// desired is part of link. The notice is lost if the device did not ask for it:
+// it will read its twin when it does.
+func (l *mqttLink) desired(n desiredNotice) {
+	if !l.subscribed(desiredFilter) {
+		return
+	}
+	version := strconv.FormatInt(n.version, 10)
+	body := append([]byte(nil), n.patch[:len(n.patch)-1]...)
+	if len(body) > 1 {
+		body = append(body, ',')
+	}
+	body = append(body, `"$version":`+version+"}"...)
+	l.send(desiredTopic+"?$version="+version, body, 0, 0)
+}
+
+// invoke is part of link. The call counts as executed once it is on its way.
+func (l *mqttLink) invoke(ctx context.Context, c methodCall) (methodAnswer, error) {
+	rid, answers := l.expect()
+	defer l.forget(rid)
+	payload := c.payload
+	if payload == nil {
+		payload = []byte("null")
+	}
+	limit := l.server.clock.after(c.timeout)
+	defer l.server.clock.stop(limit)
+	if !l.send(callTopic(c.name, rid), payload, 0, 0) {
+		return methodAnswer{}, errLinkLost
+	}
+	l.server.store.slot(l.key.slot).methods.Add(1)
+	select {
+	case a := <-answers:
+		if a.payload != nil && !validJSON(a.payload) {
+			return methodAnswer{}, errBadAnswer
+		}
+		return a, nil
+	case <-limit.woken:
+		return methodAnswer{}, errNoAnswer
+	case <-l.done:
+		return methodAnswer{}, errLinkLost
+	case <-ctx.Done():
+		return methodAnswer{}, ctx.Err()
+	}
+}
+
+// expect makes a request id, and room for the one answer to it.
+func (l *mqttLink) expect() (string, <-chan methodAnswer) {
+	answers := make(chan methodAnswer, 1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rid++
+	rid := strconv.FormatUint(l.rid, 16)
+	l.calls[rid] = answers
+	return rid, answers
+}
+
+func (l *mqttLink) forget(rid string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.calls, rid)
+}
+
+// receive takes a publication of the device. The connection ends with its error.
+func (l *mqttLink) receive(topic string, payload []byte) error {
+	t := l.topic(topic)
+	switch t.purpose {
+	case telemetryPurpose:
+		l.telemetry(topic, payload)
+	case getTwinPurpose:
+		l.getTwin(t)
+	case reportPurpose:
+		l.report(t, payload)
+	case replyPurpose:
+		return l.reply(t, payload)
+	case noTopic:
+		return errUnknownTopic
+	}
+	return nil
+}
+
+// reply hands a method's answer to who waits for it; late ones find nobody. A
+// device that answers what is not JSON gets its caller an error, and loses its
+// connection.
+func (l *mqttLink) reply(t deviceTopic, payload []byte) error {
+	a := methodAnswer{status: t.status}
+	if len(payload) > 0 {
+		a.payload = payload
+	}
+	l.mu.Lock()
+	answers := l.calls[t.rid]
+	delete(l.calls, t.rid)
+	l.mu.Unlock()
+	if answers != nil {
+		answers <- a
+	}
+	if a.payload != nil && !json.Valid(a.payload) {
+		return errBadReply
+	}
+	return nil
+}
+
+// telemetry accepts a message for the cloud. Nobody reads it but people with -v.
+func (l *mqttLink) telemetry(topic string, payload []byte) {
+	l.server.store.slot(l.key.slot).messages.Add(1)
+	const most = 1 << 10
+	l.server.log.Debug("telemetry", "device", l.subject.fullID(), "topic", topic, "bytes", len(payload), "body", string(payload[:min(len(payload), most)]))
+}
+
+// subscribe follows a SUBACK.
+func (l *mqttLink) subscribe(f deviceFilter, qos byte) {
+	if f == noFilter {
+		return
+	}
+	l.mu.Lock()
+	l.subs[f] = true
+	l.mu.Unlock()
+	switch f {
+	case methodsFilter:
+		l.takesMethods.Store(true)
+		l.server.readied(l.key)
+	case messagesFilter:
+		l.front.mail.listen(l, qos)
+	case noFilter, twinAnswersFilter, desiredFilter, inputsFilter:
+	}
+}
+
+func (l *mqttLink) unsubscribe(f deviceFilter) {
+	l.mu.Lock()
+	l.subs[f] = false
+	l.mu.Unlock()
+	switch f {
+	case methodsFilter:
+		l.takesMethods.Store(false)
+	case messagesFilter:
+		l.front.mail.ignore(l)
+	case noFilter, twinAnswersFilter, desiredFilter, inputsFilter:
+	}
+}
+
+func (l *mqttLink) subscribed(f deviceFilter) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.subs[f]
+}

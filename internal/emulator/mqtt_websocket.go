@@ -1,0 +1,80 @@
+package emulator
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// This file follows "Communicate with your IoT hub using the MQTT protocol",
+// section on MQTT over WebSockets.
+
+// websocketPath is where devices speak MQTT on the HTTPS listener.
+const websocketPath = "/$iothub/websocket"
+
+// serveWebsocket takes a device's web socket to its end.
+func (s *Server) serveWebsocket(w http.ResponseWriter, r *http.Request) {
+	up := websocket.Upgrader{
+		HandshakeTimeout: connectDeadline,
+		Subprotocols:     []string{"mqtt"},
+		// Pages may connect from anywhere: what lets a device in is its key.
+		CheckOrigin: func(*http.Request) bool { return true },
+	}
+	ws, err := up.Upgrade(w, r, nil)
+	if err != nil {
+		return // the upgrader has answered
+	}
+	ws.SetReadLimit(maxDevicePacket)
+	s.front.serve(&socketConn{Conn: ws.UnderlyingConn(), ws: ws})
+}
+
+// socketConn makes a stream of the binary messages of a web socket. MQTT does
+// not care where one message ends and the next begins.
+type socketConn struct {
+	net.Conn
+	ws      *websocket.Conn
+	message io.Reader // the one being read; nil between two
+}
+
+// Read reads on in the messages. Text messages break the protocol.
+func (c *socketConn) Read(p []byte) (int, error) {
+	for {
+		if c.message == nil {
+			kind, r, err := c.ws.NextReader()
+			if err != nil {
+				return 0, err
+			}
+			if kind != websocket.BinaryMessage {
+				return 0, errors.New("a text message on a web socket for MQTT")
+			}
+			c.message = r
+		}
+		n, err := c.message.Read(p)
+		if errors.Is(err, io.EOF) {
+			c.message, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// Write sends p as one message.
+func (c *socketConn) Write(p []byte) (int, error) {
+	if err := c.ws.WriteMessage(websocket.BinaryMessage, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// Close ends the connection below without a closing handshake.
+func (c *socketConn) Close() error { return closeNow(c.Conn) }
+
+// SetDeadline is for both directions.
+func (c *socketConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.ws.SetReadDeadline(t), c.ws.SetWriteDeadline(t))
+}
