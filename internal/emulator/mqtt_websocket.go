@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -38,6 +39,10 @@ type socketConn struct {
 	net.Conn
 	ws      *websocket.Conn
 	message io.Reader // the one being read; nil between two
+
+	// writeBy is the deadline of writes. The library keeps it where the reader
+	// may not set it while somebody writes.
+	writeBy atomic.Pointer[time.Time]
 }
 
 // Read reads on in the messages. Text messages break the protocol.
@@ -63,8 +68,13 @@ func (c *socketConn) Read(p []byte) (int, error) {
 	}
 }
 
-// Write sends p as one message.
+// Write sends p as one message. The broker writes one at a time.
 func (c *socketConn) Write(p []byte) (int, error) {
+	if t := c.writeBy.Load(); t != nil {
+		if err := c.ws.SetWriteDeadline(*t); err != nil {
+			return 0, err
+		}
+	}
 	if err := c.ws.WriteMessage(websocket.BinaryMessage, p); err != nil {
 		return 0, err
 	}
@@ -76,5 +86,6 @@ func (c *socketConn) Close() error { return closeNow(c.Conn) }
 
 // SetDeadline is for both directions.
 func (c *socketConn) SetDeadline(t time.Time) error {
-	return errors.Join(c.ws.SetReadDeadline(t), c.ws.SetWriteDeadline(t))
+	c.writeBy.Store(&t)
+	return c.ws.SetReadDeadline(t)
 }
