@@ -2,15 +2,13 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"hash/crc32"
 	"strconv"
 	"time"
-
-	"github.com/tidwall/gjson"
+	"unicode/utf8"
 )
 
 // Version is the version of the format that this package writes. Open refuses
@@ -37,7 +35,8 @@ type Target struct {
 }
 
 // Intent says that an attempt is about to be made. Before and Patch are set
-// for twin updates: what a crash leaves open can be undone with them.
+// for twin updates: what a crash leaves open can be undone with them. Both are
+// JSON texts; nil and empty are the same.
 type Intent struct {
 	Job     string
 	Target  Target
@@ -47,7 +46,8 @@ type Intent struct {
 	Patch   json.RawMessage
 }
 
-// Result says how a target ended in a job. Row is its row of the report.
+// Result says how a target ended in a job. Row is its row of the report, a JSON
+// text.
 type Result struct {
 	Job    string
 	Target Target
@@ -81,22 +81,31 @@ const (
 )
 
 const (
-	timeLayout = "2006-01-02T15:04:05.000000Z"
-	crcPrefix  = `,"crc":"`
-	tailLength = len(crcPrefix) + 8 + len(`"}`)
-	rowPrefix  = `,"row":`
+	timeLayout  = "2006-01-02T15:04:05.000000Z" // what is finer than a microsecond is cut off
+	runPrefix   = `{"t":"run","journal":`       // of the first line, in every version
+	crcPrefix   = `,"crc":"`
+	crcSuffix   = `"}`
+	tailLength  = len(crcPrefix) + crcLength + len(crcSuffix)
+	crcLength   = 8
+	rowPrefix   = `,"row":`
+	patchPrefix = `,"patch":`
 )
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
+func appendChecksum(b, body []byte) []byte {
+	var sum [4]byte
+	binary.BigEndian.PutUint32(sum[:], crc32.Checksum(body, castagnoli()))
+	return hex.AppendEncode(b, sum[:])
+}
+
 // seal closes the object that began at start with its checksum and ends the line.
 func seal(b []byte, start int) []byte {
-	sum := crc32.Checksum(b[start:], castagnoli())
+	body := b[start:]
 	b = append(b, crcPrefix...)
-	var raw [4]byte
-	raw[0], raw[1], raw[2], raw[3] = byte(sum>>24), byte(sum>>16), byte(sum>>8), byte(sum)
-	b = hex.AppendEncode(b, raw[:])
-	return append(b, '"', '}', '\n')
+	b = appendChecksum(b, body)
+	b = append(b, crcSuffix...)
+	return append(b, '\n')
 }
 
 // unseal checks a line, without its newline, and returns the object's text up
@@ -106,31 +115,58 @@ func unseal(line []byte) ([]byte, bool) {
 		return nil, false
 	}
 	body, tail := line[:len(line)-tailLength], line[len(line)-tailLength:]
-	if !bytes.HasPrefix(tail, []byte(crcPrefix)) || !bytes.HasSuffix(tail, []byte(`"}`)) {
-		return nil, false
-	}
-	var raw [4]byte
-	if _, err := hex.Decode(raw[:], tail[len(crcPrefix):len(crcPrefix)+8]); err != nil {
-		return nil, false
-	}
-	sum := uint32(raw[0])<<24 | uint32(raw[1])<<16 | uint32(raw[2])<<8 | uint32(raw[3])
-	return body, sum == crc32.Checksum(body, castagnoli())
+	sum, closed := bytes.CutSuffix(tail, []byte(crcSuffix))
+	sum, opened := bytes.CutPrefix(sum, []byte(crcPrefix))
+	var want [crcLength]byte
+	return body, closed && opened && bytes.Equal(sum, appendChecksum(want[:0], body))
 }
 
-// appendString appends s as a JSON string. Ids are plain ASCII nearly always.
+// appendString appends s as a JSON string. It escapes as little as JSON allows
+// and in one way only, whatever the version of the standard library, because a
+// journal may be read by a later build. A byte that is not UTF-8 becomes U+FFFD.
 func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < 0x20 || c >= 0x7f || c == '"' || c == '\\' {
-			quoted, err := json.Marshal(s)
-			if err != nil {
-				panic("a string always has a JSON form: " + err.Error())
-			}
-			return append(b, quoted...)
+	b = append(b, '"')
+	if isPlain(s) { // ids are, nearly always
+		b = append(b, s...)
+		return append(b, '"')
+	}
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r < 0x20:
+			b = hex.AppendEncode(append(b, `\u00`...), []byte{byte(r)})
+		default:
+			b = utf8.AppendRune(b, r)
 		}
 	}
-	b = append(b, '"')
-	b = append(b, s...)
 	return append(b, '"')
+}
+
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// appendRaw appends a member whose value is a JSON text, unless it is empty. A
+// line break in it becomes a space: between values it means the same, and a
+// JSON string cannot hold one.
+func appendRaw(b []byte, prefix string, text json.RawMessage) []byte {
+	if len(text) == 0 {
+		return b
+	}
+	b = append(b, prefix...)
+	start := len(b)
+	b = append(b, text...)
+	for i := bytes.IndexByte(b[start:], '\n'); i >= 0; i = bytes.IndexByte(b[start:], '\n') {
+		start += i
+		b[start] = ' '
+	}
+	return b
 }
 
 func appendTarget(b []byte, t Target) []byte {
@@ -156,7 +192,7 @@ func appendTime(b []byte, at time.Time) []byte {
 // Append appends the header's line to b.
 func (h Header) Append(b []byte) []byte {
 	start := len(b)
-	b = append(b, `{"t":"run","journal":`...)
+	b = append(b, runPrefix...)
 	b = strconv.AppendInt(b, Version, 10)
 	for _, f := range []struct{ key, value string }{
 		{"run", h.Run}, {"plan", h.Plan}, {"file", h.File}, {"sha256", h.SHA256}, {"runner", h.Runner},
@@ -186,12 +222,8 @@ func (i Intent) Append(b []byte) []byte {
 	b = append(b, `,"attempt":`...)
 	b = strconv.AppendInt(b, int64(i.Attempt), 10)
 	b = appendTime(b, i.At)
-	if i.Before != nil {
-		b = append(append(b, `,"before":`...), i.Before...)
-	}
-	if i.Patch != nil {
-		b = append(append(b, `,"patch":`...), i.Patch...)
-	}
+	b = appendRaw(b, `,"before":`, i.Before)
+	b = appendRaw(b, patchPrefix, i.Patch)
 	return seal(b, start)
 }
 
@@ -201,34 +233,38 @@ func (r Result) Append(b []byte) []byte {
 	b = append(b, `{"t":"result","job":`...)
 	b = appendString(b, r.Job)
 	b = appendTarget(b, r.Target)
-	b = append(append(b, rowPrefix...), r.Row...)
-	return seal(b, start)
+	return seal(appendRaw(b, rowPrefix, r.Row), start)
 }
 
 // Append appends the line of a page of targets to b. A device stands as its
-// id, a module as an array of device and module.
+// id, a module as an array of device and module. A number is the hub of those
+// after it; before the first, that is hub 0.
 func (t Targets) Append(b []byte) []byte {
 	start := len(b)
 	b = append(b, `{"t":"targets","job":`...)
 	b = appendString(b, t.Job)
-	if len(t.Targets) > 0 && t.Targets[0].Hub != 0 {
-		b = append(b, `,"hub":`...)
-		b = strconv.AppendInt(b, int64(t.Targets[0].Hub), 10)
-	}
 	b = append(b, `,"ids":[`...)
+	index := 0
 	for i, target := range t.Targets {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		if target.Module == "" {
-			b = appendString(b, target.Device)
-			continue
+		if target.Hub != index {
+			index = target.Hub
+			b = append(strconv.AppendInt(b, int64(index), 10), ',')
 		}
-		b = appendString(append(b, '['), target.Device)
-		b = appendString(append(b, ','), target.Module)
-		b = append(b, ']')
+		b = appendID(b, target)
 	}
 	return seal(append(b, ']'), start)
+}
+
+func appendID(b []byte, t Target) []byte {
+	if t.Module == "" {
+		return appendString(b, t.Device)
+	}
+	b = appendString(append(b, '['), t.Device)
+	b = appendString(append(b, ','), t.Module)
+	return append(b, ']')
 }
 
 // Append appends the mark's line to b.
@@ -246,111 +282,4 @@ func (m Mark) Append(b []byte) []byte {
 		b = appendString(b, m.Detail)
 	}
 	return seal(b, start)
-}
-
-// Record is one line read back. Which it is, tells its dynamic type: Header,
-// Intent, Result, Targets or Mark.
-type Record interface{ Append(b []byte) []byte }
-
-var (
-	errLine = errors.New("not a journal line")
-	// ErrVersion means that the journal was written by a later version of the program.
-	ErrVersion = errors.New("written by a later version of runner")
-)
-
-// Decode reads one line, without its newline. Raw JSON of the record may share
-// the memory of line.
-func Decode(line []byte) (Record, error) {
-	body, ok := unseal(line)
-	if !ok {
-		return nil, errLine
-	}
-	return decodeBody(body)
-}
-
-// decodeBody reads the text of an object without its closing brace. The
-// checksum has vouched for it, so it is read as what this package once wrote.
-func decodeBody(body []byte) (Record, error) {
-	doc := gjson.Parse(string(body) + "}")
-	switch kind := doc.Get("t").Str; kind {
-	case "run":
-		return decodeHeader(doc)
-	case "intent":
-		return decodeIntent(doc), nil
-	case "result":
-		return Result{Job: doc.Get("job").Str, Target: decodeTarget(doc), Row: raw(doc.Get("row"))}, nil
-	case "targets":
-		return decodeTargets(doc), nil
-	case "mark":
-		m := Mark{Job: doc.Get("job").Str, Event: Event(doc.Get("event").Str), Detail: doc.Get("detail").Str}
-		m.At = decodeTime(doc.Get("at"))
-		return m, nil
-	default:
-		return nil, fmt.Errorf("%w: a line of kind %q", ErrVersion, kind)
-	}
-}
-
-func decodeHeader(doc gjson.Result) (Record, error) {
-	if v := doc.Get("journal").Int(); v != Version {
-		return nil, fmt.Errorf("%w: format %d, this program reads %d", ErrVersion, v, Version)
-	}
-	h := Header{
-		Run: doc.Get("run").Str, Plan: doc.Get("plan").Str, File: doc.Get("file").Str,
-		SHA256: doc.Get("sha256").Str, Runner: doc.Get("runner").Str,
-		StartedAt: decodeTime(doc.Get("at")),
-	}
-	for _, name := range doc.Get("hubs").Array() {
-		h.Hubs = append(h.Hubs, name.Str)
-	}
-	return h, nil
-}
-
-func decodeIntent(doc gjson.Result) Intent {
-	return Intent{
-		Job: doc.Get("job").Str, Target: decodeTarget(doc), Attempt: int(doc.Get("attempt").Int()),
-		At: decodeTime(doc.Get("at")), Before: raw(doc.Get("before")), Patch: raw(doc.Get("patch")),
-	}
-}
-
-func decodeTargets(doc gjson.Result) Targets {
-	t := Targets{Job: doc.Get("job").Str}
-	index := int(doc.Get("hub").Int())
-	doc.Get("ids").ForEach(func(_, id gjson.Result) bool {
-		target := Target{Hub: index, Device: id.Str}
-		if id.IsArray() {
-			target.Device, target.Module = id.Get("0").Str, id.Get("1").Str
-		}
-		t.Targets = append(t.Targets, target)
-		return true
-	})
-	return t
-}
-
-func decodeTarget(doc gjson.Result) Target {
-	return Target{Hub: int(doc.Get("hub").Int()), Device: doc.Get("device").Str, Module: doc.Get("module").Str}
-}
-
-func decodeTime(v gjson.Result) time.Time {
-	at, err := time.Parse(timeLayout, v.Str)
-	if err != nil {
-		return time.Time{} // a line without a time has the zero time
-	}
-	return at
-}
-
-func raw(v gjson.Result) json.RawMessage {
-	if !v.Exists() {
-		return nil
-	}
-	return json.RawMessage(v.Raw)
-}
-
-// Row returns the report row that the result line holds, without decoding it.
-func Row(line []byte) (json.RawMessage, bool) {
-	body, ok := unseal(bytes.TrimSuffix(line, []byte{'\n'}))
-	if !ok {
-		return nil, false
-	}
-	_, row, ok := bytes.Cut(body, []byte(rowPrefix))
-	return row, ok && bytes.HasPrefix(body, []byte(`{"t":"result",`))
 }

@@ -1,11 +1,11 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 )
@@ -15,9 +15,10 @@ import (
 type Durability int
 
 const (
-	// Batch syncs the file at most [SyncInterval] after a line was acknowledged,
-	// so a crash of the machine can lose the lines of that time and of the sync
-	// under way.
+	// Batch syncs in the background. A sync begins at most [SyncInterval] after
+	// a line was acknowledged, or when the one under way ends if that is later.
+	// A crash of the machine loses at most what was acknowledged after the
+	// beginning of the last sync that ended.
 	Batch Durability = iota
 	// Always acknowledges a line only once it is synced. Lines that wait
 	// together share one sync.
@@ -26,11 +27,11 @@ const (
 	Off
 )
 
-// SyncInterval bounds what Batch can lose.
+// SyncInterval is the time between the beginnings of two syncs of Batch.
 const SyncInterval = 100 * time.Millisecond
 
-// maxPending bounds the lines that are appended and not yet written: more
-// would only mean that the disk is slower than the hub.
+// maxPending bounds the lines that are appended and not yet taken to be
+// written: more would only mean that the disk is slower than the hub.
 const maxPending = 1 << 20
 
 // File is what a Writer needs of a file; an [os.File] is one. Tests have others.
@@ -56,7 +57,8 @@ type Writer struct {
 
 	mu      sync.Mutex
 	work    sync.Cond // there are lines to write, or the end has come
-	room    sync.Cond // lines were acknowledged, or an error has come
+	room    sync.Cond // lines were taken, or the end has come
+	acks    sync.Cond // lines were acknowledged, or an error has come
 	pending []byte
 	end     Position // end of the journal, pending lines included
 	acked   Position
@@ -65,51 +67,38 @@ type Writer struct {
 
 	failed chan struct{} // closed with err
 	done   sync.WaitGroup
+	close  func() error
 
 	spare []byte // the buffer that is not pending; owned by the writing goroutine
 }
 
-// Create makes a new journal that begins with h. The file must not exist.
-func Create(path string, h Header, d Durability) (*Writer, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("create journal: %w", err)
-	}
-	w := NewWriter(f, 0, d)
-	at, err := w.Append(h.Append(nil))
-	if err == nil {
-		err = w.Commit(at)
-	}
-	if err == nil && d != Off {
-		err = errors.Join(f.Sync(), syncDir(filepath.Dir(path)))
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("create journal: %w", err), w.Close())
-	}
-	return w, nil
-}
-
-// NewWriter appends to file, which holds end bytes.
+// NewWriter appends to file, which holds end bytes and from now on belongs to
+// the Writer.
 func NewWriter(file File, end int64, d Durability) *Writer {
 	w := &Writer{file: file, durability: d, end: Position(end), acked: Position(end), failed: make(chan struct{})}
-	w.work.L, w.room.L = &w.mu, &w.mu
+	w.work.L, w.room.L, w.acks.L = &w.mu, &w.mu, &w.mu
+	w.close = sync.OnceValue(w.finish)
 	w.done.Go(w.write)
 	return w
 }
 
-// Append takes over a line, which must be one that this package made, and
-// returns where it begins. The line is written soon; Commit waits for it.
+// Append appends a line, which must be one that this package made, and returns
+// where it begins. It keeps no part of line. The line is written soon; Commit
+// waits for it. Append itself waits while the disk is far behind.
 func (w *Writer) Append(line []byte) (Position, error) {
+	if err := checkLine(line); err != nil {
+		return 0, err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for w.err == nil && len(w.pending) > 0 && len(w.pending)+len(line) > maxPending {
+	for w.err == nil && !w.closing && len(w.pending) > 0 && len(w.pending)+len(line) > maxPending {
 		w.room.Wait()
 	}
 	if w.err != nil {
 		return 0, w.err
 	}
 	if w.closing {
-		return 0, os.ErrClosed
+		return 0, fmt.Errorf("append to journal: %w", os.ErrClosed)
 	}
 	at := w.end
 	if len(w.pending) == 0 {
@@ -120,12 +109,24 @@ func (w *Writer) Append(line []byte) (Position, error) {
 	return at, nil
 }
 
-// Commit returns once the line that begins at p is acknowledged.
+// checkLine refuses what would make the journal unreadable.
+func checkLine(line []byte) error {
+	if len(line) > maxLine {
+		return fmt.Errorf("append to journal: a line of %d bytes, the longest may have %d", len(line), maxLine)
+	}
+	if i := bytes.IndexByte(line, '\n'); i < 0 || i != len(line)-1 {
+		return fmt.Errorf("append to journal: %w: %.80q has no newline at its end or one before it", errLine, line)
+	}
+	return nil
+}
+
+// Commit returns once the line that begins at p, which Append returned, is
+// acknowledged.
 func (w *Writer) Commit(p Position) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.err == nil && w.acked <= p {
-		w.room.Wait()
+		w.acks.Wait()
 	}
 	if w.acked > p {
 		return nil
@@ -157,16 +158,24 @@ func (w *Writer) Err() error {
 // ReadAt reads what was acknowledged.
 func (w *Writer) ReadAt(p []byte, off int64) (int, error) { return w.file.ReadAt(p, off) }
 
-// Close writes and syncs what is pending and closes the file.
-func (w *Writer) Close() error {
+// Close writes and syncs what is pending and closes the file. It returns the
+// error that ended the Writer, if one did. A second Close does the same as the
+// first.
+func (w *Writer) Close() error { return w.close() }
+
+func (w *Writer) finish() error {
 	w.mu.Lock()
 	w.closing = true
 	w.work.Signal()
+	w.room.Broadcast()
 	w.mu.Unlock()
 	w.done.Wait()
 	err := w.Err()
 	if err == nil {
-		err = w.file.Sync()
+		if err = w.file.Sync(); err != nil {
+			err = fmt.Errorf("sync journal: %w", withAdvice(err))
+			w.fail(err)
+		}
 	}
 	return errors.Join(err, w.file.Close())
 }
@@ -204,12 +213,13 @@ func (w *Writer) take() (lines []byte, end Position, ok bool) {
 	}
 	lines = w.pending
 	w.pending, w.spare = w.spare[:0], lines
+	w.room.Broadcast()
 	return lines, w.end, true
 }
 
 func (w *Writer) writeOut(lines []byte) error {
 	if n, err := w.file.Write(lines); err != nil {
-		return fmt.Errorf("write journal: %w", err)
+		return fmt.Errorf("write journal: %w", withAdvice(err))
 	} else if n < len(lines) {
 		return fmt.Errorf("write journal: %w", io.ErrShortWrite)
 	}
@@ -217,20 +227,33 @@ func (w *Writer) writeOut(lines []byte) error {
 		return nil
 	}
 	if err := w.file.Sync(); err != nil {
-		return fmt.Errorf("sync journal: %w", err)
+		return fmt.Errorf("sync journal: %w", withAdvice(err))
 	}
 	return nil
 }
 
+// withAdvice adds what to do about an error, where something can be done.
+func withAdvice(err error) error {
+	if !outOfRoom(err) {
+		return err
+	}
+	return fmt.Errorf("no room is left for it; make room, then resume the run from its journal: %w", err)
+}
+
+// acknowledge tells who waits. After an error nothing is acknowledged any more,
+// even if it was written: a sync in the background that did not work may have
+// thrown away what it should have kept.
 func (w *Writer) acknowledge(end Position, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err != nil {
+	switch {
+	case w.err != nil:
+	case err != nil:
 		w.failLocked(err)
-	} else {
+	default:
 		w.acked = end
+		w.acks.Broadcast()
 	}
-	w.room.Broadcast()
 }
 
 func (w *Writer) fail(err error) {
@@ -249,69 +272,5 @@ func (w *Writer) failLocked(err error) {
 	close(w.failed)
 	w.work.Signal()
 	w.room.Broadcast()
-}
-
-// syncer syncs a journal in the background, so that writes go on meanwhile.
-type syncer struct {
-	w    *Writer
-	wake chan struct{} // one pending request is enough for any number of lines
-	quit chan struct{}
-	done sync.WaitGroup
-}
-
-func newSyncer(w *Writer) *syncer {
-	s := &syncer{w: w, wake: make(chan struct{}, 1), quit: make(chan struct{})}
-	if w.durability == Batch {
-		s.done.Go(s.loop)
-	}
-	return s
-}
-
-func (s *syncer) dirty() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (s *syncer) stop() {
-	close(s.quit)
-	s.done.Wait()
-}
-
-func (s *syncer) loop() {
-	timer := time.NewTimer(SyncInterval)
-	defer timer.Stop()
-	for s.wait(s.wake) {
-		if err := s.w.file.Sync(); err != nil {
-			s.w.fail(fmt.Errorf("sync journal: %w", err))
-			return
-		}
-		// At most so often; lines written meanwhile share the next one.
-		timer.Reset(SyncInterval)
-		select {
-		case <-timer.C:
-		case <-s.quit:
-			return
-		}
-	}
-}
-
-// wait returns true when there is something to sync, false at the end: Close
-// itself syncs what is left then.
-func (s *syncer) wait(wake <-chan struct{}) bool {
-	select {
-	case <-wake:
-		return true
-	case <-s.quit:
-		return false
-	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	w.acks.Broadcast()
 }
