@@ -100,11 +100,13 @@ func TestWhatIsNotKept(t *testing.T) {
 		{"nanoseconds", journal.Mark{At: at(1).Add(999)}, journal.Mark{At: at(1)}},
 		{"the zone", journal.Mark{At: time.Date(2026, 11, 23, 0, 15, 0, 0, paris)}, journal.Mark{At: at(0)}},
 		{
-			"line breaks in JSON", journal.Result{Row: json.RawMessage("{\n\"a\":\n1}\n")},
+			"line breaks in JSON",
+			journal.Result{Row: json.RawMessage("{\n\"a\":\n1}\n")},
 			journal.Result{Row: json.RawMessage(`{ "a": 1} `)},
 		},
 		{
-			"line breaks in twins", journal.Intent{Before: json.RawMessage("{\n}"), Patch: json.RawMessage("[\n]")},
+			"line breaks in twins",
+			journal.Intent{Before: json.RawMessage("{\n}"), Patch: json.RawMessage("[\n]")},
 			journal.Intent{Before: json.RawMessage(`{ }`), Patch: json.RawMessage(`[ ]`)},
 		},
 		{"empty JSON", journal.Intent{Before: json.RawMessage{}, Patch: json.RawMessage{}}, journal.Intent{}},

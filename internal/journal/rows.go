@@ -94,7 +94,8 @@ type RowReader struct {
 	r      io.ReaderAt
 	window []byte
 	start  Position // of window
-	far    Position // the last place that was far from the window
+	astray bool     // the last row was far from the window,
+	far    Position // at this place
 	buf    []byte
 }
 
@@ -111,7 +112,7 @@ func (rr *RowReader) Row(p Position) ([]byte, error) {
 		}
 		line, ok = rr.find(p)
 	}
-	if ok {
+	if rr.astray = !ok; ok {
 		return rowOf(line, p)
 	}
 	rr.far = p
@@ -134,7 +135,8 @@ func (rr *RowReader) find(p Position) ([]byte, bool) {
 // or it is the second in a row that is elsewhere.
 func (rr *RowReader) near(p Position) bool {
 	end := rr.start + Position(len(rr.window))
-	return p >= rr.start-rowWindow && p < end+rowWindow || p >= rr.far-rowWindow && p < rr.far+rowWindow
+	return p >= rr.start-rowWindow && p < end+rowWindow ||
+		rr.astray && p >= rr.far-rowWindow && p < rr.far+rowWindow
 }
 
 func (rr *RowReader) fill(p Position) error {
