@@ -225,14 +225,14 @@ func TestLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	none := func(journal.Position, journal.Record) error { return nil }
-	if _, err := journal.Open(path, journal.Batch, none); !errors.Is(err, journal.ErrInUse) {
+	if _, err = journal.Open(path, journal.Batch, none); !errors.Is(err, journal.ErrInUse) {
 		t.Errorf("Open of a journal in use = %v, want ErrInUse", err)
 	}
 	_, err = journal.Create(path, header(), journal.Batch)
 	if want := "create journal: lock " + path + ": another run has it open"; err == nil || err.Error() != want {
 		t.Errorf("Create of a journal in use = %v, want %s", err, want)
 	}
-	if err := w.Close(); err != nil {
+	if err = w.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if w, err = journal.Open(path, journal.Batch, none); err != nil {

@@ -87,20 +87,20 @@ func keep(rec journal.Record) journal.Record {
 }
 
 // journalFile writes a journal file by hand.
-func journalFile(t testing.TB, text []byte) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "run.ndjson")
+func journalFile(tb testing.TB, text []byte) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "run.ndjson")
 	if err := os.WriteFile(path, text, 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return path
 }
 
-func readFile(t testing.TB, path string) []byte {
-	t.Helper()
+func readFile(tb testing.TB, path string) []byte {
+	tb.Helper()
 	text, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return text
 }

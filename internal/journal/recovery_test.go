@@ -30,7 +30,7 @@ func TestCutAtEveryByte(t *testing.T) {
 		if err != nil || int(end) != whole || !cmp.Equal(records[:kept], got, sameWhenEmpty()) {
 			t.Fatalf("cut at byte %d: Replay = %d records up to byte %d, %v, want %d up to byte %d", cut, len(got), end, err, kept, whole)
 		}
-		if err := os.WriteFile(path, text[:cut], 0o600); err != nil {
+		if err = os.WriteFile(path, text[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
 		w, err := journal.Open(path, journal.Always, func(journal.Position, journal.Record) error { return nil })
@@ -163,7 +163,6 @@ func longLine(size int) []byte { return longMark(size).Append(nil) }
 
 func TestReplayPassesErrorsOn(t *testing.T) {
 	text := bytes.Join(lines(story()), nil)
-	errDisk := errors.New("the disk is gone")
 	_, err := journal.Replay(iotest.ErrReader(errDisk), nil)
 	if !errors.Is(err, errDisk) {
 		t.Errorf("Replay of a reader that fails = %v, want its error", err)
@@ -251,7 +250,7 @@ func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 			t.Errorf("%s: Open changed the file", tt.name)
 		}
 		w, err := journal.Create(path, header(), journal.Off)
-		if tt.want == ordinary {
+		if errors.Is(tt.want, ordinary) {
 			if !errors.Is(err, os.ErrExist) || string(readFile(t, path)) != tt.text {
 				t.Errorf("%s: Create = %v, want ErrExist and the file as it was", tt.name, err)
 			}

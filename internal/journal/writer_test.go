@@ -130,25 +130,19 @@ func TestConcurrentAppends(t *testing.T) {
 			all.Go(func() {
 				for i := range each {
 					line := journal.Result{Job: strconv.Itoa(n), Target: journal.Target{Device: strconv.Itoa(i)}}.Append(nil)
-					p, err := w.Append(line)
-					if err == nil && i%50 == 0 {
-						if err = w.Commit(p); err == nil {
-							got := make([]byte, len(line))
-							_, err = w.ReadAt(got, int64(p))
-							if !bytes.Equal(got, line) {
-								t.Errorf("at %d, which is acknowledged, the file holds %q, want %q", p, got, line)
-							}
-						}
+					p, failure := w.Append(line)
+					if failure == nil && i%50 == 0 {
+						failure = holds(w, p, line)
 					}
-					if err != nil {
-						t.Errorf("line %d of writer %d: %v", i, n, err)
+					if failure != nil {
+						t.Errorf("line %d of writer %d: %v", i, n, failure)
 					}
 					where[n] = append(where[n], p)
 				}
 			})
 		}
 		all.Wait()
-		if err := w.Close(); err != nil {
+		if err = w.Close(); err != nil {
 			t.Fatal(err)
 		}
 		next := make([]int, writers)
@@ -173,6 +167,18 @@ func TestConcurrentAppends(t *testing.T) {
 			}
 		}
 	}
+}
+
+// holds waits until the line at p is acknowledged and reads it back.
+func holds(w *journal.Writer, p journal.Position, line []byte) error {
+	if err := w.Commit(p); err != nil {
+		return err
+	}
+	got := make([]byte, len(line))
+	if _, err := w.ReadAt(got, int64(p)); err != nil || !bytes.Equal(got, line) {
+		return fmt.Errorf("at %d, which is acknowledged, the file holds %q, %w, want %q", p, got, err, line)
+	}
+	return nil
 }
 
 // TestBackPressure: a disk that is too slow makes Append wait, so that memory
@@ -216,7 +222,7 @@ func TestBackPressure(t *testing.T) {
 			if tt.want == nil {
 				close(release)
 			}
-			if err := w.Close(); tt.want != os.ErrClosed && !errors.Is(err, tt.want) {
+			if err := w.Close(); !errors.Is(tt.want, os.ErrClosed) && !errors.Is(err, tt.want) {
 				t.Errorf("%s: Close = %v, want %v", tt.name, err, tt.want)
 			}
 		})
