@@ -159,6 +159,9 @@ func (rr *rowReader) row(c *cohort, index uint32) ([]byte, error) {
 	}
 	row, buf, err := journal.ReadRow(rr.journal, e.position(), rr.buf)
 	rr.buf = buf
+	if err != nil && rr.journal.Err() != nil {
+		return rr.bare(c, index), nil
+	}
 	return row, err
 }
 
