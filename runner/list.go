@@ -140,6 +140,9 @@ func (j *jobRun) queryPage(ctx context.Context, pool int, q hub.Query) (hub.Page
 func preflight(ctx context.Context, p *pool) error {
 	const tries = 3
 	for n := 1; ; n++ {
+		if !p.pacer.take(ctx, classQuery) {
+			return context.Cause(ctx)
+		}
 		_, err := p.Hub.Query(ctx, hub.Query{Text: "SELECT deviceId FROM devices", PageSize: 1})
 		if err == nil {
 			return nil
@@ -148,8 +151,12 @@ func preflight(ctx context.Context, p *pool) error {
 			return context.Cause(ctx)
 		}
 		herr := asHubError(err)
-		v := decide(herr.Kind, reading, policy{})
-		if n == tries || (v.step != stepRetry && v.step != stepWait) {
+		if herr.Kind == hub.KindThrottled {
+			p.pacer.hold(classQuery, max(herr.Wait, throttleFloor))
+			n--
+			continue
+		}
+		if v := decide(herr.Kind, reading, policy{}); n == tries || v.step != stepRetry {
 			return &HubError{Hub: p.Name, Err: err}
 		}
 		if !sleep(ctx, backoff(preflightRetry(), n, herr.Wait, jitter)) {
