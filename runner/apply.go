@@ -192,6 +192,9 @@ func (r *Run) Status() spec.Status {
 			worst = j.status
 		}
 	}
+	if _, ok := errors.AsType[*JournalError](r.cause); ok && worst == spec.StatusSucceeded {
+		return spec.StatusFailed // the rows stand, but nobody could resume from them
+	}
 	if worst != spec.StatusNotStarted {
 		return worst
 	}
