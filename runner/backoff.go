@@ -12,7 +12,7 @@ import (
 // come back together. No wait is shorter than what the hub asked for.
 func backoff(r spec.Retry, n int, hint time.Duration, random func(time.Duration) time.Duration) time.Duration {
 	ceiling := r.MaxBackoff
-	if shift := n - 1; shift < 30 && r.Backoff<<shift < ceiling {
+	if shift := n - 1; r.Backoff <= ceiling>>shift { // shifted the other way it could overflow
 		ceiling = r.Backoff << shift
 	}
 	return max(random(ceiling), hint)
