@@ -255,7 +255,8 @@ func (d *dispatcher) settle(f finished) {
 		d.abortCause = f.abort
 	}
 	if f.outcome == "" {
-		heap.Push(&d.retries, f.item)
+		it := *f.item // a copy, or the whole page that brought it would wait with it
+		heap.Push(&d.retries, &it)
 		return
 	}
 	if f.latency > 0 {
