@@ -179,14 +179,20 @@ func (j *jobRun) finish(err error) {
 }
 
 // settleRest gives every target without an outcome the one that nothing
-// happened. They have no line in the journal, and need none.
+// happened, unless an earlier run left open whether something did. They have no
+// line in the journal, and need none: what it tells of them still stands.
 func (j *jobRun) settleRest() {
 	j.cohort.freeze()
 	for i := range uint32(j.cohort.size) {
-		if _, settled := j.cohort.at(i).outcome(); !settled {
-			j.cohort.settle(i, spec.OutcomeNotReached, noLine)
-			j.counters.count(spec.OutcomeNotReached)
+		rest := spec.OutcomeNotReached
+		switch e := j.cohort.at(i); {
+		case e.state >= stateSettled:
+			continue
+		case e.state == stateBegun, e.state == stateDoubted:
+			rest = spec.OutcomeUnanswered
 		}
+		j.cohort.settle(i, rest, noLine)
+		j.counters.count(rest)
 	}
 }
 
