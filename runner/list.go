@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -100,7 +101,11 @@ func (j *jobRun) queryText() string {
 
 // queryPage reads one page, as often as it takes.
 func (j *jobRun) queryPage(ctx context.Context, pool int, q hub.Query) (hub.Page, error) {
-	p := j.pools[pool]
+	return j.pools[pool].query(ctx, j.job.Retry, q)
+}
+
+// query reads one page, as often as it takes.
+func (p *pool) query(ctx context.Context, retry spec.Retry, q hub.Query) (hub.Page, error) {
 	spent, expired := 0, false
 	for tries := 1; ; tries++ {
 		if !p.pacer.take(ctx, ClassQuery, 1) {
@@ -124,12 +129,12 @@ func (j *jobRun) queryPage(ctx context.Context, pool int, q hub.Query) (hub.Page
 			return hub.Page{}, &HubError{Hub: p.Name, Err: err}
 		case v.step == stepWait:
 			herr.Wait = max(herr.Wait, throttleFloor)
-		case v.step == stepRetry && spent+1 < j.job.Retry.Attempts:
+		case v.step == stepRetry && spent+1 < retry.Attempts:
 			spent++
 		default:
 			return hub.Page{}, err
 		}
-		if !sleep(ctx, backoff(j.job.Retry, tries, herr.Wait, jitter)) {
+		if !sleep(ctx, backoff(retry, tries, herr.Wait, jitter)) {
 			return hub.Page{}, context.Cause(ctx)
 		}
 	}
@@ -138,33 +143,10 @@ func (j *jobRun) queryPage(ctx context.Context, pool int, q hub.Query) (hub.Page
 // preflight makes sure of a hub before anything is sent to its devices: that
 // it is there, that it takes our credentials, and that it can be queried.
 func preflight(ctx context.Context, p *pool) error {
-	const tries = 3
-	for n := 1; ; n++ {
-		if !p.pacer.take(ctx, classQuery) {
-			return context.Cause(ctx)
-		}
-		_, err := p.Hub.Query(ctx, hub.Query{Text: "SELECT deviceId FROM devices", PageSize: 1})
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		herr := asHubError(err)
-		if herr.Kind == hub.KindThrottled {
-			p.pacer.hold(classQuery, max(herr.Wait, throttleFloor))
-			n--
-			continue
-		}
-		if v := decide(herr.Kind, reading, policy{}); n == tries || v.step != stepRetry {
-			return &HubError{Hub: p.Name, Err: err}
-		}
-		if !sleep(ctx, backoff(preflightRetry(), n, herr.Wait, jitter)) {
-			return context.Cause(ctx)
-		}
+	retry := spec.Retry{Attempts: 3, Backoff: 250 * time.Millisecond, MaxBackoff: time.Second}
+	_, err := p.query(ctx, retry, hub.Query{Text: "SELECT deviceId FROM devices", PageSize: 1})
+	if _, refused := errors.AsType[*hub.Error](err); refused {
+		return &HubError{Hub: p.Name, Err: err}
 	}
-}
-
-func preflightRetry() spec.Retry {
-	return spec.Retry{Backoff: 250 * time.Millisecond, MaxBackoff: time.Second}
+	return err
 }

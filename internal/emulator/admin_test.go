@@ -32,7 +32,7 @@ func TestControl(t *testing.T) {
 		}
 		call("ok", "lockDoor").want(t, 200)
 		h.do(t, "PATCH", "/twins/ok", `{"tags":{"a":1}}`).want(t, 200)
-		same(t, "executed", jsonOf(t, h.control(t, "GET", "/v1/executed/ok", "").want(t, 200).body), jsonOf(t, `{"deviceId":"ok","methods":1,"patches":1}`))
+		same(t, "executed", jsonOf(t, h.control(t, "GET", "/v1/executed/ok", "").want(t, 200).body), jsonOf(t, `{"deviceId":"ok","methods":1,"patches":1,"messages":0}`))
 		same(t, "executed, all", strings.Count(h.control(t, "GET", "/v1/executed", "").want(t, 200).body, "\n"), 1)
 		same(t, "twins that were written to", strings.Count(h.control(t, "GET", "/v1/twins", "").body, "\n"), 1)
 		same(t, "all twins", strings.Count(h.control(t, "GET", "/v1/twins?all=true", "").body, "\n"), 3)

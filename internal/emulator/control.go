@@ -11,9 +11,15 @@ import (
 
 // Executed is what a device really did, whatever its callers were told.
 type Executed struct {
-	Methods  int // calls that the device took
-	Patches  int // accepted writes of its twin by services
-	Messages int // telemetry that the hub accepted
+	Methods  int `json:"methods"`  // calls that the device took
+	Patches  int `json:"patches"`  // accepted writes of its twin by services
+	Messages int `json:"messages"` // telemetry that the hub accepted
+}
+
+func (e *Executed) add(other Executed) {
+	e.Methods += other.Methods
+	e.Patches += other.Patches
+	e.Messages += other.Messages
 }
 
 // Executed returns what a device did since it was registered or the counts
@@ -166,6 +172,7 @@ func (s *Server) Reset() {
 	for _, n := range s.store.reset() {
 		s.cut(n, "the device was deleted")
 	}
+	s.front.mail.empty()
 	s.ResetExecuted()
 	s.faultsOff.Store(false)
 	s.faults.Store(s.store.fleet)

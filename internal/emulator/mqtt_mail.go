@@ -232,6 +232,16 @@ func (r *mailroom) purge(deviceID string) int {
 	return n
 }
 
+// empty throws everybody's messages away. Subscriptions stay.
+func (r *mailroom) empty() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, box := range r.boxes {
+		box.letters = nil
+		r.tidyLocked(id)
+	}
+}
+
 // forget follows the deletion of a device. Its connection ends as well.
 func (r *mailroom) forget(deviceID string) {
 	r.mu.Lock()

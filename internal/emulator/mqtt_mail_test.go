@@ -110,6 +110,12 @@ func TestMailHasLimits(t *testing.T) {
 		a := h.do(t, "DELETE", "/devices/d/commands", "").want(t, 200)
 		same(t, "purged", a.body, `{"totalMessagesPurged":50,"deviceId":"d","moduleId":null}`)
 		same(t, "waiting", h.front.mail.count("d"), 0)
+		h.send(t, "before the reset")
+		h.Reset()
+		same(t, "waiting after a reset", h.front.mail.count("d"), 0)
+		for _, id := range []string{"d", "e"} { // registered devices go with a reset
+			h.do(t, "PUT", "/devices/"+id, "{}")
+		}
 		h.send(t, "for the old device")
 		h.do(t, "DELETE", "/devices/d", "", "If-Match", "*").want(t, 204)
 		h.do(t, "PUT", "/devices/d", "{}").want(t, 200)

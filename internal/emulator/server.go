@@ -110,6 +110,11 @@ func New(opts Options) (*Server, error) {
 	s.faults.Store(opts.Fleet)
 	s.links = newLinks()
 	s.front = newFront(s)
+	if opts.StateFile != "" {
+		if err := s.loadState(); err != nil {
+			return nil, err
+		}
+	}
 	s.life, s.end = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -143,6 +148,11 @@ func Start(opts Options) (*Server, error) {
 			s.end()
 			return nil, errors.Join(err, ln.Close())
 		}
+		s.warnOpen("MQTT", s.front.addr)
+	}
+	s.warnOpen("HTTPS", s.httpsAddr)
+	if s.opts.StateFile != "" {
+		s.serving.Go(s.keepSaving)
 	}
 	s.serving.Go(func() {
 		s.served("HTTPS", s.http.Serve(tls.NewListener(newBoundedListener(ln, maxConnections), s.tls)))
@@ -174,6 +184,9 @@ func (s *Server) warnOpen(what, addr string) {
 func (s *Server) Close() error {
 	var err error
 	s.front.close()
+	if s.admin != nil {
+		err = s.admin.Close()
+	}
 	if s.http != nil {
 		ctx, stop := context.WithTimeout(context.Background(), closingDeadline)
 		defer stop()

@@ -57,7 +57,7 @@ type slot struct {
 	messages atomic.Uint32 // telemetry that the hub accepted
 	forced   atomic.Uint32 // a presence that tests chose
 	linked   atomic.Int32  // how many real connections it and its modules have
-	calls    [countedOps]atomic.Uint32
+	calls    [countedOfDevice]atomic.Uint32
 }
 
 // chunk is made when one of its devices is first touched.
