@@ -94,6 +94,14 @@ func TestBehaviours(t *testing.T) {
 			t.Helper()
 			return code(h.do(t, "GET", "/twins/ok", "", "Authorization", "Bearer abc"))
 		}},
+		{"bulkErrorCode", map[string]string{"number": `"errorCode":409001,`, "name": `"errorCode":"DeviceAlreadyExists",`}, func(t *testing.T, h testHub) string {
+			t.Helper()
+			return now(t, h, "POST", "/devices", `[{"id":"ok"}]`)
+		}},
+		{"moduleCreated", map[string]string{"200": "200", "201": "201"}, func(t *testing.T, h testHub) string {
+			t.Helper()
+			return code(h.do(t, "PUT", "/devices/ok/modules/new", `{}`))
+		}},
 		{"jobPermission", map[string]string{"either": "200 200", "serviceConnect": "200 401", "registryWrite": "401 200"}, func(t *testing.T, h testHub) string {
 			t.Helper()
 			var all []string
@@ -166,7 +174,7 @@ func TestBehaviours(t *testing.T) {
 }
 
 func code(a answer) string {
-	return map[int]string{200: "200", 400: "400", 401: "401", 405: "405", 409: "409"}[a.status]
+	return map[int]string{200: "200", 201: "201", 400: "400", 401: "401", 405: "405", 409: "409"}[a.status]
 }
 
 // word picks what tells an accepted job from a refused one.

@@ -36,7 +36,7 @@ type wireImport struct {
 type wireBulkError struct {
 	DeviceID    string `json:"deviceId"`
 	ModuleID    string `json:"moduleId,omitempty"`
-	ErrorCode   string `json:"errorCode"`
+	ErrorCode   any    `json:"errorCode"` // a number or a name, see knobBulkErrorCode
 	ErrorStatus string `json:"errorStatus"`
 	Operation   string `json:"operation,omitempty"`
 }
@@ -64,7 +64,7 @@ func (x *exchange) bulk() *apiError {
 		if refusal := x.importOne(it, arrays); refusal != nil {
 			result.IsSuccessful = false
 			result.Errors = append(result.Errors, wireBulkError{
-				DeviceID: it.ID, ModuleID: it.ModuleID, ErrorCode: refusal.name, ErrorStatus: refusal.text, Operation: it.ImportMode,
+				DeviceID: it.ID, ModuleID: it.ModuleID, ErrorCode: x.bulkErrorCode(refusal), ErrorStatus: refusal.text, Operation: it.ImportMode,
 			})
 		}
 	}
@@ -73,6 +73,13 @@ func (x *exchange) bulk() *apiError {
 		return &apiError{status: 400, code: 400013, name: "BulkRegistryOperationFailure", shape: shapeBulk, body: x.buf}
 	}
 	return x.done(200)
+}
+
+func (s *Server) bulkErrorCode(e *apiError) any {
+	if s.does(knobBulkErrorCode, "name") {
+		return e.name
+	}
+	return e.code
 }
 
 func (x *exchange) bulkItems() ([]wireImport, *apiError) {

@@ -119,7 +119,7 @@ func TestMethodOnModule(t *testing.T) {
 	h.do(t, "POST", "/twins/ok/modules/valve/methods", `{"methodName":"lockDoor"}`).want(t, 200)
 	h.do(t, "POST", "/twins/ok/modules/none/methods", `{"methodName":"lockDoor"}`).refused(t, 404, "ModuleNotFound")
 	// A module that somebody registered is simulated by nobody.
-	h.do(t, "PUT", "/devices/ok/modules/mine", `{}`).want(t, 201)
+	h.do(t, "PUT", "/devices/ok/modules/mine", `{}`).want(t, 200)
 	h.do(t, "POST", "/twins/ok/modules/mine/methods", `{"methodName":"lockDoor"}`).refused(t, 404, "DeviceNotOnline")
 }
 

@@ -103,10 +103,10 @@ func (x *exchange) putModule() *apiError {
 	switch {
 	case refusal != nil:
 		return refusal
-	case match.given:
-		return x.sendModule(m, 200)
+	case !match.given && x.does(knobModuleCreated, "201"):
+		return x.sendModule(m, 201)
 	}
-	return x.sendModule(m, 201)
+	return x.sendModule(m, 200)
 }
 
 // writeModule creates a module where match is not given, and updates it

@@ -259,7 +259,7 @@ func TestReadOnlyFieldsAreIgnored(t *testing.T) {
 
 func TestModuleTwin(t *testing.T) {
 	h := newHub(t, doors)
-	h.do(t, "PUT", "/devices/door-0005/modules/valve", `{"managedBy":"me"}`).want(t, 201)
+	h.do(t, "PUT", "/devices/door-0005/modules/valve", `{"managedBy":"me"}`).want(t, 200)
 	doc := h.do(t, "PATCH", "/twins/door-0005/modules/valve", `{"properties":{"desired":{"open":true}}}`).want(t, 200).doc(t)
 	same(t, "moduleId", doc["moduleId"], "valve")
 	same(t, "deviceId", doc["deviceId"], "door-0005")

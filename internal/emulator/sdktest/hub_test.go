@@ -4,13 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"iothub-runner/internal/emulator"
 	"iothub-runner/internal/emulator/fleet"
@@ -46,13 +43,14 @@ faults:
   - {fault: unavailable, operations: [method], devices: [shaky], calls: 1-2}
 `
 
-// testHub is an emulated hub on real sockets, with a hand on it for programs
-// in other processes.
+// loopback lets the kernel pick the port.
+const loopback = "127.0.0.1:0"
+
+// testHub is an emulated hub on real sockets.
 type testHub struct {
 	*emulator.Server
 
-	caFile  string
-	control *httptest.Server
+	caFile string
 }
 
 func startHub(t *testing.T, name, fleetFile string) *testHub {
@@ -61,7 +59,9 @@ func startHub(t *testing.T, name, fleetFile string) *testHub {
 	if err != nil {
 		t.Fatalf("fleet.Parse: %v", err)
 	}
-	s, err := emulator.Start(emulator.Options{HostName: name, HTTPSAddr: "127.0.0.1:0", Fleet: devices})
+	s, err := emulator.Start(emulator.Options{
+		HostName: name, HTTPSAddr: loopback, MQTTAddr: loopback, AdminAddr: loopback, Fleet: devices,
+	})
 	if err != nil {
 		t.Fatalf("emulator.Start: %v", err)
 	}
@@ -74,38 +74,7 @@ func startHub(t *testing.T, name, fleetFile string) *testHub {
 	if err := os.WriteFile(h.caFile, s.CAPEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h.control = httptest.NewServer(h.controls())
-	t.Cleanup(h.control.Close)
 	return h
-}
-
-// controls is what node/hub.cjs asks of the emulator past its protocol.
-func (h *testHub) controls() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /advance", func(w http.ResponseWriter, r *http.Request) {
-		d, err := time.ParseDuration(r.FormValue("by"))
-		if err == nil {
-			err = h.Advance(d)
-		}
-		reply(w, h.Now(), err)
-	})
-	mux.HandleFunc("POST /executed", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, h.Executed(r.FormValue("id")), nil)
-	})
-	mux.HandleFunc("POST /online", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, true, h.SetOnline(r.FormValue("id"), r.FormValue("online") == "true"))
-	})
-	return mux
-}
-
-func reply(w http.ResponseWriter, v any, err error) {
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	if err := json.NewEncoder(w).Encode(v); err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-	}
 }
 
 // withoutPort is a connection string for clients that take no port.
@@ -142,15 +111,12 @@ func (h *testHub) environment(t *testing.T) []string {
 		"HUB_MQTT_PORT=" + port(t, h.MQTTAddr()),
 		"HUB_CONNECTION_STRING=" + policies["iothubowner"],
 		"HUB_POLICIES=" + string(text),
-		"CONTROL_PORT=" + port(t, h.control.Listener.Addr().String()),
+		"HUB_ADMIN_PORT=" + port(t, h.AdminAddr()),
 	}
 }
 
 func port(t *testing.T, addr string) string {
 	t.Helper()
-	if addr == "" {
-		return "0"
-	}
 	_, p, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(fmt.Errorf("address %q: %w", addr, err))

@@ -16,25 +16,28 @@ exports.client = Client.fromConnectionString(connectionString);
 /** The connection string of a policy other than iothubowner. */
 exports.policy = (name) => JSON.parse(process.env.HUB_POLICIES)[name];
 
-/** The emulator's own control, which no hub has: see control_test.go. */
-function control(path) {
+/** The emulator's control endpoint, which no hub has. */
+function control(method, path, body) {
   return new Promise((resolve, reject) => {
-    const request = http.request({ host: '127.0.0.1', port: Number(process.env.CONTROL_PORT), path, method: 'POST' }, (response) => {
+    const request = http.request({ host: '127.0.0.1', port: Number(process.env.HUB_ADMIN_PORT), path, method }, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (part) => { text += part; });
-      response.on('end', () => (response.statusCode === 200 ? resolve(JSON.parse(text)) : reject(new Error(`${path}: ${text}`))));
+      response.on('end', () => (response.statusCode < 300 ? resolve(text && JSON.parse(text)) : reject(new Error(`${path}: ${text}`))));
     });
     request.on('error', reject);
-    request.end();
+    request.end(body && JSON.stringify(body));
   });
 }
 
 /** Moves the hub's clock forward, by a Go duration. */
-exports.advance = (by) => control(`/advance?by=${encodeURIComponent(by)}`);
+exports.advance = (by) => control('POST', '/v1/clock', { advance: by });
 
-/** What a device really did: {Methods, Patches}. */
-exports.executed = (id) => control(`/executed?id=${encodeURIComponent(id)}`);
+/** What a device really did: {methods, patches, messages}. */
+exports.executed = (id) => control('GET', `/v1/executed/${encodeURIComponent(id)}`);
+
+/** Connects or disconnects a simulated device. */
+exports.setOnline = (id, online) => control('PUT', `/v1/devices/${encodeURIComponent(id)}/presence`, { online });
 
 /**
  * Asks again until probe returns something true, and returns that. It fails

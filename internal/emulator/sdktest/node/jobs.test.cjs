@@ -37,7 +37,7 @@ describe('jobs', () => {
     assert.equal(rows[0].jobType, 'scheduleDeviceMethod');
     assert.equal(rows[0].status, 'completed');
     assert.deepEqual(rows[24].outcome, { deviceMethodResponse: { status: 200, payload: { door: 'door-025' } } });
-    assert.equal((await executed('door-025')).Methods, 1);
+    assert.equal((await executed('door-025')).methods, 1);
   });
 
   it('patch the twin of every device of the condition', async () => {

@@ -46,7 +46,7 @@ describe('methods', () => {
   it('to a device that is offline fail at once', async () => {
     const failure = await refused(client.invokeDeviceMethod('gone', { methodName: 'echo' }), { error: 'Error', status: 404, name: 'DeviceNotOnline', code: 404103 });
     assert.equal(JSON.parse(JSON.parse(failure.responseBody).Message).info.timeout, '00:00:00');
-    assert.equal((await executed('gone')).Methods, 0);
+    assert.equal((await executed('gone')).methods, 0);
   });
 
   it('wait connectTimeout for a device that is offline', async () => {
@@ -61,17 +61,17 @@ describe('methods', () => {
   it('to a device that does not answer time out, having run', async () => {
     const failing = refused(client.invokeDeviceMethod('door-002', { methodName: 'hang', responseTimeoutInSeconds: 60 }),
       { error: 'GatewayTimeoutError', status: 504, name: 'GatewayTimeout', code: 504101 });
-    await eventually('the device has the call', async () => (await executed('door-002')).Methods === 1);
+    await eventually('the device has the call', async () => (await executed('door-002')).methods === 1);
     await advance('61s');
     await failing;
-    assert.equal((await executed('door-002')).Methods, 1);
+    assert.equal((await executed('door-002')).methods, 1);
   });
 
   it('with a timeout out of range are refused', async () => {
     for (const params of [{ responseTimeoutInSeconds: 4 }, { responseTimeoutInSeconds: 301 }, { connectTimeoutInSeconds: 301 }]) {
       await refused(client.invokeDeviceMethod('door-003', { methodName: 'echo', ...params }), { error: 'ArgumentError', status: 400, name: 'ArgumentInvalid', code: 400004 });
     }
-    assert.equal((await executed('door-003')).Methods, 0);
+    assert.equal((await executed('door-003')).methods, 0);
   });
 
   it('with too large a payload are refused', async () => {
@@ -86,7 +86,7 @@ describe('methods', () => {
 
   it('are repeated by the SDK when the hub says 503, and only then', async () => {
     assert.deepEqual(await invoke('shaky', { methodName: 'echo', payload: 'again' }), { status: 200, payload: 'again' });
-    assert.equal((await executed('shaky')).Methods, 1);
+    assert.equal((await executed('shaky')).methods, 1);
   });
 
   it('run many at a time, each answered for itself', async () => {
