@@ -179,7 +179,7 @@ func (s *Server) jobAction(j *job, r *jobRequest) *apiError {
 		if r.method == "" || refusal != nil {
 			return errArgument("The cloudToDeviceMethod cannot be used: %s", textOf(refusal))
 		}
-		j.call, j.methodRaw = req.methodCall, compactJSON(r.method)
+		j.call, j.methodRaw = req.methodCall, methodEcho(r.method)
 	} else {
 		if gjson.Get(r.twin, "etag").Str != "*" {
 			return errArgument("The updateTwin must have the etag '*'.")
@@ -204,6 +204,26 @@ func textOf(refusal *apiError) string {
 		return "it is missing."
 	}
 	return refusal.text
+}
+
+// methodEcho is a job's method as GET shows it: what the hub read of it. Keys
+// that it does not know were ignored.
+func methodEcho(raw string) string {
+	b := []byte{'{'}
+	gjson.Parse(raw).ForEach(func(k, v gjson.Result) bool {
+		for _, known := range []string{"methodName", "payload", "responseTimeoutInSeconds", "connectTimeoutInSeconds"} {
+			if !is(k.Str, known) {
+				continue
+			}
+			if len(b) > 1 {
+				b = append(b, ',')
+			}
+			b = append(appendString(b, known), ':')
+			b = append(b, compactJSON(v.Raw)...)
+		}
+		return true
+	})
+	return string(append(b, '}'))
 }
 
 func compactJSON(raw string) string {

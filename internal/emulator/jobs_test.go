@@ -221,3 +221,9 @@ func TestJobEdges(t *testing.T) {
 		h.do(t, "GET", "/jobs/none", "").refused(t, 404, "JobNotFound")
 	})
 }
+
+// TestMethodEcho shows a job's method as the hub read it: by known names only.
+func TestMethodEcho(t *testing.T) {
+	got := methodEcho(`{ "MethodName": "a", "timeoutInSeconds": 5, "payload": {"x": [1, 2]}, "connectTimeoutInSeconds": 7 }`)
+	same(t, "echo", got, `{"methodName":"a","payload":{"x":[1,2]},"connectTimeoutInSeconds":7}`)
+}

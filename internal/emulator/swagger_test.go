@@ -104,11 +104,14 @@ func validated(t *testing.T, h testHub, d *swagger.Description, method, path, bo
 	}
 	w := httptest.NewRecorder()
 	h.Handler().ServeHTTP(w, r)
-	described, err := d.Check(t.Context(), swagger.Exchange{
+	v, err := d.Check(t.Context(), swagger.Exchange{
 		Method: method, URL: r.URL, Header: r.Header, Body: []byte(body),
 		Status: w.Code, AnswerHeader: w.Header(), Answer: w.Body.Bytes(),
 	})
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err = v.Err(); err != nil {
 		t.Error(err)
 	}
 	var store [maxSegments]string
@@ -117,5 +120,5 @@ func validated(t *testing.T, h testHub, d *swagger.Description, method, path, bo
 	if refusal != nil {
 		t.Fatalf("the emulator has no such operation: %v", refusal)
 	}
-	return described, route.op
+	return v.Operation, route.op
 }

@@ -92,33 +92,43 @@ type Exchange struct {
 	Answer       []byte
 }
 
-// Check names the operation of an exchange and says what of it is not as
-// described: [ErrUnknown] when nothing is.
-func (d *Description) Check(ctx context.Context, x Exchange) (operation string, err error) {
+// Verdict is what is to be said of an exchange.
+type Verdict struct {
+	Operation string // as the description names it, such as "GET /devices/{id}"
+	Request   error  // what of the request is not as described; nil for nothing
+	Answer    error  // the same of the answer
+}
+
+// Err is everything that is not as described; nil for nothing.
+func (v Verdict) Err() error { return errors.Join(v.Request, v.Answer) }
+
+// Check judges an exchange. It fails when it cannot: with [ErrUnknown] when the
+// description has no such operation.
+func (d *Description) Check(ctx context.Context, x Exchange) (Verdict, error) {
 	r, err := x.request(ctx)
 	if err != nil {
-		return "", err
+		return Verdict{}, err
 	}
 	found, params, err := d.router.FindRoute(r)
 	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %w", x.Method, x.URL.Path, ErrUnknown, err)
+		return Verdict{}, fmt.Errorf("%s %s: %w: %w", x.Method, x.URL.Path, ErrUnknown, err)
 	}
+	v := Verdict{Operation: x.Method + " " + found.Path}
 	in := &openapi3filter.RequestValidationInput{
 		Request: r, PathParams: params, Route: found,
 		Options: &openapi3filter.Options{MultiError: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
 	}
-	operation = x.Method + " " + found.Path
 	if err := openapi3filter.ValidateRequest(ctx, in); err != nil {
-		return operation, fmt.Errorf("%s: the request %s is not as described: %w", operation, x.Body, err)
+		v.Request = fmt.Errorf("%s: the request %s is not as described: %w", v.Operation, x.Body, err)
 	}
 	out := &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: in, Status: x.Status, Header: x.AnswerHeader, Body: io.NopCloser(bytes.NewReader(x.Answer)),
 		Options: &openapi3filter.Options{MultiError: true, IncludeResponseStatus: true},
 	}
 	if err := openapi3filter.ValidateResponse(ctx, out); err != nil {
-		return operation, fmt.Errorf("%s: the answer %d %s is not as described: %w", operation, x.Status, x.Answer, err)
+		v.Answer = fmt.Errorf("%s: the answer %d %s is not as described: %w", v.Operation, x.Status, x.Answer, err)
 	}
-	return operation, nil
+	return v, nil
 }
 
 // request builds the request anew, at the host that the description is for.
@@ -140,14 +150,14 @@ func (x Exchange) request(ctx context.Context) (*http.Request, error) {
 
 // Transport checks every exchange that next makes and hands the verdict to
 // report. It changes none of them. Report must be safe for concurrent use.
-func (d *Description) Transport(next http.RoundTripper, report func(x Exchange, operation string, err error)) http.RoundTripper {
+func (d *Description) Transport(next http.RoundTripper, report func(Exchange, Verdict, error)) http.RoundTripper {
 	return checking{description: d, next: next, report: report}
 }
 
 type checking struct {
 	description *Description
 	next        http.RoundTripper
-	report      func(x Exchange, operation string, err error)
+	report      func(Exchange, Verdict, error)
 }
 
 // RoundTrip makes the exchange and checks it.
@@ -172,7 +182,7 @@ func (c checking) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res.Body = io.NopCloser(bytes.NewReader(x.Answer))
-	operation, err := c.description.Check(r.Context(), x)
-	c.report(x, operation, err)
+	v, err := c.description.Check(r.Context(), x)
+	c.report(x, v, err)
 	return res, nil
 }

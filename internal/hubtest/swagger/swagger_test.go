@@ -34,6 +34,16 @@ func mustLoad(t *testing.T, corrections []Correction) *Description {
 	return d
 }
 
+// judged is what a description says of an exchange that it knows.
+func judged(t *testing.T, d *Description, x Exchange) error {
+	t.Helper()
+	v, err := d.Check(t.Context(), x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.Err()
+}
+
 // TestCorrections shows for each correction an exchange that is right on the
 // wire, and wrong by the description as it was written.
 func TestCorrections(t *testing.T) {
@@ -55,11 +65,11 @@ func TestCorrections(t *testing.T) {
 			if c.Why == "" {
 				t.Error("the correction gives no reason")
 			}
-			if _, err := mustLoad(t, all).Check(t.Context(), exchanges[i]); err != nil {
+			if err := judged(t, mustLoad(t, all), exchanges[i]); err != nil {
 				t.Errorf("with all corrections: %v", err)
 			}
 			without := mustLoad(t, slices.Delete(slices.Clone(all), i, i+1))
-			if _, err := without.Check(t.Context(), exchanges[i]); err == nil {
+			if err := judged(t, without, exchanges[i]); err == nil {
 				t.Error("the exchange is as described without the correction, too")
 			}
 		})
@@ -84,7 +94,7 @@ func TestCheckRefuses(t *testing.T) {
 	d := mustLoad(t, Corrections())
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := d.Check(t.Context(), tt.x); err == nil || !strings.Contains(err.Error(), tt.part) {
+			if err := judged(t, d, tt.x); err == nil || !strings.Contains(err.Error(), tt.part) {
 				t.Errorf("Check = %v, want an error with %q", err, tt.part)
 			}
 		})
@@ -110,11 +120,11 @@ func (a answering) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func TestTransport(t *testing.T) {
 	var reported []error
-	client := http.Client{Transport: mustLoad(t, Corrections()).Transport(answering{`{"status":200,"payload":"yes","extra":1}`}, func(x Exchange, operation string, err error) {
-		if operation != "POST /twins/{deviceId}/methods" || string(x.Body) != `{"methodName":"lock"}` {
-			t.Errorf("reported %s with %s", operation, x.Body)
+	client := http.Client{Transport: mustLoad(t, Corrections()).Transport(answering{`{"status":200,"payload":"yes","extra":1}`}, func(x Exchange, v Verdict, err error) {
+		if err != nil || v.Operation != "POST /twins/{deviceId}/methods" || string(x.Body) != `{"methodName":"lock"}` {
+			t.Errorf("reported %+v, %v with %s", v, err, x.Body)
 		}
-		reported = append(reported, err)
+		reported = append(reported, v.Answer)
 	})}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://hub:1234/twins/d/methods?api-version=2020-09-30", bytes.NewReader([]byte(`{"methodName":"lock"}`)))
 	if err != nil {
