@@ -180,12 +180,12 @@ func twinJobs(p *spec.Plan) (n int) {
 }
 
 // wantOutcomes compares how many targets of a job ended how.
-func wantOutcomes(t testing.TB, rep spec.JobReport, status spec.Status, want map[spec.Outcome]int) {
-	t.Helper()
+func wantOutcomes(tb testing.TB, rep spec.JobReport, status spec.Status, want map[spec.Outcome]int) {
+	tb.Helper()
 	if rep.Status != status {
-		t.Errorf("job %s is %s (%s), want %s", rep.Name, rep.Status, rep.Reason, status)
+		tb.Errorf("job %s is %s (%s), want %s", rep.Name, rep.Status, rep.Reason, status)
 	}
 	if diff := cmp.Diff(want, rep.Outcomes); diff != "" {
-		t.Errorf("outcomes of job %s (-want +have):\n%s", rep.Name, diff)
+		tb.Errorf("outcomes of job %s (-want +have):\n%s", rep.Name, diff)
 	}
 }

@@ -81,6 +81,7 @@ func TestJournalBreaks(t *testing.T) {
 		}
 	}
 	run := func(t *testing.T, limit int) {
+		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			g := newRig(t, devices(20)...)
 			g.hub.takes[opInvoke], g.hub.takes[opPatch] = time.Second, time.Second

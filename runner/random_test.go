@@ -23,7 +23,7 @@ func (c chaos) fault(x call) (fault, bool) {
 		return fault{}, false
 	}
 	h := uint64(14695981039346656037)
-	for _, b := range []byte(fmt.Sprint(c.seed, x.op, x.name, x.target, x.nth)) {
+	for _, b := range fmt.Append(nil, c.seed, x.op, x.name, x.target, x.nth) {
 		h = (h ^ uint64(b)) * 1099511628211
 	}
 	r := rand.New(rand.NewPCG(c.seed, h))
@@ -88,6 +88,7 @@ func TestRandomRuns(t *testing.T) {
 // time to an interruption and on from there. What must hold of every run is
 // held against it by the rig.
 func randomRun(t *testing.T, seed uint64) {
+	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 7))
 	g := newRig(t, devices(200)...)
 	g.hub.pageSize = 1 + r.IntN(100)

@@ -33,6 +33,7 @@ func crashJobs() []spec.Job {
 func TestResumeAfterACrashAnywhere(t *testing.T) {
 	whole := 0
 	run := func(t *testing.T, limit int) {
+		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			g := newRig(t, devices(12)...)
 			g.hub.pageSize = 5
@@ -129,9 +130,9 @@ func (g *rig) killAt(d time.Duration, jobs ...spec.Job) {
 	defer cut()
 	end := time.AfterFunc(d+time.Second, cut)
 	defer end.Stop()
-	g.options.Work = work
+	g.options = runner.Options{Work: work}
 	g.apply(interruptAt(g, d+time.Second), jobs...)
-	g.options.Work = nil
+	g.options = runner.Options{}
 	g.disk.data = data
 }
 

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/runner"
@@ -87,8 +89,8 @@ func (d *disk) begun(job string, t hub.Target) int {
 	return d.intents[intentKey(job, t)]
 }
 
-func (d *disk) records(t testing.TB) []journal.Record {
-	t.Helper()
+func (d *disk) records(tb testing.TB) []journal.Record {
+	tb.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var all []journal.Record
@@ -97,7 +99,7 @@ func (d *disk) records(t testing.TB) []journal.Record {
 		return nil
 	})
 	if err != nil {
-		t.Errorf("Replay of the journal: %v", err)
+		tb.Errorf("Replay of the journal: %v", err)
 	}
 	return all
 }
@@ -141,19 +143,20 @@ type rig struct {
 	observer *recorder
 	options  runner.Options
 	plan     *spec.Plan
+	text     []byte // of the last report
 
 	mu         sync.Mutex
 	violations []string
 }
 
-func newRig(t testing.TB, ids ...string) *rig {
-	t.Helper()
+func newRig(tb testing.TB, ids ...string) *rig {
+	tb.Helper()
 	targets := make([]hub.Target, len(ids))
 	for i, id := range ids {
 		targets[i] = target(id)
 	}
 	return &rig{
-		TB: t, hub: newFakeHub(targets...), disk: newDisk(),
+		TB: tb, hub: newFakeHub(targets...), disk: newDisk(),
 		observer: &recorder{ended: map[string]spec.JobReport{}},
 	}
 }
@@ -257,41 +260,71 @@ func (g *rig) readReport(run *runner.Run) spec.Report {
 	if err := run.WriteReport(&text, 7); err != nil {
 		g.Fatalf("WriteReport: %v", err)
 	}
-	return decodeReport(g, text.Bytes())
+	g.text = text.Bytes()
+	return decodeReport(g, g.text)
 }
 
-func decodeReport(t testing.TB, text []byte) spec.Report {
-	t.Helper()
+// schema is compiled once: there are hundreds of runs.
+var schema = sync.OnceValues(func() (*jsonschema.Schema, error) {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(spec.ReportSchemaJSON()))
+	if err != nil {
+		return nil, err
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("report.schema.json", doc); err != nil {
+		return nil, err
+	}
+	return c.Compile("report.schema.json")
+})
+
+func checkSchema(tb testing.TB, text []byte) {
+	tb.Helper()
+	s, err := schema()
+	if err != nil {
+		tb.Fatalf("schema of reports: %v", err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		tb.Fatalf("report does not decode: %v", err)
+	}
+	if err := s.Validate(doc); err != nil {
+		tb.Errorf("report is not what its schema says: %v", err)
+	}
+}
+
+func decodeReport(tb testing.TB, text []byte) spec.Report {
+	tb.Helper()
 	var rep spec.Report
+	checkSchema(tb, text)
 	in := json.NewDecoder(bytes.NewReader(text))
 	in.DisallowUnknownFields()
 	if err := in.Decode(&rep); err != nil {
-		t.Fatalf("report does not decode: %v\n%s", err, text[:min(len(text), 4000)])
+		tb.Fatalf("report does not decode: %v\n%s", err, text[:min(len(text), 4000)])
 	}
 	return rep
 }
 
-func (r result) job(t testing.TB, name string) spec.JobReport {
-	t.Helper()
+func (r result) job(tb testing.TB, name string) spec.JobReport {
+	tb.Helper()
 	for _, j := range r.report.Jobs {
 		if j.Name == name {
 			return j
 		}
 	}
-	t.Fatalf("no job %q in the report; Apply: %v", name, r.err)
+	tb.Fatalf("no job %q in the report; Apply: %v", name, r.err)
 	return spec.JobReport{}
 }
 
 // row returns the row of the target "device" or "device/module" in a job.
-func (r result) row(t testing.TB, job, id string) spec.Row {
-	t.Helper()
+func (r result) row(tb testing.TB, job, id string) spec.Row {
+	tb.Helper()
 	want := target(id)
-	for _, row := range r.job(t, job).Devices {
+	for _, row := range r.job(tb, job).Devices {
 		if row.DeviceID == want.DeviceID && row.ModuleID == want.ModuleID {
 			return row
 		}
 	}
-	t.Fatalf("no row for %q in job %q", id, job)
+	tb.Fatalf("no row for %q in job %q", id, job)
 	return spec.Row{}
 }
 
@@ -366,13 +399,13 @@ func whenOffline(p spec.OfflinePolicy) func(*spec.Job) { return func(j *spec.Job
 
 // memory reads a journal from a file of its own, for runs too large for one in
 // memory.
-func fileJournal(t testing.TB, path string) *journal.Writer {
-	t.Helper()
+func fileJournal(tb testing.TB, path string) *journal.Writer {
+	tb.Helper()
 	w, err := journal.Create(path, journal.Header{Run: "run-1", Plan: "test", StartedAt: time.Now()}, journal.Off)
 	if err != nil {
-		t.Fatalf("Create(%s): %v", path, err)
+		tb.Fatalf("Create(%s): %v", path, err)
 	}
-	t.Cleanup(func() { _ = os.Remove(path) })
+	tb.Cleanup(func() { _ = os.Remove(path) })
 	return w
 }
 

@@ -15,28 +15,28 @@ import (
 func interrupted() error { return &runner.InterruptedError{Signal: "SIGINT", ExitCode: 130} }
 
 // interruptAt cancels as a signal would, at a time of the bubble.
-func interruptAt(t testing.TB, d time.Duration) context.Context {
-	t.Helper()
+func interruptAt(tb testing.TB, d time.Duration) context.Context {
+	tb.Helper()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	timer := time.AfterFunc(d, func() { cancel(interrupted()) })
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		timer.Stop()
 		cancel(nil)
 	})
 	return ctx
 }
 
-func wantInterrupted(t testing.TB, res result) {
-	t.Helper()
+func wantInterrupted(tb testing.TB, res result) {
+	tb.Helper()
 	if res.err != nil {
-		t.Fatalf("Apply: %v", res.err)
+		tb.Fatalf("Apply: %v", res.err)
 	}
 	cause, ok := errors.AsType[*runner.InterruptedError](res.run.Cause())
 	if !ok || cause.ExitCode != 130 {
-		t.Errorf("Cause() = %v, want the interruption", res.run.Cause())
+		tb.Errorf("Cause() = %v, want the interruption", res.run.Cause())
 	}
 	if got := res.run.Status(); got != spec.StatusInterrupted {
-		t.Errorf("Status() = %s, want interrupted", got)
+		tb.Errorf("Status() = %s, want interrupted", got)
 	}
 }
 
@@ -147,7 +147,7 @@ func TestEndOfWorkCutsWhatIsInFlight(t *testing.T) {
 		work, cut := context.WithCancel(context.Background())
 		timer := time.AfterFunc(40*time.Second, cut)
 		defer timer.Stop()
-		g.options.Work = work
+		g.options = runner.Options{Work: work}
 		two := func(j *spec.Job) { j.Concurrency = 2 }
 		res := g.apply(interruptAt(t, 30*time.Second),
 			method("m", two), method("again", idempotent, two), update("u", `{"floor":3}`, "", two))

@@ -16,15 +16,15 @@ import (
 	"iothub-runner/spec"
 )
 
-func hubErrorOf(t testing.TB, res result) *runner.HubError {
-	t.Helper()
+func hubErrorOf(tb testing.TB, res result) *runner.HubError {
+	tb.Helper()
 	err := res.err
 	if res.run != nil {
 		err = res.run.Cause()
 	}
 	e, ok := errors.AsType[*runner.HubError](err)
 	if !ok {
-		t.Fatalf("ended with %v, want a *HubError", err)
+		tb.Fatalf("ended with %v, want a *HubError", err)
 	}
 	return e
 }
@@ -52,6 +52,7 @@ func raw(s string) json.RawMessage {
 }
 
 func (tt *twinCase) run(t *testing.T) {
+	t.Helper()
 	g := newRig(t, "door-1")
 	if tt.desired != "" || tt.tags != "" {
 		g.hub.set("door-1", tt.desired, tt.tags)
