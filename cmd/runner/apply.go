@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +18,7 @@ import (
 type applyFlags struct {
 	connection
 	talkFlags
+	varFlags
 	emulator    string
 	reports     []string
 	journal     string
@@ -65,6 +64,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: take up the devices of these `OUTCOMES` alone, such as failed,offline")
 	flags.StringVar(&f.durability, "durability", "batch", "when the journal is synced to the disk: always, `batch` (at most 100 ms behind) or off")
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run of this plan on this hub to end")
+	f.varFlags.add(flags)
 	f.connection.add(flags)
 	f.talkFlags.add(flags)
 	return cmd
@@ -77,7 +77,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	if err != nil {
 		return err
 	}
-	plan, err := loadPlan(env, talk, file)
+	plan, err := f.loadPlan(env, talk, file)
 	if err != nil {
 		return err
 	}
@@ -160,23 +160,6 @@ func onePlan(cmd *cobra.Command, args []string) error {
 		return usageError(fmt.Sprintf("one plan at a time, not %d: %q", len(args), args), "a plan can hold several jobs")
 	}
 	return nil
-}
-
-// loadPlan reads and checks a plan. Every finding is on stderr when it returns.
-func loadPlan(env environment, talk *talk, file string) (*spec.Plan, error) {
-	src, err := readFile(env, file)
-	if err != nil {
-		return nil, &failure{code: exitInvalid, err: fmt.Errorf("read plan %q: %w", file, reason(err)), hint: "name a plan file, or - for stdin"}
-	}
-	plan, findings := spec.Parse(file, src, spec.Options{FS: os.DirFS(filepath.Dir(file))})
-	if len(findings) > 0 {
-		talk.findings(findings)
-	}
-	if plan == nil {
-		n, _ := findings.Count()
-		return nil, &failure{code: exitInvalid, err: fmt.Errorf("the plan %s is invalid: %s", file, count(n, "error")), hint: "nothing was sent"}
-	}
-	return plan, nil
 }
 
 // override applies the flags that stand above the plan.

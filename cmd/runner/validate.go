@@ -1,0 +1,197 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"iothub-runner/spec"
+)
+
+// validateFlags are the flags of runner validate.
+type validateFlags struct {
+	talkFlags
+	varFlags
+	format string
+	strict bool
+}
+
+func newValidate(env environment) *cobra.Command {
+	var f validateFlags
+	cmd := &cobra.Command{
+		Use:   "validate PLAN...",
+		Short: "check plans without a hub",
+		Long: `validate reads plans and reports every finding at once, each with its place in the
+file and with what would be accepted. It asks no hub and changes nothing.
+
+It ends with 0 if the plans are valid (warnings alone are fine unless --strict is
+given), with 1 if one of them is not, and with 3 if a file cannot be read.`,
+		Example: `  runner validate plan.yaml
+  runner validate --format github plans/*.yaml
+  runner validate --format sarif plan.yaml > plan.sarif`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError("no plan given", "name the files: runner validate PLAN...")
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return runValidate(env, &f, args) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.format, "format", "text", "write findings as `text`, json, github (annotations of a workflow) or sarif")
+	flags.BoolVar(&f.strict, "strict", false, "take warnings for errors")
+	f.varFlags.add(flags)
+	f.talkFlags.add(flags)
+	return cmd
+}
+
+func runValidate(env environment, f *validateFlags, files []string) error {
+	format := findingsFormat(f.format)
+	if format == nil {
+		return usageError(fmt.Sprintf("--format %q: want text, json, github or sarif", f.format), "")
+	}
+	if slices.Index(files, "-") != lastIndex(files, "-") {
+		return usageError("stdin can be read once: - is given twice", "")
+	}
+	vars, err := f.values(env)
+	if err != nil {
+		return err
+	}
+	talk, err := newTalk(env, f.talkFlags)
+	if err != nil {
+		return err
+	}
+	var all spec.Diagnostics
+	var unread []error
+	for _, file := range files {
+		found, err := validateFile(env, file, vars)
+		if err != nil {
+			unread = append(unread, err) // the others are checked all the same
+		}
+		all = append(all, found...)
+	}
+	if f.strict {
+		all = all.Strict()
+	}
+	if err := format(env.stdout, all); err != nil {
+		return &failure{code: exitMissed, err: fmt.Errorf("write findings: %w", reason(err))}
+	}
+	if len(unread) > 0 {
+		return &failure{code: exitInvalid, err: errors.Join(unread...), hint: "name plan files, or - for stdin"}
+	}
+	if err := invalid(all); err != nil {
+		return err
+	}
+	_, warnings := all.Count()
+	talk.line(validText(files, warnings))
+	return nil
+}
+
+// validText says that plans are valid.
+func validText(files []string, warnings int) string {
+	text := files[0] + " is valid"
+	if len(files) > 1 {
+		text = count(len(files), "plan") + " are valid"
+	}
+	if warnings > 0 {
+		text += ", with " + count(warnings, "warning")
+	}
+	return text
+}
+
+// invalid is the error of plans that are not valid, nil for those that are.
+func invalid(all spec.Diagnostics) error {
+	bad := map[string]bool{}
+	for _, d := range all {
+		if d.Severity == spec.SeverityError {
+			bad[d.File] = true
+		}
+	}
+	switch n, _ := all.Count(); len(bad) {
+	case 0:
+		return nil
+	case 1:
+		for file := range bad {
+			return &failure{code: exitMissed, err: fmt.Errorf("the plan %s is invalid: %s", file, count(n, "error"))}
+		}
+	default:
+		return &failure{code: exitMissed, err: fmt.Errorf("%d plans are invalid: %s", len(bad), count(n, "error"))}
+	}
+	return nil
+}
+
+// validateFile returns what is wrong with a plan; an error means that there was
+// nothing to check. What this version does not carry out yet is a warning here.
+func validateFile(env environment, file string, vars map[string]string) (spec.Diagnostics, error) {
+	src, err := openPlan(env, file, vars)
+	if err != nil {
+		return nil, err
+	}
+	src.opts.AllowPlanned = true
+	_, found := spec.Parse(src.file, src.text, src.opts)
+	return found, nil
+}
+
+func lastIndex(list []string, s string) int {
+	for i, v := range slices.Backward(list) {
+		if v == s {
+			return i
+		}
+	}
+	return -1
+}
+
+// findingsFormat returns what writes findings in a format, nil if there is no
+// such format.
+func findingsFormat(name string) func(io.Writer, spec.Diagnostics) error {
+	switch name {
+	case "text":
+		return func(w io.Writer, all spec.Diagnostics) error {
+			_, err := io.WriteString(w, all.String())
+			return err
+		}
+	case "json":
+		return writeFindingsJSON
+	}
+	return nil
+}
+
+// finding is one finding as programs read it.
+type finding struct {
+	File      string        `json:"file"`
+	Line      int           `json:"line,omitempty"`
+	Column    int           `json:"column,omitempty"`
+	EndColumn int           `json:"endColumn,omitempty"`
+	Rule      spec.Rule     `json:"rule"`
+	Severity  spec.Severity `json:"severity"`
+	Message   string        `json:"message"`
+	Hint      string        `json:"hint,omitempty"`
+	Source    string        `json:"source,omitempty"`
+}
+
+// findings is what --format json writes.
+type findings struct {
+	Schema   string    `json:"schema"`
+	Errors   int       `json:"errors"`
+	Warnings int       `json:"warnings"`
+	Findings []finding `json:"findings"`
+}
+
+func writeFindingsJSON(w io.Writer, all spec.Diagnostics) error {
+	doc := findings{Schema: "runner/findings/v1", Findings: make([]finding, len(all))}
+	doc.Errors, doc.Warnings = all.Count()
+	for i, d := range all {
+		doc.Findings[i] = finding{
+			File: d.File, Line: d.Pos.Line, Column: d.Pos.Column, EndColumn: d.EndColumn,
+			Rule: d.Rule, Severity: d.Severity, Message: d.Summary, Hint: d.Hint, Source: d.Source,
+		}
+	}
+	out := json.NewEncoder(w)
+	out.SetEscapeHTML(false)
+	out.SetIndent("", "  ")
+	return out.Encode(doc)
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"gopkg.in/yaml.v3"
+
+	"iothub-runner/spec"
+)
+
+// varFlags give the variables of a plan their values.
+type varFlags struct {
+	vars  []string
+	files []string
+}
+
+func (f *varFlags) add(flags *pflag.FlagSet) {
+	flags.StringArrayVar(&f.vars, "var", nil, "give a variable of the plan a value, as in `NAME=VALUE` (may be repeated)")
+	flags.StringArrayVar(&f.files, "var-file", nil, "take values from the YAML mapping in `FILE` (may be repeated; later ones win, --var above all)")
+}
+
+// values returns the values given on the command line.
+func (f *varFlags) values(env environment) (map[string]string, error) {
+	values := map[string]string{}
+	for _, file := range f.files {
+		text, err := readFile(env, file)
+		if err != nil {
+			return nil, usageError(fmt.Sprintf("--var-file %q: %v", file, reason(err)), "name a YAML file of variables, as in building: 44")
+		}
+		if err := readVars(values, text); err != nil {
+			return nil, usageError(fmt.Sprintf("--var-file %q: %v", file, err), "it holds a mapping of names to values, as in building: 44")
+		}
+	}
+	for _, v := range f.vars {
+		name, value, ok := strings.Cut(v, "=")
+		if !ok || name == "" {
+			return nil, usageError(fmt.Sprintf("--var %q: want NAME=VALUE", v), "as in --var building=44")
+		}
+		values[name] = value
+	}
+	return values, nil
+}
+
+// readVars adds the values of a file, each as it is written there.
+func readVars(values map[string]string, text []byte) error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	if doc.Kind == 0 {
+		return nil // an empty file gives no values
+	}
+	m := doc.Content[0]
+	if m.Kind != yaml.MappingNode {
+		return errors.New("it is not a mapping")
+	}
+	first := map[string]int{}
+	for i := 0; i+1 < len(m.Content); i += 2 {
+		key, value := m.Content[i], m.Content[i+1]
+		if first[key.Value] != 0 {
+			return fmt.Errorf("line %d: %q stands in line %d already", key.Line, key.Value, first[key.Value])
+		}
+		if value.Kind == yaml.AliasNode {
+			value = value.Alias
+		}
+		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
+			return fmt.Errorf("line %d: %q must be a text, a number or true or false", value.Line, key.Value)
+		}
+		first[key.Value] = key.Line
+		values[key.Value] = value.Value
+	}
+	return nil
+}
+
+// loadPlan reads and checks a plan. Every finding is on stderr when it returns.
+func (f *varFlags) loadPlan(env environment, talk *talk, file string) (*spec.Plan, error) {
+	vars, err := f.values(env)
+	if err != nil {
+		return nil, err
+	}
+	src, err := openPlan(env, file, vars)
+	if err != nil {
+		return nil, err
+	}
+	return src.load(talk)
+}
+
+// planSource is the text of a plan and what it may use.
+type planSource struct {
+	file string
+	text []byte
+	opts spec.Options
+}
+
+// openPlan reads a plan's file.
+func openPlan(env environment, file string, vars map[string]string) (planSource, error) {
+	text, err := readFile(env, file)
+	if err != nil {
+		return planSource{}, &failure{code: exitInvalid, err: fmt.Errorf("read plan %q: %w", file, reason(err)), hint: "name a plan file, or - for stdin"}
+	}
+	return planSource{file: file, text: text, opts: spec.Options{FS: os.DirFS(filepath.Dir(file)), Vars: vars}}, nil
+}
+
+// load checks the plan. Every finding is on stderr when it returns.
+func (s planSource) load(talk *talk) (*spec.Plan, error) {
+	plan, findings := spec.Parse(s.file, s.text, s.opts)
+	if len(findings) > 0 {
+		talk.findings(findings)
+	}
+	if plan == nil {
+		n, _ := findings.Count()
+		return nil, &failure{code: exitInvalid, err: fmt.Errorf("the plan %s is invalid: %s", s.file, count(n, "error")), hint: "nothing was sent"}
+	}
+	return plan, nil
+}
