@@ -7,7 +7,6 @@ import (
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
-	"iothub-runner/spec"
 )
 
 // dispatcher hands the targets of one job to its workers: those that are due
@@ -140,21 +139,12 @@ func (d *dispatcher) refill() {
 	}
 }
 
-// admit puts a page's targets into the cohort, less those that are excluded,
-// beyond the limit or there already.
+// admit takes in the targets of a page that belong to the cohort.
 func (d *dispatcher) admit(p page) {
 	items := make([]item, 0, len(p.rows))
-	for i := range p.rows {
-		row := &p.rows[i]
-		if d.excluded(row.Target) || d.full() {
-			continue
-		}
-		key := targetKey{pool: p.pool, Target: row.Target}
-		index, known := d.cohort.add(key)
-		if !known {
-			items = append(items, item{targetKey: key, index: index, seen: d.sight(row)})
-		}
-	}
+	d.take(p, func(row *hub.Row, key targetKey, index uint32) {
+		items = append(items, item{targetKey: key, index: index, seen: d.sight(row)})
+	})
 	if d.full() {
 		d.stopListing(errLimit)
 	}
@@ -164,27 +154,13 @@ func (d *dispatcher) admit(p page) {
 	d.counters.listed.Add(int64(len(items)))
 	d.journalPage(items)
 	if d.collect {
-		d.tooMany()
+		if err := d.tooMany(); err != nil {
+			d.stopListing(err)
+		}
 		return
 	}
 	for i := range items {
 		d.fresh = append(d.fresh, &items[i])
-	}
-}
-
-func (d *dispatcher) excluded(t hub.Target) bool {
-	return len(d.exclude) > 0 && d.exclude[spec.DeviceID{Device: t.DeviceID, Module: t.ModuleID}]
-}
-
-func (d *dispatcher) full() bool {
-	limit := d.job.Target.Limit
-	return limit > 0 && d.cohort.size >= limit
-}
-
-// tooMany ends a listing that can only become longer than expected.
-func (d *dispatcher) tooMany() {
-	if e := d.job.Target.Expect; e.Max > 0 && d.cohort.size > e.Max {
-		d.stopListing(&ExpectError{Min: e.Min, Max: e.Max, Have: d.cohort.size})
 	}
 }
 
@@ -227,23 +203,6 @@ func (d *dispatcher) endListing(err error) {
 		d.cohort.freeze()
 		d.mark(journal.EventListed, "")
 	}
-}
-
-func (d *dispatcher) judgeListing(err error) error {
-	if err == errLimit { //nolint:errorlint // our own cause, handed back as it is
-		err = nil
-	}
-	if err != nil {
-		return err
-	}
-	target := &d.job.Target
-	switch {
-	case d.cohort.size == 0 && !target.AllowEmpty:
-		return errNoTargets
-	case d.cohort.size < target.Expect.Min:
-		return &ExpectError{Min: target.Expect.Min, Max: target.Expect.Max, Have: d.cohort.size}
-	}
-	return nil
 }
 
 // settle takes over what a worker made of an item.

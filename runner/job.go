@@ -20,8 +20,7 @@ import (
 // starts and not written after; the counters may be read at any time; the rest
 // belongs to the goroutine that runs the job until that has ended.
 type jobRun struct {
-	job         *spec.Job
-	pools       []*pool
+	roster
 	journal     *journal.Writer
 	work        context.Context //nolint:containedctx // outlives dispatching: what is in flight ends by it
 	abort       context.CancelCauseFunc
@@ -30,12 +29,10 @@ type jobRun struct {
 	call        hub.Call
 	policy      policy
 	limit       *rate.Limiter
-	exclude     map[spec.DeviceID]bool
 	only        []spec.Outcome // of the past, what to take up again; empty for what was not ended
 
 	counters counters
 
-	cohort    *cohort
 	whole     bool                    // the cohort is listed in full
 	backlog   uint32                  // targets of the cohort that a run before this one listed
 	latency   *hdrhistogram.Histogram // in microseconds
@@ -61,11 +58,10 @@ func (c *counters) count(o spec.Outcome) { c.outcomes[outcomeIndex(o)].Add(1) }
 
 func newJobRun(r *Run, job *spec.Job) *jobRun {
 	j := &jobRun{
-		job: job, pools: r.pools, journal: r.journal, observer: r.observer, cohort: newCohort(),
+		roster: newRoster(job, r.pools), journal: r.journal, observer: r.observer,
 		latency:     hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
 		scheduledAt: r.due(job),
 		policy:      policy{offline: job.Offline},
-		exclude:     make(map[spec.DeviceID]bool, len(job.Target.Exclude)),
 		only:        r.only,
 		status:      spec.StatusNotStarted,
 	}
@@ -78,9 +74,6 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 	}
 	if job.Rate > 0 {
 		j.limit = rate.NewLimiter(rate.Limit(job.Rate), 1)
-	}
-	for _, id := range job.Target.Exclude {
-		j.exclude[id] = true
 	}
 	if r.past != nil && r.past.jobs[job.Name] != nil {
 		j.resume(r.past.jobs[job.Name])

@@ -21,31 +21,57 @@ type page struct {
 	rows []hub.Row
 }
 
+// roster turns the target of a job into its cohort: it lists what the target
+// selects and says of each listed device whether it belongs. A run and a
+// preview do it with the same code, so that they cannot disagree.
+type roster struct {
+	job     *spec.Job
+	pools   []*pool
+	exclude map[spec.DeviceID]bool
+	cohort  *cohort
+}
+
+func newRoster(job *spec.Job, pools []*pool) roster {
+	r := roster{job: job, pools: pools, cohort: newCohort(), exclude: make(map[spec.DeviceID]bool, len(job.Target.Exclude))}
+	for _, id := range job.Target.Exclude {
+		r.exclude[id] = true
+	}
+	return r
+}
+
 // list sends the targets of the job to pages, in the order in which the hubs
 // list them, and the ones named in the plan last. A target may come twice.
-func (j *jobRun) list(ctx context.Context, pages chan<- page) error {
-	if text := j.queryText(); text != "" {
-		for pool := range j.pools {
-			if err := j.listPool(ctx, pool, text, pages); err != nil {
+func (r *roster) list(ctx context.Context, pages chan<- page) error {
+	if text := r.queryText(); text != "" {
+		for pool := range r.pools {
+			err := r.eachPage(ctx, pool, text, func(p page) error { return send(ctx, pages, p) })
+			if err != nil {
 				return err
 			}
 		}
 	}
-	named := make([]hub.Row, 0, len(j.job.Target.Devices))
-	for _, id := range j.job.Target.Devices {
-		named = append(named, hub.Row{Target: hub.Target{DeviceID: id.Device, ModuleID: id.Module}})
-	}
-	return send(ctx, pages, page{rows: named})
+	return send(ctx, pages, page{rows: r.named()})
 }
 
-func (j *jobRun) listPool(ctx context.Context, pool int, text string, pages chan<- page) error {
+// named returns the targets that the plan lists by id.
+func (r *roster) named() []hub.Row {
+	rows := make([]hub.Row, 0, len(r.job.Target.Devices))
+	for _, id := range r.job.Target.Devices {
+		rows = append(rows, hub.Row{Target: hub.Target{DeviceID: id.Device, ModuleID: id.Module}})
+	}
+	return rows
+}
+
+// eachPage yields the pages of a query on one hub until yield or the hub
+// returns an error.
+func (r *roster) eachPage(ctx context.Context, pool int, text string, yield func(page) error) error {
 	q := hub.Query{Text: text, PageSize: pageSize}
 	for {
-		p, err := j.queryPage(ctx, pool, q)
+		p, err := r.queryPage(ctx, pool, q)
 		if err != nil {
 			return err
 		}
-		if err := send(ctx, pages, page{pool: pool, rows: p.Rows}); err != nil {
+		if err := yield(page{pool: pool, rows: p.Rows}); err != nil {
 			return err
 		}
 		if p.Continuation == "" {
@@ -69,8 +95,24 @@ func send(ctx context.Context, pages chan<- page, p page) error {
 
 // queryText returns the query that lists the job's target, with no more
 // columns than the job needs; empty if the plan names all devices itself.
-func (j *jobRun) queryText() string {
-	t := j.job.Target
+func (r *roster) queryText() string { return queryText(&r.job.Target, columnsOf(r.job)) }
+
+// columns are what a query selects of a twin besides its id.
+type columns struct {
+	etag bool
+	spec.TwinSections
+}
+
+// columnsOf returns what a job needs to see of a twin.
+func columnsOf(job *spec.Job) columns {
+	var c columns
+	if u := job.Twin; u != nil {
+		c.etag, c.Tags, c.Desired = true, u.Tags != nil, u.Desired != nil
+	}
+	return c
+}
+
+func queryText(t *spec.Target, c columns) string {
 	if !t.All && t.Where == "" {
 		return ""
 	}
@@ -80,16 +122,17 @@ func (j *jobRun) queryText() string {
 		b.WriteString("TOP " + strconv.Itoa(t.Top) + " ")
 	}
 	b.WriteString("deviceId")
-	if t.Source == spec.SourceModules {
-		b.WriteString(", moduleId")
-	}
-	if u := j.job.Twin; u != nil {
-		b.WriteString(", etag")
-		if u.Tags != nil {
-			b.WriteString(", tags")
-		}
-		if u.Desired != nil {
-			b.WriteString(", properties.desired AS desired")
+	for _, column := range []struct {
+		text   string
+		wanted bool
+	}{
+		{"moduleId", t.Source == spec.SourceModules},
+		{"etag", c.etag},
+		{"tags", c.Tags},
+		{"properties.desired AS desired", c.Desired},
+	} {
+		if column.wanted {
+			b.WriteString(", " + column.text)
 		}
 	}
 	b.WriteString(" FROM " + string(t.Source))
@@ -100,25 +143,28 @@ func (j *jobRun) queryText() string {
 }
 
 // queryPage reads one page, as often as it takes.
-func (j *jobRun) queryPage(ctx context.Context, pool int, q hub.Query) (hub.Page, error) {
-	return j.pools[pool].query(ctx, j.job.Retry, q)
+func (r *roster) queryPage(ctx context.Context, pool int, q hub.Query) (p hub.Page, err error) {
+	err = r.read(ctx, pool, classQuery, func(h Hub) error {
+		p, err = h.Query(ctx, q)
+		return err
+	})
+	return p, err
 }
 
-// query reads one page, as often as it takes.
-func (p *pool) query(ctx context.Context, retry spec.Retry, q hub.Query) (hub.Page, error) {
+// read makes a request that changes nothing, as often as it takes.
+func (r *roster) read(ctx context.Context, pool int, c class, request func(Hub) error) error {
+	p := r.pools[pool]
 	spent, expired := 0, false
 	for tries := 1; ; tries++ {
-		if !p.pacer.take(ctx, ClassQuery, 1) {
-			return hub.Page{}, context.Cause(ctx)
+		if !p.pacer.take(ctx, c) {
+			return context.Cause(ctx)
 		}
-		began := time.Now()
-		result, err := p.Hub.Query(ctx, q)
-		p.pacer.answered(ClassQuery, time.Since(began), err)
+		err := request(p.Hub)
 		if err == nil {
-			return result, nil
+			return nil
 		}
 		if ctx.Err() != nil {
-			return hub.Page{}, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 		herr := asHubError(err)
 		switch v := decide(herr.Kind, reading, policy{}); {
@@ -126,18 +172,69 @@ func (p *pool) query(ctx context.Context, retry spec.Retry, q hub.Query) (hub.Pa
 			expired = true
 			continue
 		case v.step == stepAbort, herr.Kind == hub.KindTokenExpired:
-			return hub.Page{}, &HubError{Hub: p.Name, Err: err}
+			return &HubError{Hub: p.Name, Err: err}
 		case v.step == stepWait:
-			herr.Wait = max(herr.Wait, throttleFloor)
-		case v.step == stepRetry && spent+1 < retry.Attempts:
+			p.pacer.hold(c, max(herr.Wait, throttleFloor))
+		case v.step == stepRetry && spent+1 < r.job.Retry.Attempts:
 			spent++
 		default:
-			return hub.Page{}, err
+			return err
 		}
-		if !sleep(ctx, backoff(retry, tries, herr.Wait, jitter)) {
-			return hub.Page{}, context.Cause(ctx)
+		if !sleep(ctx, backoff(r.job.Retry, tries, herr.Wait, jitter)) {
+			return context.Cause(ctx)
 		}
 	}
+}
+
+// take puts the targets of a page into the cohort, less those that are
+// excluded, beyond the limit or there already, and yields the new ones.
+func (r *roster) take(p page, yield func(row *hub.Row, key targetKey, index uint32)) {
+	for i := range p.rows {
+		row := &p.rows[i]
+		if r.excluded(row.Target) || r.full() {
+			continue
+		}
+		key := targetKey{pool: p.pool, Target: row.Target}
+		if index, known := r.cohort.add(key); !known {
+			yield(row, key, index)
+		}
+	}
+}
+
+func (r *roster) excluded(t hub.Target) bool {
+	return len(r.exclude) > 0 && r.exclude[spec.DeviceID{Device: t.DeviceID, Module: t.ModuleID}]
+}
+
+func (r *roster) full() bool {
+	limit := r.job.Target.Limit
+	return limit > 0 && r.cohort.size >= limit
+}
+
+// tooMany returns why a listing that can only become longer need not go on; nil
+// while it may.
+func (r *roster) tooMany() error {
+	if e := r.job.Target.Expect; e.Max > 0 && r.cohort.size > e.Max {
+		return &ExpectError{Min: e.Min, Max: e.Max, Have: r.cohort.size}
+	}
+	return nil
+}
+
+// judgeListing returns what is wrong with a cohort whose listing has ended.
+func (r *roster) judgeListing(err error) error {
+	if err == errLimit { //nolint:errorlint // our own cause, handed back as it is
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	target := &r.job.Target
+	switch {
+	case r.cohort.size == 0 && !target.AllowEmpty:
+		return errNoTargets
+	case r.cohort.size < target.Expect.Min:
+		return &ExpectError{Min: target.Expect.Min, Max: target.Expect.Max, Have: r.cohort.size}
+	}
+	return nil
 }
 
 // preflight makes sure of a hub before anything is sent to its devices: that

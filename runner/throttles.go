@@ -1,46 +1,90 @@
 package runner
 
-// Class is one of the hub's throttles that our calls fall under.
-type Class int
+// The throttles that a hub publishes, by class and size. This is the one place
+// that holds them: the preview forecasts with them, and the pacer keeps below
+// them. Source: "IoT Hub quotas and throttling" in the documentation of Azure,
+// of February 2023. A hub lets short bursts pass, so a small run can be faster
+// than they say, and never slower for it.
 
-// The classes of the calls that runner makes. Each hub counts them apart.
-const (
-	ClassQuery Class = iota
-	ClassTwinRead
-	ClassTwinWrite
-	ClassMethod // counted in steps of 4 KB of the payload
-	classes     = iota
-)
-
-// String names the class as reports and forecasts do.
-func (c Class) String() string {
-	return [classes]string{"queries", "twin reads", "twin updates", "direct methods"}[c]
+// throttle is what a hub of one sku takes of one class: so much for each unit,
+// and so much in any case.
+type throttle struct {
+	perUnit float64 // requests a second for each unit
+	least   float64 // requests a second, however few the units
 }
 
-// Throttle returns how many calls of a class a second a hub of this SKU and so
-// many units takes, as published; 0 if the SKU is not known. A method counts
-// once for each 4 KB of its payload.
-//
-// Source: "IoT Hub quotas and throttling" of Microsoft's documentation (2023-02):
-// queries 20/min/unit (S3 1,000); twin reads 100/s, S2 10/s/unit if that is
-// more, S3 500/s/unit; twin updates half of that; methods 160 KB/s/unit, S2 480
-// KB, S3 24 MB.
-func Throttle(c Class, sku string, units int) float64 {
-	n := float64(max(1, units))
-	var rates [classes]float64
-	switch sku {
-	case "F1", "S1":
-		rates = [classes]float64{20 * n / 60, 100, 50, 40 * n}
-	case "S2":
-		rates = [classes]float64{20 * n / 60, max(100, 10*n), max(50, 5*n), 120 * n}
-	case "S3":
-		rates = [classes]float64{1000 * n / 60, 500 * n, 250 * n, 6144 * n}
-	}
-	return rates[c]
-}
+func (t throttle) of(units int) float64 { return max(t.least, t.perUnit*float64(units)) }
 
-// methodStep is the payload that counts as one call.
+// methodStep is what the direct method throttle counts in: a call takes one
+// step for each 4 KB of its payload that it begins.
 const methodStep = 4 << 10
 
-// MethodCost returns how often a call with this payload counts.
-func MethodCost(payload int) int { return max(1, (payload+methodStep-1)/methodStep) }
+// throttlesOf returns the throttles of a sku; false if it is none that we know.
+func throttlesOf(sku string) ([classes]throttle, bool) {
+	const minute = 60
+	switch sku {
+	case "F1", "S1":
+		return [classes]throttle{
+			classQuery:     {perUnit: 20.0 / minute},
+			classTwinRead:  {least: 100},
+			classTwinWrite: {least: 50},
+			classMethod:    {perUnit: 160 / 4},
+		}, true
+	case "S2":
+		return [classes]throttle{
+			classQuery:     {perUnit: 20.0 / minute},
+			classTwinRead:  {perUnit: 10, least: 100},
+			classTwinWrite: {perUnit: 5, least: 50},
+			classMethod:    {perUnit: 480 / 4},
+		}, true
+	case "S3":
+		return [classes]throttle{
+			classQuery:     {perUnit: 1000.0 / minute},
+			classTwinRead:  {perUnit: 500},
+			classTwinWrite: {perUnit: 250},
+			classMethod:    {perUnit: 24_000 / 4},
+		}, true
+	}
+	return [classes]throttle{}, false
+}
+
+// rates returns how many requests of each class a hub takes in a second; for
+// methods, how many steps of [methodStep]. It is false for a hub whose size
+// nobody has said.
+func rates(sku string, units int) (perSecond [classes]float64, known bool) {
+	throttles, known := throttlesOf(sku)
+	if !known {
+		return perSecond, false
+	}
+	for c := range throttles {
+		perSecond[c] = throttles[c].of(max(1, units))
+	}
+	return perSecond, true
+}
+
+// dailyQuota returns how many messages a hub takes in a day, and how many bytes
+// one of them has. The numbers of messages are those of the price list.
+func dailyQuota(sku string, units int) (messages, size int) {
+	const meter = 4 << 10
+	switch n := max(1, units); sku {
+	case "F1":
+		return 8_000, 512
+	case "S1":
+		return n * 400_000, meter
+	case "S2":
+		return n * 6_000_000, meter
+	case "S3":
+		return n * 300_000_000, meter
+	}
+	return 0, meter
+}
+
+// steps returns how many steps of a size n bytes begin; nothing is one as well.
+func steps(n, size int) int { return max(1, (n+size-1)/size) }
+
+// String returns the name of a class as the preview has it.
+func (c class) String() string {
+	return [classes]string{
+		classQuery: "queries", classTwinRead: "twinReads", classTwinWrite: "twinUpdates", classMethod: "methodCalls",
+	}[c]
+}
