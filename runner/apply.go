@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -32,6 +33,9 @@ type Options struct {
 	// Only picks the targets to take up again by how they ended in the past;
 	// empty takes up those that had not come to an end.
 	Only []spec.Outcome
+	// Crashed is called with the value and the stack of a panic in a goroutine of
+	// the run; it must not return. Nil lets the panic end the process.
+	Crashed func(value any, stack []byte)
 	// Rehearsal lets the plan run on another hub than the one it names.
 	Rehearsal bool
 }
@@ -62,6 +66,7 @@ type Run struct {
 	resumedAt time.Time // zero unless there is a past
 	endedAt   time.Time
 	jobs      []*jobRun
+	crashed   func(value any, stack []byte)
 	cause     error // why it ended early, if it did
 }
 
@@ -99,7 +104,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	stopWatching := abortWith(r.journal, abort)
 	var jobs sync.WaitGroup
 	for _, j := range r.jobs {
-		jobs.Go(func() { j.run(dispatch, work, abort) })
+		jobs.Go(guarded(r.crashed, func() { j.run(dispatch, work, abort) }))
 	}
 	jobs.Wait()
 	stopWatching()
@@ -113,7 +118,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
-		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer,
+		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, crashed: o.Crashed,
 		past: o.Past, only: o.Only,
 	}
 	if r.observer == nil {
@@ -156,6 +161,22 @@ func checkHubs(plan *spec.Plan, o Options) error {
 		}
 	}
 	return nil
+}
+
+// guarded returns f with its panics handed to crashed, if there is one: the
+// runtime would end the process with code 2, which means something else.
+func guarded(crashed func(value any, stack []byte), f func()) func() {
+	if crashed == nil {
+		return f
+	}
+	return func() {
+		defer func() {
+			if value := recover(); value != nil {
+				crashed(value, debug.Stack())
+			}
+		}()
+		f()
+	}
 }
 
 // abortWith ends the run as soon as the journal breaks, even while every

@@ -25,6 +25,7 @@ type jobRun struct {
 	work        context.Context //nolint:containedctx // outlives dispatching: what is in flight ends by it
 	abort       context.CancelCauseFunc
 	observer    Observer
+	crashed     func(value any, stack []byte)
 	scheduledAt time.Time
 	call        hub.Call
 	policy      policy
@@ -58,7 +59,7 @@ func (c *counters) count(o spec.Outcome) { c.outcomes[outcomeIndex(o)].Add(1) }
 
 func newJobRun(r *Run, job *spec.Job) *jobRun {
 	j := &jobRun{
-		roster: newRoster(job, r.pools), journal: r.journal, observer: r.observer,
+		job: job, pools: r.pools, journal: r.journal, observer: r.observer, crashed: r.crashed, cohort: newCohort(),
 		latency:     hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
 		scheduledAt: r.due(job),
 		policy:      policy{offline: job.Offline},
@@ -135,10 +136,10 @@ func (j *jobRun) dispatch(ctx context.Context) error {
 	if j.whole {
 		d.endListing(nil)
 	} else {
-		owned.Go(func() { d.listed <- j.list(listCtx, d.pages) }) // one value, one place: never blocks
+		owned.Go(guarded(j.crashed, func() { d.listed <- j.list(listCtx, d.pages) })) // one value, one place: never blocks
 	}
 	for range j.job.Concurrency {
-		owned.Go(func() { d.serve(ctx) })
+		owned.Go(guarded(j.crashed, func() { d.serve(ctx) }))
 	}
 	err := d.loop(ctx)
 	stopListing(errors.New("listing is over"))

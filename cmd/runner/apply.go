@@ -48,6 +48,9 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
   runner apply --report report.json plan.yaml`,
 		Args: onePlan,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("concurrency") && f.concurrency < 1 {
+				return usageError(fmt.Sprintf("--concurrency %d: want at least 1", f.concurrency), "")
+			}
 			return runApply(cmd.Context(), env, &f, args[0])
 		},
 	}
@@ -107,6 +110,9 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 
 	signals := watchSignals(ctx, talk, f.grace)
 	defer signals.stop()
+	if !hub.emulated {
+		talk.line("hub "+hub.name, slog.String("event", "hub"), slog.String("hub", hub.name))
+	}
 	ui := startUI(talk, record.shown)
 	run, err := runner.Apply(signals.dispatch, plan, runner.Options{
 		Hubs:      []runner.NamedHub{{Name: hub.name, Hub: hub.client}},
@@ -117,6 +123,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		Runner:    version,
 		Observer:  ui,
 		Work:      signals.work,
+		Crashed:   func(value any, stack []byte) { os.Exit(crash(env, value, stack)) },
 		Rehearsal: hub.emulated,
 	})
 	ui.stop()
@@ -167,14 +174,11 @@ func override(plan *spec.Plan, f *applyFlags) error {
 	if err := selectJobs(plan, f.jobs); err != nil {
 		return err
 	}
-	if f.concurrency < 0 {
-		return usageError(fmt.Sprintf("--concurrency %d: want at least 1", f.concurrency), "")
-	}
 	limit := 0.0
 	if f.rate != "" {
 		var err error
-		if limit, err = spec.ParseRate(f.rate); err != nil {
-			return usageError(fmt.Sprintf("--rate %q %v", f.rate, err), "a number per second, minute or hour: 40/s, 300/m or 10/h")
+		if limit, err = spec.ParseRate(f.rate); err != nil || limit <= 0 {
+			return usageError(fmt.Sprintf("--rate %q is not a rate", f.rate), "write a number per second, minute or hour: 40/s, 300/m or 10/h")
 		}
 	}
 	for i := range plan.Jobs {

@@ -109,19 +109,20 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 		HostName: server.HostName(), HTTPSAddr: server.HTTPSAddr(), MQTTAddr: server.MQTTAddr(),
 		CAFile: caFile, ServiceConnectionString: server.ConnectionString(),
 	}
+	if f.readyFile != "" {
+		text, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return "", fmt.Errorf("encode ready file: %w", err)
+		}
+		if err := renameio.WriteFile(f.readyFile, append(text, '\n'), 0o600); err != nil {
+			return "", &failure{code: exitInvalid, err: fmt.Errorf("--ready-file %q: %w", f.readyFile, reason(err))}
+		}
+	}
 	talk.line(fmt.Sprintf("emulator: hub %s, service API at %s", r.HostName, r.HTTPSAddr),
 		slog.String("event", "ready"), slog.String("hostName", r.HostName), slog.String("httpsAddr", r.HTTPSAddr))
 	talk.line("emulator: trust it with SSL_CERT_FILE="+caFile+" or --ca-file "+caFile, slog.String("caFile", caFile))
 	if f.readyFile == "" {
 		talk.line("emulator: "+connectionStringVar+"='"+r.ServiceConnectionString+"'", slog.String("serviceConnectionString", r.ServiceConnectionString))
-		return caFile, nil
-	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return "", fmt.Errorf("encode ready file: %w", err)
-	}
-	if err := renameio.WriteFile(f.readyFile, append(text, '\n'), 0o600); err != nil {
-		return "", &failure{code: exitInvalid, err: fmt.Errorf("write ready file: %w", err)}
 	}
 	return caFile, nil
 }

@@ -38,20 +38,10 @@ func verdict(rep *spec.Report, cause error, reportFile string, record *record) *
 
 // goOn says how to go on with a run, if its journal is kept.
 func goOn(rep *spec.Report, record *record) string {
-	if record.shown == "" || rep.Summary.Outcomes[spec.OutcomeNotReached] == 0 && complete(rep) {
+	if record.shown == "" {
 		return ""
 	}
 	return fmt.Sprintf("; go on with runner apply %s --resume %s", rep.Run.Plan.File, record.shown)
-}
-
-// complete tells whether every job at least started.
-func complete(rep *spec.Report) bool {
-	for i := range rep.Jobs {
-		if rep.Jobs[i].StartedAt == nil {
-			return false
-		}
-	}
-	return true
 }
 
 // mentioned is how many jobs one line can name.

@@ -62,6 +62,7 @@ type Server struct {
 	adminAddr string
 	hostName  string // with its port unless that is 443
 	serving   sync.WaitGroup
+	accepted  atomic.Int64 // connections, see Accepted
 }
 
 // levelTrace is for what only somebody who debugs a client wants to see.
@@ -143,10 +144,10 @@ func Start(opts Options) (*Server, error) {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), levelTrace),
 		BaseContext:       func(net.Listener) context.Context { return s.life },
 	}
-	if s.opts.MQTTAddr != "" {
-		if err := s.front.listen(s.life, s.opts.MQTTAddr); err != nil {
-			s.end()
-			return nil, errors.Join(err, ln.Close())
+	s.serving.Go(func() {
+		err := s.http.Serve(tls.NewListener(newBoundedListener(ln, maxConnections, &s.accepted), s.tls))
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("the HTTPS listener ended", "error", err)
 		}
 		s.warnOpen("MQTT", s.front.addr)
 	}
@@ -254,13 +255,14 @@ func (s *Server) answersTo(host string) bool {
 // kernel's queue.
 type boundedListener struct {
 	net.Listener
-	free chan struct{}
-	done chan struct{}
-	once sync.Once
+	accepted *atomic.Int64
+	free     chan struct{}
+	done     chan struct{}
+	once     sync.Once
 }
 
-func newBoundedListener(ln net.Listener, limit int) *boundedListener {
-	return &boundedListener{Listener: ln, free: make(chan struct{}, limit), done: make(chan struct{})}
+func newBoundedListener(ln net.Listener, limit int, accepted *atomic.Int64) *boundedListener {
+	return &boundedListener{Listener: ln, accepted: accepted, free: make(chan struct{}, limit), done: make(chan struct{})}
 }
 
 // Accept waits until there is both a place and a connection.
@@ -275,6 +277,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		<-l.free
 		return nil, err
 	}
+	l.accepted.Add(1)
 	return &boundedConn{Conn: c, release: func() { <-l.free }}, nil
 }
 
