@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -106,9 +104,6 @@ func (r *record) create(hub *openedHub, plan *spec.Plan, d journal.Durability) e
 func (r *record) resume(hub *openedHub, plan *spec.Plan, d journal.Durability) error {
 	past := runner.NewPast()
 	w, err := journal.Open(r.path, d, past.Visit)
-	if errors.Is(err, journal.ErrEmpty) && !torn(r.path) {
-		return &failure{code: exitMismatch, err: fmt.Errorf("--resume %q: it is not a journal", r.path), hint: "nothing was sent; an interrupted run says where its journal is"}
-	}
 	if errors.Is(err, journal.ErrEmpty) {
 		if err = os.Remove(r.path); err != nil {
 			return &failure{code: exitInvalid, err: fmt.Errorf("start the empty journal afresh: %w", err)}
@@ -129,20 +124,6 @@ func (r *record) resume(hub *openedHub, plan *spec.Plan, d journal.Durability) e
 	}
 	r.writer, r.past = w, past
 	return nil
-}
-
-// torn tells whether a file can be the beginning of a journal that a run was
-// killed over: nothing, or the start of one line. What holds a whole line that
-// is not ours is somebody's file, not to be replaced.
-func torn(path string) bool {
-	f, err := os.Open(path) //nolint:gosec // the user names it
-	if err != nil {
-		return false
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	const longestHeader = 64 << 10
-	head, err := io.ReadAll(io.LimitReader(f, longestHeader))
-	return err == nil && len(head) < longestHeader && !bytes.ContainsRune(head, '\n') && (len(head) == 0 || head[0] == '{')
 }
 
 func (r *record) close() {
