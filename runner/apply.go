@@ -33,9 +33,10 @@ type Options struct {
 	// Only picks the targets to take up again by how they ended in the past;
 	// empty takes up those that had not come to an end.
 	Only []spec.Outcome
-	// Crashed is called with the value and the stack of a panic in a goroutine of
-	// the run; it must not return. Nil lets the panic end the process.
-	Crashed func(value any, stack []byte)
+	// Pinned is the preview that the run may not go beyond: it touches the
+	// devices that are in it, and only as they were then. Nil if there is none.
+	// The plan and the hubs must have passed its Check.
+	Pinned *Pinned
 	// Rehearsal lets the plan run on another hub than the one it names.
 	Rehearsal bool
 }
@@ -62,6 +63,7 @@ type Run struct {
 	observer  Observer
 	past      *Past
 	only      []spec.Outcome
+	pinned    *Pinned
 	startedAt time.Time
 	resumedAt time.Time // zero unless there is a past
 	endedAt   time.Time
@@ -79,7 +81,7 @@ type Run struct {
 // with one row for each target of each job.
 func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	r := newRun(plan, o)
-	if err := checkHubs(plan, o); err != nil {
+	if err := checkHubs(plan, o.Hubs, o.Rehearsal); err != nil {
 		return nil, err
 	}
 	for _, p := range r.pools {
@@ -100,6 +102,11 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	for i := range plan.Jobs {
 		r.jobs = append(r.jobs, newJobRun(r, &plan.Jobs[i]))
 	}
+	if r.pinned != nil {
+		if err := r.recallPins(r.pinned); err != nil {
+			return nil, err
+		}
+	}
 	r.observer.RunStarted(r)
 	stopWatching := abortWith(r.journal, abort)
 	var jobs sync.WaitGroup
@@ -118,8 +125,8 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
-		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, crashed: o.Crashed,
-		past: o.Past, only: o.Only,
+		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer,
+		past: o.Past, only: o.Only, pinned: o.Pinned,
 	}
 	if r.observer == nil {
 		r.observer = silent{}
@@ -147,15 +154,15 @@ func (r *Run) begin() error {
 }
 
 // checkHubs refuses a hub that the plan is not for.
-func checkHubs(plan *spec.Plan, o Options) error {
-	if len(o.Hubs) == 0 {
+func checkHubs(plan *spec.Plan, hubs []NamedHub, rehearsal bool) error {
+	if len(hubs) == 0 {
 		return errors.New("no hub to apply the plan to")
 	}
 	want := plan.Hub.HostName
-	if want == "" || o.Rehearsal {
+	if want == "" || rehearsal {
 		return nil
 	}
-	for _, h := range o.Hubs {
+	for _, h := range hubs {
 		if !strings.EqualFold(want, h.Name) {
 			return &WrongHubError{Want: want, Have: h.Name}
 		}

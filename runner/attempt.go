@@ -92,7 +92,11 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 		}
 		desired := diff(state.desired, w.job.Twin.Desired)
 		tags := diff(state.tags, w.job.Twin.Tags)
-		if desired.patch == nil && tags.patch == nil {
+		asWanted := desired.patch == nil && tags.patch == nil
+		if f, held := w.heldToPin(it, state, asWanted); held {
+			return f
+		}
+		if asWanted {
 			if !state.direct {
 				state = nil
 				continue
@@ -142,6 +146,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, desired
 		it.attempts--
 		return w.broken(it, err), false
 	}
+	w.openPin(it)
 	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: desired.patch, Tags: tags.patch}, s.etag)
 	took := time.Since(began)
 	w.pools[it.pool].pacer.answered(ClassTwinWrite, took, err)
@@ -309,6 +314,7 @@ func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
 // settle journals a row. If the journal is broken the outcome still stands:
 // only the row's details are lost.
 func (w *worker) settle(it *item, row *spec.Row, latency time.Duration) finished {
+	w.closePin(it, row)
 	w.row = appendRow(w.row[:0], row)
 	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
 	f := finished{outcome: row.Outcome, latency: latency}

@@ -106,6 +106,14 @@ func (c *cohort) add(t targetKey) (index uint32, known bool) {
 	return index, false
 }
 
+// lookup returns the index of a target. It may be used by several goroutines as
+// long as nobody adds to the cohort, which must not be frozen.
+func (c *cohort) lookup(t targetKey) (index uint32, known bool) {
+	var scratch [288]byte
+	found := c.table[c.find(appendKey(scratch[:0], t))]
+	return found - 1, found != 0
+}
+
 // find returns the slot of key, or the free one where it belongs.
 func (c *cohort) find(key []byte) int {
 	mask := len(c.table) - 1

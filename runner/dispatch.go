@@ -164,15 +164,6 @@ func (d *dispatcher) admit(p page) {
 	}
 }
 
-// sight keeps what a row shows of a twin. Without an etag it proves nothing,
-// and the twin is read directly.
-func (d *dispatcher) sight(row *hub.Row) *sight {
-	if d.job.Twin == nil || row.ETag == "" {
-		return nil
-	}
-	return &sight{etag: row.ETag, desired: row.Desired, tags: row.Tags}
-}
-
 func (d *dispatcher) journalPage(items []item) {
 	line := journal.Targets{Job: d.job.Name, Targets: make([]journal.Target, len(items))}
 	for i := range items {
@@ -188,6 +179,9 @@ func (d *dispatcher) journalPage(items []item) {
 func (d *dispatcher) endListing(err error) {
 	d.over = true
 	d.listing = d.judgeListing(err)
+	if d.listing == nil && d.pins != nil {
+		d.listing = d.matchPins()
+	}
 	d.counters.whole.Store(d.listing == nil)
 	if d.collect {
 		d.backlog = uint32(d.cohort.size)

@@ -26,6 +26,8 @@ type item struct {
 	expired  bool // the last attempt found the token expired, and it was renewed
 	history  []spec.Attempt
 	due      time.Time // when to try again
+	pinOpen  bool      // a patch may have changed the twin of a pinned preview
+	pinWaits int       // how often it waited for another job's patch
 
 	// doubt is what a patch meant to do whose answer never came. Should the
 	// twin turn out as wanted later, it was that patch.
@@ -37,6 +39,7 @@ type sight struct {
 	etag          string
 	version       int64
 	desired, tags json.RawMessage
+	reported      json.RawMessage
 	direct        bool // read past the query index
 }
 

@@ -21,6 +21,7 @@ import (
 // belongs to the goroutine that runs the job until that has ended.
 type jobRun struct {
 	roster
+	pins        *pins // nil unless the run is of a pinned preview
 	journal     *journal.Writer
 	work        context.Context //nolint:containedctx // outlives dispatching: what is in flight ends by it
 	abort       context.CancelCauseFunc
@@ -30,7 +31,7 @@ type jobRun struct {
 	call        hub.Call
 	policy      policy
 	limit       *rate.Limiter
-	only        []spec.Outcome // of the past, what to take up again; empty for what was not ended
+	picked      []spec.Outcome // of the past, what to take up again; empty for what was not ended
 
 	counters counters
 
@@ -63,7 +64,7 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 		latency:     hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
 		scheduledAt: r.due(job),
 		policy:      policy{offline: job.Offline},
-		only:        r.only,
+		picked:      r.only,
 		status:      spec.StatusNotStarted,
 	}
 	if m := job.Method; m != nil {
@@ -75,6 +76,9 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 	}
 	if job.Rate > 0 {
 		j.limit = rate.NewLimiter(rate.Limit(job.Rate), 1)
+	}
+	if r.pinned != nil {
+		j.pinTo(r.pinned)
 	}
 	if r.past != nil && r.past.jobs[job.Name] != nil {
 		j.resume(r.past.jobs[job.Name])
@@ -130,7 +134,7 @@ func (j *jobRun) dispatch(ctx context.Context) error {
 	d := &dispatcher{
 		jobRun: j, pages: make(chan page), work: make(chan *item), done: make(chan finished),
 		listed: make(chan error, 1), stopListing: stopListing, backlog: j.backlog,
-		collect: j.job.Target.Expect != (spec.Expect{}),
+		collect: j.job.Target.Expect != (spec.Expect{}) || j.pins != nil,
 	}
 	var owned sync.WaitGroup
 	if j.whole {
@@ -209,6 +213,9 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 		if n := j.counters.outcomes[i].Load(); n > 0 && !wellEnded(o) {
 			return spec.StatusFailed, fmt.Errorf("%d of %d targets did not succeed", j.missed(), j.cohort.size)
 		}
+	}
+	if note := j.pins.note(); note != "" {
+		return spec.StatusSucceeded, errors.New(note)
 	}
 	return spec.StatusSucceeded, nil
 }

@@ -27,12 +27,14 @@ type page struct {
 type roster struct {
 	job     *spec.Job
 	pools   []*pool
+	looks   columns // at a twin, to know what to send
 	exclude map[spec.DeviceID]bool
+	only    func(targetKey) bool // nil takes everybody
 	cohort  *cohort
 }
 
 func newRoster(job *spec.Job, pools []*pool) roster {
-	r := roster{job: job, pools: pools, cohort: newCohort(), exclude: make(map[spec.DeviceID]bool, len(job.Target.Exclude))}
+	r := roster{job: job, pools: pools, looks: columnsOf(job), cohort: newCohort(), exclude: make(map[spec.DeviceID]bool, len(job.Target.Exclude))}
 	for _, id := range job.Target.Exclude {
 		r.exclude[id] = true
 	}
@@ -95,7 +97,7 @@ func send(ctx context.Context, pages chan<- page, p page) error {
 
 // queryText returns the query that lists the job's target, with no more
 // columns than the job needs; empty if the plan names all devices itself.
-func (r *roster) queryText() string { return queryText(&r.job.Target, columnsOf(r.job)) }
+func (r *roster) queryText() string { return queryText(&r.job.Target, r.looks) }
 
 // columns are what a query selects of a twin besides its id.
 type columns struct {
@@ -107,9 +109,36 @@ type columns struct {
 func columnsOf(job *spec.Job) columns {
 	var c columns
 	if u := job.Twin; u != nil {
-		c.etag, c.Tags, c.Desired = true, u.Tags != nil, u.Desired != nil
+		c.etag, c.Tags, c.Desired = true, u.Tags != nil || u.TagsTemplate != nil, u.Desired != nil || u.DesiredTemplate != nil
 	}
+	for _, t := range templatesOf(job) {
+		c.add(t.Reads())
+	}
+	c.etag = c.etag || c.TwinSections != (spec.TwinSections{})
 	return c
+}
+
+// templatesOf returns the templates that decide what a job sends.
+func templatesOf(job *spec.Job) (all []*spec.Template) {
+	var found []*spec.Template
+	if job.Method != nil {
+		found = append(found, job.Method.Template)
+	}
+	if job.Twin != nil {
+		found = append(found, job.Twin.DesiredTemplate, job.Twin.TagsTemplate)
+	}
+	for _, t := range found {
+		if t != nil {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+func (c *columns) add(s spec.TwinSections) {
+	c.Tags = c.Tags || s.Tags
+	c.Desired = c.Desired || s.Desired
+	c.Reported = c.Reported || s.Reported
 }
 
 func queryText(t *spec.Target, c columns) string {
@@ -130,6 +159,7 @@ func queryText(t *spec.Target, c columns) string {
 		{"etag", c.etag},
 		{"tags", c.Tags},
 		{"properties.desired AS desired", c.Desired},
+		{"properties.reported AS reported", c.Reported},
 	} {
 		if column.wanted {
 			b.WriteString(", " + column.text)
@@ -195,6 +225,9 @@ func (r *roster) take(p page, yield func(row *hub.Row, key targetKey, index uint
 			continue
 		}
 		key := targetKey{pool: p.pool, Target: row.Target}
+		if r.only != nil && !r.only(key) {
+			continue
+		}
 		if index, known := r.cohort.add(key); !known {
 			yield(row, key, index)
 		}

@@ -131,7 +131,7 @@ func (j *jobRun) resume(p *pastJob) {
 		outcome, settled := j.cohort.at(i).outcome()
 		switch {
 		case !settled:
-		case outcome == spec.OutcomeNotReached, len(j.only) > 0 && j.picks(outcome):
+		case outcome == spec.OutcomeNotReached, len(j.picked) > 0 && j.picks(outcome):
 			j.cohort.reopen(i, outcome == spec.OutcomeUnanswered)
 		default:
 			j.counters.count(outcome)
@@ -146,7 +146,7 @@ func (j *jobRun) resume(p *pastJob) {
 
 // picks tells whether targets that ended so are to be taken up by this run.
 func (j *jobRun) picks(o spec.Outcome) bool {
-	return len(j.only) == 0 || slices.Contains(j.only, o)
+	return len(j.picked) == 0 || slices.Contains(j.picked, o)
 }
 
 // revive makes an item of a cohort's target that is still to be done; nil if
@@ -175,7 +175,7 @@ func (d *dispatcher) revive(index uint32) (*item, error) {
 	if d.job.Twin != nil {
 		it.doubt = &spec.TwinResult{Before: parseSections(intent.Before), Patch: parseSections(intent.Patch)}
 	}
-	if d.picks(spec.OutcomeUnanswered) && (harmless || len(d.only) > 0) {
+	if d.picks(spec.OutcomeUnanswered) && (harmless || len(d.picked) > 0) {
 		return it, nil
 	}
 	w := worker{jobRun: d.jobRun}

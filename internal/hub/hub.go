@@ -39,9 +39,10 @@ type Page struct {
 // share one buffer, and nobody writes to them.
 type Row struct {
 	Target
-	ETag    string
-	Tags    json.RawMessage
-	Desired json.RawMessage
+	ETag     string
+	Tags     json.RawMessage
+	Desired  json.RawMessage
+	Reported json.RawMessage
 }
 
 // Twin is what a read or an accepted patch tells of a twin.

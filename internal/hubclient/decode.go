@@ -84,6 +84,8 @@ func decodeRow(item gjson.Result) (hub.Row, error) {
 			row.Tags = object(value)
 		case strings.EqualFold(key.Str, "desired"):
 			row.Desired = object(value)
+		case strings.EqualFold(key.Str, "reported"):
+			row.Reported = object(value)
 		}
 		return true
 	})

@@ -1,0 +1,169 @@
+package runner
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"iothub-runner/spec"
+)
+
+// A pinned preview is a file of lines, one JSON object in each, so that it can
+// be written and read in one pass whatever the size of the fleet:
+//
+//	{"schema":"runner/pinned/v1","plan":{...},...}               the first
+//	{"job":"move","devices":[["door-1","AAAAAAAAAAE="],...]}     any number
+//	{"job":"lock","devices":[["door-1"],["door-2/module"]]}
+//	{"end":{"move":20000,"lock":20000},"sha256":"..."}           the last
+//
+// The last line counts the targets and holds the hash of all that is before
+// it: a file that was cut or edited pins nothing.
+
+// PinnedSchema is the value of a pinned preview's "schema" key. The file begins
+// with it.
+const PinnedSchema = "runner/pinned/v1"
+
+// PinHeader says what a pinned preview is of.
+type PinHeader struct {
+	Schema    string            `json:"schema"`
+	Plan      PinnedPlan        `json:"plan"`
+	Vars      map[string]string `json:"vars,omitempty"` // given on the command line
+	Jobs      []PinnedJob       `json:"jobs"`           // in the order of the plan
+	Hubs      []string          `json:"hubs"`
+	CreatedAt time.Time         `json:"createdAt"`
+	Runner    string            `json:"runner"`
+}
+
+// PinnedPlan is the plan that was previewed. Text is for readers; Apply reads
+// the file itself again, and the two have to be the same.
+type PinnedPlan struct {
+	Name   string `json:"name"`
+	File   string `json:"file"`
+	SHA256 string `json:"sha256"`
+	Text   string `json:"text"`
+}
+
+// PinnedJob is a job that was previewed. Its hash covers what the plan takes
+// from other files and from the command line.
+type PinnedJob struct {
+	Name   string `json:"name"`
+	SHA256 string `json:"sha256"`
+}
+
+// pinLine is any line but the first.
+type pinLine struct {
+	Job     string         `json:"job,omitempty"`
+	Hub     int            `json:"hub,omitempty"`
+	Devices [][]string     `json:"devices,omitempty"` // id, or id and etag
+	End     map[string]int `json:"end,omitempty"`
+	SHA256  string         `json:"sha256,omitempty"`
+}
+
+// PinError means that a pinned preview could not be written.
+type PinError struct{ Err error }
+
+// Error says so.
+func (e *PinError) Error() string { return fmt.Sprintf("pinned preview: %v", e.Err) }
+
+// Unwrap returns what the file system said.
+func (e *PinError) Unwrap() error { return e.Err }
+
+// PinWriter writes a pinned preview. It is not safe for concurrent use.
+type PinWriter struct {
+	out     *bufio.Writer
+	sum     hash.Hash
+	targets map[string]int
+}
+
+// NewPinWriter begins a pinned preview of a plan whose text is given. Apply
+// finds the plan under the plan's File.
+func NewPinWriter(w io.Writer, plan *spec.Plan, text []byte, vars map[string]string, o PreviewOptions) (*PinWriter, error) {
+	pw := &PinWriter{sum: sha256.New(), targets: map[string]int{}}
+	pw.out = bufio.NewWriterSize(io.MultiWriter(w, pw.sum), 64<<10)
+	h := PinHeader{
+		Schema: PinnedSchema, Vars: vars, CreatedAt: time.Now().UTC(), Runner: o.Runner,
+		Plan: PinnedPlan{Name: plan.Name, File: plan.File, SHA256: plan.SHA256, Text: string(text)},
+	}
+	for i := range plan.Jobs {
+		job := &plan.Jobs[i]
+		h.Jobs = append(h.Jobs, PinnedJob{Name: job.Name, SHA256: hashJob(job)})
+		pw.targets[job.Name] = 0
+	}
+	for _, hub := range o.Hubs {
+		h.Hubs = append(h.Hubs, hub.Name)
+	}
+	return pw, pw.line(h)
+}
+
+// Close ends the pinned preview. What was written before it is not one.
+func (pw *PinWriter) Close() error {
+	if err := pw.out.Flush(); err != nil {
+		return &PinError{Err: err}
+	}
+	if err := pw.line(pinLine{End: pw.targets, SHA256: hex.EncodeToString(pw.sum.Sum(nil))}); err != nil {
+		return err
+	}
+	if err := pw.out.Flush(); err != nil {
+		return &PinError{Err: err}
+	}
+	return nil
+}
+
+func (pw *PinWriter) line(v any) error {
+	text, err := json.Marshal(v)
+	if err == nil {
+		_, err = pw.out.Write(append(text, '\n'))
+	}
+	if err != nil {
+		return &PinError{Err: err}
+	}
+	return nil
+}
+
+// add pins targets of a job that were looked at together, all on one hub.
+func (pw *PinWriter) add(job string, fresh []seen) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	line := pinLine{Job: job, Hub: fresh[0].pool, Devices: make([][]string, len(fresh))}
+	for i, f := range fresh {
+		pin := []string{f.String()}
+		if f.sight != nil {
+			pin = append(pin, f.etag)
+		}
+		line.Devices[i] = pin
+	}
+	pw.targets[job] += len(fresh)
+	return pw.line(line)
+}
+
+// hashJob hashes all that a job does to whom: what the plan takes from files
+// beside it and from variables is filled in.
+func hashJob(job *spec.Job) string {
+	j := *job
+	j.Pos = spec.Pos{}
+	if w := j.Window; w != nil {
+		bare := *w
+		bare.Location = nil // named by Timezone, and not made to be written
+		j.Window = &bare
+	}
+	h := sha256.New()
+	text, err := json.Marshal(&j)
+	if err != nil {
+		panic("a job always has a JSON form: " + err.Error())
+	}
+	_, _ = h.Write(text) // never returns an error
+	templates := templatesOf(job)
+	if job.Twin != nil && job.Twin.Confirm != nil && job.Twin.Confirm.Template != nil {
+		templates = append(templates, job.Twin.Confirm.Template)
+	}
+	for _, t := range templates {
+		_, _ = fmt.Fprintf(h, "\x00%s", t)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,217 @@
+package runner
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"iothub-runner/internal/hub"
+	"iothub-runner/spec"
+)
+
+// Pinned is a pinned preview as it was read: the devices that a run may touch,
+// and the etags that their twins have to have.
+type Pinned struct {
+	Header PinHeader
+
+	devices *cohort            // of all jobs
+	members map[string]*bitset // of devices, by job
+	counts  map[string]int
+
+	mu    sync.Mutex
+	etags []string // by index in devices; empty if the twin was not looked at
+	open  []uint8  // patches of our own under way, by index in devices
+}
+
+// ErrNotPinned means that a file is not a pinned preview.
+var ErrNotPinned = errors.New("it is not a pinned preview")
+
+// IsPinned tells from the beginning of a file whether it is meant to be a
+// pinned preview.
+func IsPinned(head []byte) bool { return bytes.HasPrefix(head, []byte(`{"schema":"runner/pinned/`)) }
+
+// ReadPinned reads a pinned preview. The error says why it is none, or why it
+// is not whole.
+func ReadPinned(r io.Reader) (*Pinned, error) {
+	p := &Pinned{devices: newCohort(), members: map[string]*bitset{}, counts: map[string]int{}}
+	in := bufio.NewReaderSize(r, 64<<10)
+	sum := sha256.New()
+	for n := 1; ; n++ {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil, errors.New("it ends before its last line: it was not written to the end, or was cut")
+			}
+			return nil, err
+		}
+		if n == 1 {
+			err = p.header(line)
+		} else {
+			var end bool
+			if end, err = p.line(line, sum.Sum(nil)); end && err == nil {
+				p.open = make([]uint8, len(p.etags))
+				return p, nil
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		_, _ = sum.Write(line) // never returns an error
+	}
+}
+
+func (p *Pinned) header(line []byte) error {
+	if err := json.Unmarshal(line, &p.Header); err != nil || p.Header.Schema == "" {
+		return ErrNotPinned
+	}
+	if p.Header.Schema != PinnedSchema {
+		return fmt.Errorf("it has the schema %q, this runner reads %q", p.Header.Schema, PinnedSchema)
+	}
+	for _, j := range p.Header.Jobs {
+		p.members[j.Name] = &bitset{}
+	}
+	return nil
+}
+
+// line takes in any line but the first, and tells whether it is the last.
+func (p *Pinned) line(text, sum []byte) (end bool, err error) {
+	var line pinLine
+	if err := json.Unmarshal(text, &line); err != nil {
+		return false, errors.New("it is not JSON")
+	}
+	if line.End != nil {
+		if line.SHA256 != hex.EncodeToString(sum) {
+			return true, errors.New("the file was changed after it was written: its hash is another")
+		}
+		return true, nil
+	}
+	members := p.members[line.Job]
+	if members == nil {
+		return false, fmt.Errorf("there is no job %q in it", line.Job)
+	}
+	for _, d := range line.Devices {
+		if len(d) == 0 || line.Hub < 0 || line.Hub >= len(p.Header.Hubs) {
+			return false, errors.New("it names no device")
+		}
+		device, module, _ := strings.Cut(d[0], "/")
+		index, known := p.devices.add(targetKey{pool: line.Hub, Target: hub.Target{DeviceID: device, ModuleID: module}})
+		if !known {
+			p.etags = append(p.etags, "")
+		}
+		if len(d) > 1 && p.etags[index] == "" {
+			p.etags[index] = d[1]
+		}
+		members.add(index)
+		p.counts[line.Job]++
+	}
+	return false, nil
+}
+
+// PinMismatchError means that a plan is not what was previewed any more.
+type PinMismatchError struct{ What string }
+
+// Error says what has changed.
+func (e *PinMismatchError) Error() string { return e.What + " since the preview was made" }
+
+// Check refuses a plan that is not the one that was previewed. The plan has to
+// have the jobs of the preview and no others.
+func (p *Pinned) Check(plan *spec.Plan, hubs []string) error {
+	h := &p.Header
+	if plan.SHA256 != h.Plan.SHA256 {
+		return &PinMismatchError{What: fmt.Sprintf("the plan file %q has changed", plan.File)}
+	}
+	if len(plan.Jobs) != len(h.Jobs) {
+		return &PinMismatchError{What: "the jobs of the plan have changed"}
+	}
+	for i, j := range h.Jobs {
+		if plan.Jobs[i].Name != j.Name || hashJob(&plan.Jobs[i]) != j.SHA256 {
+			return &PinMismatchError{What: fmt.Sprintf("what the plan does in job %s (a file that it names, or runner itself) has changed", j.Name)}
+		}
+	}
+	if len(hubs) != len(h.Hubs) {
+		return &PinMismatchError{What: "the hubs of the plan have changed"}
+	}
+	for i, name := range hubs {
+		if !strings.EqualFold(name, h.Hubs[i]) {
+			return &WrongHubError{Want: h.Hubs[i], Have: name}
+		}
+	}
+	return nil
+}
+
+// index returns where a target stands among the pinned devices.
+func (p *Pinned) index(t targetKey) (uint32, bool) { return p.devices.lookup(t) }
+
+// pinState is how a twin compares with its pin.
+type pinState int
+
+const (
+	pinKept    pinState = iota // nobody but this run has changed it
+	pinChanged                 // somebody has
+	pinOpen                    // a patch of this run is under way, so nobody can say
+)
+
+// compare holds the etag of a twin against its pin.
+func (p *Pinned) compare(i uint32, etag string) pinState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.etags[i] == etag:
+		return pinKept
+	case p.open[i] > 0:
+		return pinOpen
+	}
+	return pinChanged
+}
+
+// others tells whether jobs besides the one that asks are patching a twin.
+func (p *Pinned) others(i uint32, own bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open[i] > 1 || p.open[i] == 1 && !own
+}
+
+func (p *Pinned) etag(i uint32) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.etags[i]
+}
+
+// begin notes that a job of this run is about to patch a twin.
+func (p *Pinned) begin(i uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open[i]++
+}
+
+// end notes that the job has done with it, and the etag that it left; empty if
+// it did not change the twin, or nobody knows.
+func (p *Pinned) end(i uint32, etag string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open[i]--
+	if etag != "" {
+		p.etags[i] = etag
+	}
+}
+
+// bitset is a set of small numbers.
+type bitset struct{ words []uint64 }
+
+func (b *bitset) add(i uint32) {
+	for int(i/64) >= len(b.words) {
+		b.words = append(b.words, 0)
+	}
+	b.words[i/64] |= 1 << (i % 64)
+}
+
+func (b *bitset) has(i uint32) bool {
+	return int(i/64) < len(b.words) && b.words[i/64]&(1<<(i%64)) != 0
+}

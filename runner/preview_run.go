@@ -1,0 +1,406 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"iothub-runner/internal/hub"
+	"iothub-runner/spec"
+)
+
+// PreviewOptions are the parts that a preview is made of.
+type PreviewOptions struct {
+	// Hubs are the hubs to look at; at least one.
+	Hubs []NamedHub
+	// Runner is the version of the program.
+	Runner string
+	// Rehearsal lets the plan look at another hub than the one it names.
+	Rehearsal bool
+	// Direct reads every twin by itself instead of trusting the query index,
+	// which can be minutes behind: one request for each.
+	Direct bool
+	// Pin is told of every target in turn; nil if nobody wants to know.
+	Pin *PinWriter
+	// Looked is told how many targets of a job were looked at so far; nil if
+	// nobody wants to know.
+	Looked func(job string, targets int)
+}
+
+// maxReads is how many twins a preview reads at once.
+const maxReads = 32
+
+// preview looks at a fleet for a plan.
+type preview struct {
+	PreviewOptions
+	plan  *spec.Plan
+	pools []*pool
+	jobs  []*view // in the order of the plan
+}
+
+// view is what a preview sees of one job.
+type view struct {
+	roster
+	pin    *PinWriter
+	direct bool
+	looked func(job string, targets int)
+
+	meter  int // bytes of one message of the daily quota
+	groups *groups
+	counts jobCounts
+	closed bool  // no more targets belong to it
+	err    error // why its listing ended
+}
+
+// jobCounts are what a forecast of time and quota is made of.
+type jobCounts struct {
+	pages     int // of queries
+	pageBytes int
+	named     int // targets that a run has to read before it can patch them
+	changes   int
+	calls     int
+	steps     int // of the method throttle
+	unchanged int
+	failing   int
+	messages  int // of the daily quota, less those of queries
+}
+
+// Preview works out what Apply would do now, and sends nothing to any device.
+// Targets are found by the code that Apply finds them with. An error means that
+// a hub could not be used, or that ctx ended; what keeps a single job from
+// running stands in the forecast.
+func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast, error) {
+	if err := checkHubs(plan, o.Hubs, o.Rehearsal); err != nil {
+		return nil, err
+	}
+	p := &preview{PreviewOptions: o, plan: plan}
+	for _, h := range o.Hubs {
+		p.pools = append(p.pools, &pool{NamedHub: h})
+	}
+	for _, pool := range p.pools {
+		if err := preflight(ctx, pool); err != nil {
+			return nil, err
+		}
+	}
+	now := time.Now()
+	for _, s := range p.surveys() {
+		if err := s.run(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p.forecast(now), nil
+}
+
+// survey is one listing for all jobs that have the same target.
+type survey struct {
+	target  spec.Target
+	columns columns
+	jobs    []*view
+	pools   []*pool
+}
+
+// surveys makes the views, and puts those together that can share a listing.
+func (p *preview) surveys() []*survey {
+	var all []*survey
+	_, meter := dailyQuota(p.plan.Hub.SKU, p.plan.Hub.Units)
+	for i := range p.plan.Jobs {
+		job := &p.plan.Jobs[i]
+		v := &view{roster: newRoster(job, p.pools), pin: p.Pin, direct: p.Direct, looked: p.Looked, meter: meter, groups: newGroups()}
+		p.jobs = append(p.jobs, v)
+		s := find(all, &job.Target)
+		if s == nil {
+			s = &survey{target: job.Target, pools: p.pools}
+			all = append(all, s)
+		}
+		s.columns.etag = s.columns.etag || v.looks.etag
+		s.columns.add(v.looks.TwinSections)
+		s.jobs = append(s.jobs, v)
+	}
+	return all
+}
+
+func find(all []*survey, t *spec.Target) *survey {
+	for _, s := range all {
+		if s.target.Source == t.Source && s.target.Where == t.Where && s.target.All == t.All && s.target.Top == t.Top {
+			return s
+		}
+	}
+	return nil
+}
+
+// run lists the targets and looks at each. An error ends the preview; what is
+// wrong with one job is noted there.
+func (s *survey) run(ctx context.Context) error {
+	err := s.listed(ctx)
+	if fatal(ctx, err) {
+		return err
+	}
+	for _, v := range s.jobs {
+		if v.err == nil {
+			v.err = err
+		}
+		if v.err == nil {
+			v.err = v.lookAtNamed(ctx)
+		}
+		if fatal(ctx, v.err) {
+			return v.err
+		}
+		v.err = v.judgeListing(v.err)
+	}
+	return nil
+}
+
+// fatal tells whether an error ends the preview, not only one job's part of it.
+func fatal(ctx context.Context, err error) bool {
+	_, ok := asFatal(err)
+	_, pin := errors.AsType[*PinError](err)
+	return err != nil && (ok || pin || ctx.Err() != nil)
+}
+
+// listed goes through the pages of the query, until no job wants more.
+func (s *survey) listed(ctx context.Context) error {
+	text := queryText(&s.target, s.columns)
+	if text == "" {
+		return nil
+	}
+	for pool := range s.pools {
+		err := s.jobs[0].eachPage(ctx, pool, text, func(p page) error { return s.look(ctx, p) })
+		if err == errLimit { //nolint:errorlint // our own, handed back as it is
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// look shows a page to every job that wants more.
+func (s *survey) look(ctx context.Context, p page) error {
+	size, more := 0, false
+	for i := range p.rows {
+		r := &p.rows[i]
+		size += len(r.DeviceID) + len(r.ModuleID) + len(r.ETag) + len(r.Tags) + len(r.Desired) + len(r.Reported) + 50
+	}
+	for _, v := range s.jobs {
+		if v.closed {
+			continue
+		}
+		v.counts.pages++
+		v.counts.pageBytes += size
+		if err := v.look(ctx, p, false); err != nil {
+			return err
+		}
+		if v.err = v.tooMany(); v.err != nil || v.full() {
+			v.closed = true
+		}
+		more = more || !v.closed
+	}
+	if !more {
+		return errLimit
+	}
+	return nil
+}
+
+// manyNames is from how many named devices on they are looked up by query: a
+// page of a query shows a hundred.
+const manyNames = 20
+
+// lookAtNamed looks at the devices that the plan lists by id.
+func (v *view) lookAtNamed(ctx context.Context) error {
+	named := v.named()
+	if len(named) >= manyNames && v.looks.etag && !v.direct {
+		var err error
+		if named, err = v.lookUp(ctx, named); err != nil {
+			return err
+		}
+	}
+	for len(named) > 0 && v.err == nil {
+		n := min(len(named), pageSize)
+		if err := v.look(ctx, page{rows: named[:n]}, true); err != nil {
+			return err
+		}
+		named, v.err = named[n:], v.tooMany()
+	}
+	return v.err
+}
+
+// lookUp fills in what the query index shows of named devices. Those that it
+// does not show, and modules, stay as they are.
+func (v *view) lookUp(ctx context.Context, named []hub.Row) ([]hub.Row, error) {
+	at := make(map[string]int, len(named))
+	for i, row := range named {
+		if row.ModuleID == "" {
+			at[row.DeviceID] = i
+		}
+	}
+	for ids := range inLists(named) {
+		text := queryText(&spec.Target{Source: spec.SourceDevices, Where: "deviceId IN [" + ids + "]"}, v.looks)
+		err := v.eachPage(ctx, 0, text, func(p page) error {
+			for _, row := range p.rows {
+				if i, ok := at[row.DeviceID]; ok && row.ModuleID == "" {
+					named[i] = row
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return named, nil
+}
+
+// inLists yields the ids of devices as lists for the operator IN, each of which
+// one page can answer and one query can hold.
+func inLists(named []hub.Row) func(yield func(string) bool) {
+	const maxChars = 7000 // a query may have 8192
+	return func(yield func(string) bool) {
+		var b strings.Builder
+		n := 0
+		for _, row := range named {
+			if row.ModuleID != "" {
+				continue
+			}
+			if n == pageSize || b.Len() > maxChars {
+				if !yield(b.String()) {
+					return
+				}
+				b.Reset()
+				n = 0
+			}
+			if n > 0 {
+				b.WriteByte(',')
+			}
+			b.WriteString("'" + strings.ReplaceAll(row.DeviceID, "'", `\'`) + "'")
+			n++
+		}
+		if n > 0 {
+			yield(b.String())
+		}
+	}
+}
+
+// looked-at target.
+type seen struct {
+	targetKey
+	*sight
+	err error
+}
+
+// look works out what the job does to the targets of a page.
+func (v *view) look(ctx context.Context, p page, named bool) error {
+	var fresh []seen
+	v.take(p, func(row *hub.Row, key targetKey, _ uint32) {
+		fresh = append(fresh, seen{targetKey: key, sight: v.sight(row)})
+	})
+	if v.looks.etag {
+		if err := v.readTwins(ctx, fresh); err != nil {
+			return err
+		}
+	}
+	for i := range fresh {
+		v.add(&fresh[i], named)
+	}
+	if v.looked != nil && len(fresh) > 0 {
+		v.looked(v.job.Name, v.cohort.size)
+	}
+	if v.pin != nil {
+		return v.pin.add(v.job.Name, fresh)
+	}
+	return nil
+}
+
+// readTwins reads the twins that the listing did not show, or all of them if
+// that is wanted.
+func (v *view) readTwins(ctx context.Context, fresh []seen) error {
+	var g errgroup.Group
+	g.SetLimit(min(maxReads, v.job.Concurrency))
+	for i := range fresh {
+		f := &fresh[i]
+		if f.sight != nil && !v.direct {
+			continue
+		}
+		g.Go(func() error {
+			var t hub.Twin
+			err := v.read(ctx, f.pool, classTwinRead, func(h Hub) (err error) {
+				t, err = h.Twin(ctx, f.Target)
+				return err
+			})
+			f.sight = &sight{etag: t.ETag, version: t.Version, desired: t.Desired, tags: t.Tags, reported: t.Reported, direct: true}
+			if fatal(ctx, err) {
+				return err
+			}
+			f.err = err
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// add counts a target and puts it into its group.
+func (v *view) add(f *seen, named bool) {
+	name := f.String()
+	if len(v.pools) > 1 {
+		name += " on " + v.pools[f.pool].Name
+	}
+	c := &v.counts
+	if f.err == nil {
+		e, err := v.effect(f.Target, f.sight)
+		if err == nil {
+			v.groups.add(name, v.group(&e, named))
+			return
+		}
+		f.err = err
+	}
+	c.failing++
+	v.groups.add(name, Group{Error: brief(f.err)})
+}
+
+// group counts an effect and describes it.
+func (v *view) group(e *effect, named bool) Group {
+	c := &v.counts
+	if m := v.job.Method; m != nil {
+		c.calls++
+		c.steps += steps(len(e.payload), methodStep)
+		c.messages += steps(len(e.payload), v.meter) + 1 // an answer is one at least
+		return Group{Call: &CallForecast{
+			MethodName: m.Name, Payload: e.payload,
+			ConnectTimeoutInSeconds: seconds(m.ConnectTimeout), ResponseTimeoutInSeconds: seconds(m.ResponseTimeout),
+		}}
+	}
+	if e.unchanged() {
+		c.unchanged++
+		c.messages++ // a run reads the twin itself before it says so
+		return Group{Unchanged: true}
+	}
+	if named {
+		c.named++
+		c.messages++
+	}
+	c.changes++
+	c.messages += steps(len(e.desired.patch)+len(e.tags.patch), v.meter)
+	return Group{
+		Before: &spec.Sections{Desired: e.desired.before, Tags: e.tags.before},
+		Patch:  &spec.Sections{Desired: e.desired.patch, Tags: e.tags.patch},
+	}
+}
+
+// brief says what went wrong in words that are the same for each device.
+func brief(err error) string {
+	e, ok := errors.AsType[*hub.Error](err)
+	if !ok {
+		return err.Error()
+	}
+	switch {
+	case e.Name != "" && e.Code != 0:
+		return fmt.Sprintf("hub answered %d %s", e.Code, e.Name)
+	case e.StatusCode != 0:
+		return fmt.Sprintf("hub answered HTTP %d", e.StatusCode)
+	}
+	return e.Error()
+}

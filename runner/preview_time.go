@@ -1,0 +1,314 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"iothub-runner/spec"
+)
+
+// forecast puts together what the views have seen, for a run that starts at now.
+func (p *preview) forecast(now time.Time) *Forecast {
+	f := &Forecast{
+		Schema: ForecastSchema, Runner: p.Runner, CreatedAt: spec.Time{Time: now}, TwinsFrom: "index", Warnings: []string{},
+		Plan: spec.PlanRef{Name: p.plan.Name, File: p.plan.File, SHA256: p.plan.SHA256},
+	}
+	if p.Direct {
+		f.TwinsFrom = "twins"
+	}
+	for _, pool := range p.pools {
+		f.Hubs = append(f.Hubs, HubForecast{Name: pool.Name, SKU: p.plan.Hub.SKU, Units: p.plan.Hub.Units})
+	}
+	c := &calendar{plan: p.plan, now: now, loads: make(map[string]Load, len(p.jobs)), times: map[string]span{}}
+	total := demand{}
+	for _, v := range p.jobs {
+		if v.err == nil {
+			v.err = c.late(v.job)
+		}
+		d := v.demand()
+		total.add(d)
+		c.loads[v.job.Name] = d.load(&p.plan.Hub, v.job.Rate)
+	}
+	total.requests[classQuery] += len(p.pools) // to see whether the hub is there
+	f.Summary.Load = total.load(&p.plan.Hub, 0)
+	for _, v := range p.jobs {
+		f.add(v, c)
+	}
+	if q := f.Summary.Quota; q > 0 && f.Summary.Messages > q {
+		f.Warnings = append(f.Warnings, fmt.Sprintf("the run takes %d messages at least, the hub's daily quota is %d", f.Summary.Messages, q))
+	}
+	return f
+}
+
+// add adds what one job would do.
+func (f *Forecast) add(v *view, c *calendar) {
+	at := c.span(v.job)
+	j := JobForecast{
+		Name: v.job.Name, Type: v.job.Type, Target: v.job.Target.Text, StartsAt: spec.Time{Time: at.start},
+		Targets: v.cohort.size, Groups: []Group{}, Load: c.loads[v.job.Name],
+	}
+	if v.err == nil {
+		n := &v.counts
+		j.Changes, j.Calls, j.Unchanged, j.Failing = n.changes, n.calls, n.unchanged, n.failing
+		j.Groups = v.groups.sorted()
+	}
+	for _, need := range v.job.Needs {
+		j.After = append(j.After, need.Job)
+	}
+	if v.job.Deadline > 0 {
+		j.Deadline = &spec.Time{Time: at.start.Add(v.job.Deadline)}
+	}
+	if at.opens != (Opening{}) {
+		j.Window = &at.opens
+	}
+	if r := v.job.Rollout; r != nil {
+		for _, w := range r.Waves {
+			j.Waves = append(j.Waves, w.Of(j.Targets))
+		}
+	}
+	if !at.end.IsZero() {
+		j.EndsAt = &spec.Time{Time: at.end}
+	}
+	f.stop(v.err, &j)
+	f.Warnings = append(f.Warnings, j.late(at)...)
+	f.Summary.Targets += j.Targets
+	f.Summary.Changes += j.Changes
+	f.Summary.Calls += j.Calls
+	f.Summary.Unchanged += j.Unchanged
+	f.Summary.Failing += j.Failing
+	f.Jobs = append(f.Jobs, j)
+}
+
+// stop notes why a job would send nothing.
+func (f *Forecast) stop(err error, j *JobForecast) {
+	_, expect := errors.AsType[*ExpectError](err)
+	switch {
+	case err == nil:
+	case errors.Is(err, errLateSkipped):
+		j.Stopped = err.Error()
+	case expect || errors.Is(err, errNoTargets) || errors.Is(err, errLate):
+		j.Stopped = err.Error()
+		if f.stopped == nil {
+			f.stopped = fmt.Errorf("job %s: %w", j.Name, err)
+		}
+	default:
+		j.Error = brief(err)
+		if f.incomplete == nil {
+			f.incomplete = fmt.Errorf("job %s: %w", j.Name, err)
+		}
+	}
+}
+
+// late returns what does not fit: a job that needs longer than it has.
+func (j *JobForecast) late(at span) []string {
+	var all []string
+	if at.end.IsZero() {
+		return nil
+	}
+	takes := round(at.end.Sub(at.start))
+	if j.Deadline != nil && at.end.After(j.Deadline.Time) {
+		all = append(all, fmt.Sprintf("job %s takes %v at least, its deadline is %v: not every device will be reached",
+			j.Name, takes, j.Deadline.Sub(at.start)))
+	}
+	if j.Window != nil && at.end.After(j.Window.To.Time) {
+		all = append(all, fmt.Sprintf("job %s takes %v at least, its window closes after %v: not every device will be reached in it",
+			j.Name, takes, round(j.Window.To.Sub(at.start))))
+	}
+	return all
+}
+
+func round(d time.Duration) time.Duration {
+	if d > time.Minute {
+		return d.Round(time.Second)
+	}
+	return d.Round(10 * time.Millisecond)
+}
+
+// demand is what something asks of a hub, in the units of its throttles.
+type demand struct {
+	requests [classes]int
+	steps    int // of the method throttle
+	messages int
+	attempts int // that a job's own rate bounds
+}
+
+// demand returns what a run of the job asks for, less what it repeats.
+func (v *view) demand() demand {
+	c := &v.counts
+	var d demand
+	d.requests[classQuery] = c.pages
+	if c.pages > 0 {
+		d.messages = steps(c.pageBytes, v.meter)
+	}
+	if v.err != nil {
+		return d
+	}
+	d.steps, d.attempts = c.steps, c.changes+c.calls
+	d.messages += c.messages
+	d.requests[classTwinRead] = c.unchanged + c.named
+	d.requests[classTwinWrite] = c.changes
+	d.requests[classMethod] = c.calls
+	return d
+}
+
+func (d *demand) add(other demand) {
+	for c := range d.requests {
+		d.requests[c] += other.requests[c]
+	}
+	d.steps += other.steps
+	d.messages += other.messages
+}
+
+// load works out what that comes to on a hub.
+func (d demand) load(h *spec.Hub, rate float64) Load {
+	l := Load{Requests: map[string]int{}, Messages: d.messages}
+	perSecond, _ := rates(h.SKU, h.Units)
+	for c := range class(classes) {
+		n := d.requests[c]
+		if n > 0 {
+			l.Requests[c.String()] = n
+		}
+		if c == classMethod {
+			n = d.steps
+		}
+		l.atLeast(float64(n), perSecond[c], c.String())
+	}
+	l.atLeast(float64(d.attempts), rate, "rate")
+	l.Seconds = math.Round(l.Seconds*10) / 10
+	if quota, _ := dailyQuota(h.SKU, h.Units); quota > 0 {
+		l.Quota, l.PerDay = quota, math.Round(float64(d.messages)/float64(quota)*1e4)/1e4
+	}
+	return l
+}
+
+// atLeast notes that n of something take their time. What is not known to be
+// limited takes none.
+func (l *Load) atLeast(n, perSecond float64, name string) {
+	if perSecond > 0 && n/perSecond > l.Seconds {
+		l.Seconds, l.Limit = n/perSecond, name
+	}
+}
+
+// span is when a job would start, and end at the earliest.
+type span struct {
+	start time.Time
+	end   time.Time // zero if the size of the hub is not known
+	opens Opening
+}
+
+// calendar works out when the jobs of a run would start.
+type calendar struct {
+	plan  *spec.Plan
+	now   time.Time
+	loads map[string]Load
+	times map[string]span
+}
+
+// span returns the time of a job: its own, or after the jobs that it needs. The
+// plan's check has made sure that these do not need each other.
+func (c *calendar) span(job *spec.Job) span {
+	if s, ok := c.times[job.Name]; ok {
+		return s
+	}
+	start := due(c.now, job)
+	for _, need := range job.Needs {
+		if other := c.job(need.Job); other != nil {
+			s := c.span(other)
+			after := s.start
+			if !s.end.IsZero() {
+				after = s.end
+			}
+			if after = after.Add(job.Delay); after.After(start) {
+				start = after
+			}
+		}
+	}
+	s := span{start: start}
+	if s.start.Before(c.now) {
+		s.start = c.now
+	}
+	if job.Window != nil {
+		from, to := nextOpening(job.Window, s.start)
+		s.start, s.opens = later(s.start, from), Opening{From: spec.Time{Time: from}, To: spec.Time{Time: to}}
+	}
+	load := c.loads[job.Name]
+	if _, known := rates(c.plan.Hub.SKU, c.plan.Hub.Units); known || load.Limit == "rate" {
+		s.end = s.start.Add(time.Duration(load.Seconds * float64(time.Second)))
+		if r := job.Rollout; r != nil && len(r.Waves) > 1 {
+			s.end = s.end.Add(time.Duration(len(r.Waves)-1) * r.Pause)
+		}
+	}
+	c.times[job.Name] = s
+	return s
+}
+
+func (c *calendar) job(name string) *spec.Job {
+	for i := range c.plan.Jobs {
+		if c.plan.Jobs[i].Name == name {
+			return &c.plan.Jobs[i]
+		}
+	}
+	return nil // left out of this run
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// Why a job whose time has passed would not run.
+var (
+	errLate        = errors.New("its time has passed, and ifLate is fail")
+	errLateSkipped = errors.New("its time has passed, and ifLate is skip")
+)
+
+// late returns why a job's time keeps it from running.
+func (c *calendar) late(job *spec.Job) error {
+	if job.At.IsZero() || !job.At.Before(c.now) {
+		return nil
+	}
+	switch job.IfLate {
+	case spec.LateFail:
+		return errLate
+	case spec.LateSkip:
+		return errLateSkipped
+	case spec.LateRun:
+	}
+	return nil
+}
+
+// nextOpening returns the first span of a window that ends after t. It is empty
+// if there is none within a fortnight, which no valid window has.
+func nextOpening(w *spec.Window, t time.Time) (from, to time.Time) {
+	local := t.In(w.Location)
+	for day := -1; day < 15; day++ { // the one that opened yesterday may still be open
+		y, m, d := local.Date()
+		from, to = clock(y, m, d+day, w.From, w.Location), clock(y, m, d+day, w.To, w.Location)
+		if w.To <= w.From {
+			to = clock(y, m, d+day+1, w.To, w.Location)
+		}
+		if to.After(t) && opensOn(w, from.Weekday()) {
+			return from, to
+		}
+	}
+	return time.Time{}, time.Time{}
+}
+
+func opensOn(w *spec.Window, day time.Weekday) bool {
+	for _, d := range w.Days {
+		if d == day {
+			return true
+		}
+	}
+	return len(w.Days) == 0
+}
+
+// clock returns a time of day; one that the change to summer time leaves out is
+// an hour later.
+func clock(y int, m time.Month, d int, sinceMidnight time.Duration, in *time.Location) time.Time {
+	return time.Date(y, m, d, int(sinceMidnight/time.Hour), int(sinceMidnight%time.Hour/time.Minute), int(sinceMidnight%time.Minute/time.Second), 0, in)
+}
