@@ -16,13 +16,10 @@ import (
 
 // applyFlags are the flags of runner apply.
 type applyFlags struct {
-	connection
+	hubFlags
 	talkFlags
-	varFlags
-	emulator    string
 	reports     []string
 	journal     string
-	jobs        []string
 	concurrency int
 	rate        string
 	grace       time.Duration
@@ -31,9 +28,6 @@ type applyFlags struct {
 	durability  string
 	lockTimeout time.Duration
 }
-
-// builtinFleet is the value of --emulator without a file.
-const builtinFleet = "built-in"
 
 func newApply(env environment) *cobra.Command {
 	var f applyFlags
@@ -55,11 +49,8 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.emulator, "emulator", "", "run on an emulated hub in this process, with the devices of `FLEET.yaml` or a built-in one")
-	flags.Lookup("emulator").NoOptDefVal = builtinFleet
 	flags.StringArrayVar(&f.reports, "report", nil, "write the report to `FILE` (- is stdout, the default; may be repeated)")
 	flags.StringVar(&f.journal, "journal", "", "keep the journal in `FILE` (default below $XDG_STATE_HOME/runner)")
-	flags.StringArrayVar(&f.jobs, "job", nil, "carry out the job of this `NAME` alone (may be repeated)")
 	flags.IntVar(&f.concurrency, "concurrency", 0, "attempts under way at once in each job, instead of the plan's")
 	flags.StringVar(&f.rate, "rate", "", "attempts of each job, such as 40/s, at most; the plan's rate stands if it is lower")
 	flags.DurationVar(&f.grace, "grace", time.Minute, "how long an interrupted run waits for calls in flight")
@@ -67,8 +58,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: take up the devices of these `OUTCOMES` alone, such as failed,offline")
 	flags.StringVar(&f.durability, "durability", "batch", "when the journal is synced to the disk: always, `batch` (at most 100 ms behind) or off")
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run of this plan on this hub to end")
-	f.varFlags.add(flags)
-	f.connection.add(flags)
+	f.hubFlags.add(flags)
 	f.talkFlags.add(flags)
 	return cmd
 }
@@ -87,7 +77,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	if err = override(plan, f); err != nil {
 		return err
 	}
-	hub, err := f.openHub(env, plan, talk.log)
+	hub, err := f.openHub(env, connections(plan), talk.log)
 	if err != nil {
 		return err
 	}
@@ -193,35 +183,6 @@ func override(plan *spec.Plan, f *applyFlags) error {
 	return nil
 }
 
-func selectJobs(plan *spec.Plan, names []string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	for _, name := range names {
-		if !slices.ContainsFunc(plan.Jobs, func(j spec.Job) bool { return j.Name == name }) {
-			return usageError(fmt.Sprintf("--job %q: the plan has no such job", name), "its jobs are "+jobNames(plan))
-		}
-	}
-	plan.Jobs = slices.DeleteFunc(plan.Jobs, func(j spec.Job) bool { return !slices.Contains(names, j.Name) })
-	return nil
-}
-
-func jobNames(plan *spec.Plan) string {
-	names := make([]string, len(plan.Jobs))
-	for i := range plan.Jobs {
-		names[i] = plan.Jobs[i].Name
-	}
-	return strings.Join(names, ", ")
-}
-
-// openedHub is the hub that a run uses.
-type openedHub struct {
-	name     string
-	client   runner.Hub
-	emulated bool
-	close    func()
-}
-
 // connections is how many the plan can use at once: one for each attempt that
 // may be under way, and one for each job's listing.
 func connections(plan *spec.Plan) int {
@@ -230,19 +191,4 @@ func connections(plan *spec.Plan) int {
 		n += plan.Jobs[i].Concurrency + 1
 	}
 	return n
-}
-
-func (f *applyFlags) openHub(env environment, plan *spec.Plan, log *slog.Logger) (*openedHub, error) {
-	if f.emulator != "" {
-		return openEmulator(f.emulator, plan, log)
-	}
-	cs, err := f.connectionString(env)
-	if err != nil {
-		return nil, err
-	}
-	client, err := f.client(cs, connections(plan), log)
-	if err != nil {
-		return nil, err
-	}
-	return &openedHub{name: client.HostName(), client: client, close: client.Close}, nil
 }

@@ -17,7 +17,6 @@ import (
 	"iothub-runner/internal/emulator"
 	"iothub-runner/internal/emulator/fleet"
 	"iothub-runner/internal/hubclient"
-	"iothub-runner/spec"
 )
 
 // emulatorFlags are the flags of runner emulator.
@@ -156,7 +155,7 @@ func loadFleet(file string) (*fleet.Fleet, error) {
 }
 
 // openEmulator starts a hub and a fleet in this process, for a rehearsal.
-func openEmulator(file string, plan *spec.Plan, log *slog.Logger) (*openedHub, error) {
+func openEmulator(file string, connections int, log *slog.Logger) (*openedHub, error) {
 	devices := fleet.Default()
 	if file != builtinFleet {
 		var err error
@@ -171,7 +170,7 @@ func openEmulator(file string, plan *spec.Plan, log *slog.Logger) (*openedHub, e
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(server.CAPEM())
 	client, err := hubclient.New(hubclient.Options{
-		ConnectionString: server.ConnectionString(), Connections: connections(plan),
+		ConnectionString: server.ConnectionString(), Connections: connections,
 		RootCAs: roots, UserAgent: "runner/" + version, Log: log,
 	})
 	if err != nil {

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"iothub-runner/runner"
+	"iothub-runner/spec"
+)
+
+// hubFlags say which plan meets which hub. The commands that ask a hub about a
+// plan share them.
+type hubFlags struct {
+	connection
+	varFlags
+	emulator string
+	jobs     []string
+}
+
+// builtinFleet is the value of --emulator without a file.
+const builtinFleet = "built-in"
+
+func (f *hubFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.emulator, "emulator", "", "use an emulated hub in this process, with the devices of `FLEET.yaml` or a built-in one")
+	flags.Lookup("emulator").NoOptDefVal = builtinFleet
+	flags.StringArrayVar(&f.jobs, "job", nil, "take the job of this `NAME` alone (may be repeated)")
+	f.varFlags.add(flags)
+	f.connection.add(flags)
+}
+
+// openedHub is the hub that a command uses.
+type openedHub struct {
+	name     string
+	client   runner.Hub
+	emulated bool
+	close    func()
+}
+
+// openHub opens the hub with so many connections at most.
+func (f *hubFlags) openHub(env environment, connections int, log *slog.Logger) (*openedHub, error) {
+	if f.emulator != "" {
+		return openEmulator(f.emulator, connections, log)
+	}
+	cs, err := f.connectionString(env)
+	if err != nil {
+		return nil, err
+	}
+	client, err := f.client(cs, connections, log)
+	if err != nil {
+		return nil, err
+	}
+	return &openedHub{name: client.HostName(), client: client, close: client.Close}, nil
+}
+
+// selectJobs leaves the named jobs in the plan; all if none is named.
+func selectJobs(plan *spec.Plan, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(plan.Jobs, func(j spec.Job) bool { return j.Name == name }) {
+			return usageError(fmt.Sprintf("--job %q: the plan has no such job", name), "its jobs are "+jobNames(plan))
+		}
+	}
+	plan.Jobs = slices.DeleteFunc(plan.Jobs, func(j spec.Job) bool { return !slices.Contains(names, j.Name) })
+	return nil
+}
+
+func jobNames(plan *spec.Plan) string {
+	names := make([]string, len(plan.Jobs))
+	for i := range plan.Jobs {
+		names[i] = plan.Jobs[i].Name
+	}
+	return strings.Join(names, ", ")
+}
