@@ -1,7 +1,9 @@
 package spec_test
 
 import (
+	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -48,6 +50,46 @@ func TestPayload(t *testing.T) {
 	}
 	if got := methodJob(t, "").Method.Payload; got != nil {
 		t.Errorf("no payload gives %q, want nil", got)
+	}
+}
+
+// TestPayloadSize: the hub's 128 KB, at the byte.
+func TestPayloadSize(t *testing.T) {
+	for size, want := range map[int]bool{128 << 10: false, 128<<10 + 1: true} {
+		text := strings.Repeat("x", size-len(`""`))
+		src := "version: 1\nname: p\njobs:\n  - {name: a, type: directMethod, target: tags.a = 1, method: m, payload: " + text + "}\n"
+		file := fstest.MapFS{"p.json": {Data: []byte(` "` + text + "\"\n")}}
+		inFile := strings.Replace(src, "payload: "+text, "payloadFile: p.json", 1)
+		for _, plan := range []string{src, inFile} {
+			if _, diags := spec.Parse("plan.yaml", []byte(plan), spec.Options{FS: file}); hasRule(diags, "payload-size") != want || diags.HasErrors() {
+				t.Errorf("a payload of %d bytes: %s", size, diags)
+			}
+		}
+	}
+}
+
+func TestParseVars(t *testing.T) {
+	got, diags := spec.ParseVars("vars.yaml", []byte("building: 44\nname: x y\non: true\nkey: SharedAccessKey=abcdefghijk\n"))
+	want := map[string]string{"building": "44", "name": "x y", "on": "true", "key": "SharedAccessKey=abcdefghijk"}
+	if diff := cmp.Diff(want, got); diff != "" || len(diags) > 0 {
+		t.Errorf("ParseVars (-want +got):\n%s%s", diff, diags)
+	}
+	for text, rule := range map[string]string{
+		"- a": "wrong-type", "a: [1]": "wrong-type", "a:": "wrong-type", "a: 1\na: 2": "duplicate-key", "": "empty-plan", "a: b: c": "yaml-syntax", "\x00": "encoding",
+	} {
+		if got, diags := spec.ParseVars("vars.yaml", []byte(text)); got != nil || !hasRule(diags, rule) {
+			t.Errorf("ParseVars(%q) = %v, %s, want %s", text, got, diags, rule)
+		}
+	}
+}
+
+// TestSecretVariable: a variable may hold a secret, and no message shows it.
+func TestSecretVariable(t *testing.T) {
+	const key = "SharedAccessKey=c29tZXRoaW5nIHNlY3JldA=="
+	src := "version: 1\nname: p\nvars: {k: {type: string}}\njobs:\n  - {name: a, type: directMethod, target: tags.a = 1, method: m, rate: '${var.k}', payload: '${var.k}'}\n"
+	_, diags := spec.Parse("plan.yaml", []byte(src), spec.Options{Vars: map[string]string{"k": key}})
+	if !diags.HasErrors() || strings.Contains(diags.String(), "c29tZXR") {
+		t.Errorf("Parse:\n%s", diags)
 	}
 }
 

@@ -29,7 +29,7 @@ type Options struct {
 // one of them is an error. Parse keeps no reference to src.
 func Parse(name string, src []byte, opts Options) (*Plan, Diagnostics) {
 	text := strings.TrimPrefix(string(src[:min(len(src), MaxSize)]), "\uFEFF")
-	p := &parser{src: newSource(name, text), opts: opts, table: newTable(), meant: map[string]bool{}, planned: map[string]bool{}, vars: map[string]*variable{}, resolved: map[*yaml.Node]*yaml.Node{}}
+	p := newParser(newSource(name, text), opts)
 	plan := p.plan(len(src))
 	diags := p.diags.tidy(name)
 	if diags.HasErrors() {
@@ -63,6 +63,15 @@ type parser struct {
 	vars     map[string]*variable
 	resolved map[*yaml.Node]*yaml.Node // texts by node, variables filled in
 	warnings int
+
+	severities map[Rule]Severity
+}
+
+func newParser(src *source, opts Options) *parser {
+	return &parser{
+		src: src, opts: opts, table: newTable(), severities: severities(),
+		meant: map[string]bool{}, planned: map[string]bool{}, vars: map[string]*variable{}, resolved: map[*yaml.Node]*yaml.Node{},
+	}
 }
 
 func (p *parser) plan(size int) *Plan {
@@ -75,6 +84,7 @@ func (p *parser) plan(size int) *Plan {
 		p.reportSecrets(nil)
 		return nil
 	}
+	p.src.secrets.know(p.opts.Vars)
 	root := p.load()
 	p.reportSecrets(root)
 	if root == nil {
@@ -96,7 +106,7 @@ func (p *parser) plan(size int) *Plan {
 
 // report notes a finding at a position.
 func (p *parser) report(pos Pos, rule Rule, summary, hint string) *Diagnostic {
-	severity := rule.severity()
+	severity := p.severities[rule]
 	if rule == RuleUnsupported && p.opts.AllowPlanned {
 		severity = SeverityWarning
 	}

@@ -92,7 +92,7 @@ func parsePlaceholder(s string, offset int) (piece, *placeholderError) {
 	switch {
 	case !slices.Contains([]string{"var", "device"}, p.root):
 		return fault(fmt.Sprintf("unknown placeholder %q", clip(s[offset:end])), placeholderHint)
-	case slices.ContainsFunc(p.path, func(k string) bool { return k == "" || strings.ContainsAny(k, " \t\n\"'${}") }):
+	case slices.ContainsFunc(p.path, func(k string) bool { return k == "" || strings.ContainsAny(k, " \t\n\"'{}") }):
 		return fault(fmt.Sprintf("%q is not a path", clip(strings.TrimSpace(name))), placeholderHint)
 	case p.root == "var" && (len(p.path) != 1 || hasFallback):
 		return fault("a variable is written ${var.NAME}", "a variable has its default under vars")
@@ -141,7 +141,7 @@ func devicePath(path []string) bool {
 func fallbackValue(s string) json.RawMessage {
 	s = strings.TrimSpace(s)
 	if len(s) >= 2 && s[0] == '\'' && s[len(s)-1] == '\'' {
-		return appendString(nil, s[1:len(s)-1])
+		return appendString(nil, strings.ReplaceAll(s[1:len(s)-1], "''", "'"))
 	}
 	if !json.Valid([]byte(s)) {
 		return nil

@@ -97,6 +97,9 @@ func (p *parser) queryWarnings(t *targetSection, c *twinquery.Condition) {
 	for _, w := range c.Warnings() {
 		p.inQuery(t.query, RuleQueryName, t.found.place(w))
 	}
+	if never := c.Contradiction(); never != nil {
+		p.inQuery(t.query, RuleQueryNever, t.found.place(never))
+	}
 }
 
 // place moves an error from the query as it is sent to the text of the plan.

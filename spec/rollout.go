@@ -140,7 +140,7 @@ func (p *parser) clock(o object, key string) *time.Duration {
 
 // weekday returns the day that a plan calls mon, tue, ...
 func weekday(s string) time.Weekday {
-	for d := time.Sunday; d < time.Saturday; d++ {
+	for d := range time.Saturday {
 		if strings.ToLower(d.String()[:3]) == s {
 			return d
 		}

@@ -68,6 +68,17 @@ func (s *secrets) sortTexts() {
 	s.texts = slices.Compact(s.texts)
 }
 
+// know takes note of secrets in values that come from outside the plan. They
+// may be there, and are not to be shown.
+func (s *secrets) know(values map[string]string) {
+	for _, v := range values {
+		if len(v) >= 8 && len(scanSecrets(v)) > 0 {
+			s.texts = append(s.texts, v)
+		}
+	}
+	s.sortTexts()
+}
+
 func (s *secrets) count() int {
 	n := 0
 	for _, spans := range s.spans {

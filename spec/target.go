@@ -164,17 +164,17 @@ func targetText(t *targetSection) string {
 		parts = append(parts, "devices: "+someIDs(t.ids))
 	}
 	if len(t.Exclude) > 0 {
-		parts = append(parts, "without: "+some(t.Exclude))
+		parts = append(parts, "without: "+some(t.Exclude, len(t.Exclude)))
 	}
 	return strings.Join(parts, "; ")
 }
 
 func someIDs(ids []DeviceID) string {
-	words := make([]string, len(ids))
-	for i, id := range ids[:min(len(ids), listed)] {
-		words[i] = id.String()
+	var words []string
+	for _, id := range ids[:min(len(ids), listed)] {
+		words = append(words, id.String())
 	}
-	return some(words)
+	return some(words, len(ids))
 }
 
 // String writes the id as plans do.
@@ -188,10 +188,11 @@ func (d DeviceID) String() string {
 // listed is how many of many are shown.
 const listed = 5
 
-// some lists the first few of many.
-func some(list []string) string {
-	if len(list) <= listed {
-		return strings.Join(list, ", ")
+// some writes the first few of many.
+func some(list []string, total int) string {
+	text := strings.Join(list[:min(len(list), listed)], ", ")
+	if total > listed {
+		text += fmt.Sprintf(" and %d more", total-listed)
 	}
-	return fmt.Sprintf("%s and %d more", strings.Join(list[:listed], ", "), len(list)-listed)
+	return text
 }

@@ -168,6 +168,49 @@ func typedScalar(typ, text string, at *yaml.Node) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: tag, Value: text, Style: yaml.DoubleQuotedStyle, Line: at.Line, Column: at.Column}
 }
 
+// ParseVars reads a file of values for variables: a YAML mapping of names to
+// texts, numbers or booleans. The values are nil if one of the findings is an
+// error.
+func ParseVars(name string, src []byte) (map[string]string, Diagnostics) {
+	p := newParser(newSource(name, string(src[:min(len(src), MaxSize)])), Options{})
+	values := map[string]string{}
+	if p.checkBytes(len(src)) {
+		p.src.secrets = findSecrets(p.src) // to be masked; here they may stand
+		if root := p.load(); root != nil {
+			p.varsFile(root, values)
+		}
+	}
+	diags := p.diags.tidy(name)
+	if diags.HasErrors() {
+		return nil, diags
+	}
+	return values, diags
+}
+
+func (p *parser) varsFile(root *yaml.Node, values map[string]string) {
+	if root.Kind != yaml.MappingNode {
+		p.at(root, RuleType, "a file of variables must be a mapping, not "+describe(root), "write one NAME: VALUE a line")
+		return
+	}
+	first := map[string]*yaml.Node{}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, value := root.Content[i], deref(root.Content[i+1])
+		if !p.plainKey(key) {
+			continue
+		}
+		if before, ok := first[key.Value]; ok {
+			p.duplicateKey(key, before)
+			continue
+		}
+		first[key.Value] = key
+		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
+			p.at(root.Content[i+1], RuleType, fmt.Sprintf("variable %q must be a text, a number or true or false, not %s", clip(key.Value), describe(value)), "")
+			continue
+		}
+		values[key.Value] = value.Value
+	}
+}
+
 // checkVars: every value handed in has its variable, and every variable is
 // used.
 func checkVars(p *parser, d *document) {
@@ -210,12 +253,15 @@ func (p *parser) values() map[string]string {
 // says why there is none.
 func (p *parser) lookupVar(n *yaml.Node, pc piece) (value *yaml.Node, ok bool) {
 	v := p.vars[pc.path[0]]
+	if v == nil && p.full { // a guess at what was meant looks at every variable
+		return nil, false
+	}
 	if v == nil {
 		hint := "declare it under vars"
 		if like := closest(pc.path[0], slices.Sorted(maps.Keys(p.vars))); like != "" {
 			hint = fmt.Sprintf("did you mean %q?", like)
 		}
-		p.inText(n, RulePlaceholder, pc.offset, pc.end, fmt.Sprintf("there is no variable %q", clip(pc.path[0])), hint)
+		p.inText(n, pc.offset, pc.end, fmt.Sprintf("there is no variable %q", clip(pc.path[0])), hint)
 		return nil, false
 	}
 	v.used = true
@@ -246,7 +292,7 @@ func (p *parser) fill(v *yaml.Node) *yaml.Node {
 	for _, pc := range pieces {
 		switch pc.root {
 		case "device":
-			p.inText(v, RulePlaceholder, pc.offset, pc.end, "values of a device are not known here",
+			p.inText(v, pc.offset, pc.end, "values of a device are not known here",
 				"they can stand in payload, desired, tags and confirm.reported")
 			return &yaml.Node{}
 		case "var":
@@ -268,15 +314,16 @@ func (p *parser) fill(v *yaml.Node) *yaml.Node {
 func (p *parser) pieces(v *yaml.Node) ([]piece, bool) {
 	pieces, err := parsePlaceholders(v.Value)
 	if err != nil {
-		p.inText(v, RulePlaceholder, err.offset, err.end, err.message, err.hint)
+		p.inText(v, err.offset, err.end, err.message, err.hint)
 		return nil, false
 	}
 	return pieces, true
 }
 
-// inText reports a finding inside the text of a scalar, by byte offsets.
-func (p *parser) inText(n *yaml.Node, rule Rule, offset, end int, summary, hint string) {
-	p.inQuery(n, rule, &twinquery.Error{Offset: offset, End: end, Message: summary, Hint: hint})
+// inText reports a fault of a placeholder inside the text of a scalar, by byte
+// offsets.
+func (p *parser) inText(n *yaml.Node, offset, end int, summary, hint string) {
+	p.inQuery(n, RulePlaceholder, &twinquery.Error{Offset: offset, End: end, Message: summary, Hint: hint})
 }
 
 // queryText fills variables into a query. Each value becomes one literal: a
@@ -319,11 +366,11 @@ func (p *parser) queryText(n *yaml.Node) (text string, origin func(int) int, ok 
 // queryValue returns the literal that a placeholder becomes.
 func (p *parser) queryValue(n *yaml.Node, pc piece, at queryPlace, next string) (string, bool) {
 	if pc.root == "device" {
-		p.inText(n, RulePlaceholder, pc.offset, pc.end, "a target cannot use values of a device", "it is what selects the devices")
+		p.inText(n, pc.offset, pc.end, "a target cannot use values of a device", "it is what selects the devices")
 		return "", false
 	}
 	if !at.takesValue(next) {
-		p.inText(n, RulePlaceholder, pc.offset, pc.end, "a variable stands for a whole value here", "set it off with spaces, or put it inside the quotes of a text")
+		p.inText(n, pc.offset, pc.end, "a variable stands for a whole value here", "set it off with spaces, or put it inside the quotes of a text")
 		return "", false
 	}
 	value, ok := p.lookupVar(n, pc)
