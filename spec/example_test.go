@@ -32,3 +32,34 @@ jobs:
 	//      |                                                           ^~~~~
 	// hint: did you mean "method"?
 }
+
+func ExampleTemplate_Execute() {
+	plan, _ := spec.Parse("plan.yaml", []byte(`
+version: 1
+name: greet
+vars: {building: 43}
+jobs:
+  - name: greet
+    type: directMethod
+    target: tags.building = ${var.building}
+    method: show
+    payload: {text: "door ${device.id} of ${var.building}", site: '${device.tags.site|"unknown"}'}
+`), spec.Options{AllowPlanned: true})
+	payload, err := plan.Jobs[0].Method.Template.Execute(spec.Device{ID: "door-1"})
+	fmt.Println(string(payload), err)
+	// Output:
+	// {"text":"door door-1 of 43","site":"unknown"} <nil>
+}
+
+func ExampleExplain() {
+	text, _ := spec.Explain("retry.attempts")
+	fmt.Print(text)
+	// Output:
+	// jobs[].retry.attempts: whole number
+	//
+	//   Attempts for one device, the first one included.
+	//
+	//   default  4
+	//   limits   1 to 100
+	//   example  attempts: 5
+}

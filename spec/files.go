@@ -58,7 +58,7 @@ func (p *parser) payloadFile(j *jobSection) {
 	if err := json.Compact(&compact, value); err != nil {
 		panic("spec: JSON that was valid is not: " + err.Error())
 	}
-	if found := secretIn(string(content)); found != "" {
+	if found := p.src.secrets.scanner.kind(string(content)); found != "" {
 		p.at(n, RuleSecret, fmt.Sprintf("payloadFile %q holds %s", clip(name), found), secretHint)
 	}
 	p.payloadSize(n, compact.Len())

@@ -107,7 +107,9 @@ func checkExamples(t *testing.T, rule spec.Rule, s docRule) {
 		t.Errorf("%s: the bad example has no such finding:\n%s%s", rule, s.bad.plan(t), diags)
 	}
 	plan, diags := spec.Parse("good.yaml", []byte(s.good.plan(t)), opts)
-	others := slices.DeleteFunc(diags, func(d spec.Diagnostic) bool { return d.Rule == spec.RuleUnsupported && d.Severity == spec.SeverityWarning })
+	others := slices.DeleteFunc(diags, func(d spec.Diagnostic) bool {
+		return d.Rule == spec.RuleUnsupported && d.Severity == spec.SeverityWarning
+	})
 	if plan == nil || len(others) > 0 {
 		t.Errorf("%s: the good example has findings:\n%s", rule, others)
 	}

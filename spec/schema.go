@@ -152,7 +152,7 @@ func (s schemaOf) defaults() schema {
 // value describes one value of a field's type. Wherever a value has a form of
 // its own, a text with a variable may stand for it.
 func (s schemaOf) value(f Field) schema {
-	switch f.Type {
+	switch f.Type { //nolint:exhaustive // scalarOf has the rest
 	case FieldObject:
 		path := f.Path
 		if f.List {
@@ -167,6 +167,17 @@ func (s schemaOf) value(f Field) schema {
 		return schema{}
 	case FieldJSONMap:
 		return schema{{"type", "object"}, {"minProperties", 1}, {"propertyNames", schema{{"pattern", `^[^.$#\s]+$`}}}}
+	case FieldStatuses:
+		one := orVariable(bounded(schema{{"type", "integer"}}, f), pattern(`^\s*[0-9]+\s*(-\s*[0-9]+\s*)?$`))
+		return either(one, schema{{"type", "array"}, {"minItems", 1}, {"items", one}})
+	default:
+		return scalarOf(f)
+	}
+}
+
+// scalarOf describes a value that is a scalar in YAML.
+func scalarOf(f Field) schema {
+	switch f.Type { //nolint:exhaustive // the others are not scalars
 	case FieldScalar:
 		return scalarSchema()
 	case FieldText:
@@ -175,9 +186,6 @@ func (s schemaOf) value(f Field) schema {
 		return orVariable(bounded(schema{{"type", "integer"}}, f))
 	case FieldBoolean:
 		return orVariable(schema{{"type", "boolean"}})
-	case FieldStatuses:
-		one := orVariable(bounded(schema{{"type", "integer"}}, f), pattern(`^\s*[0-9]+\s*(-\s*[0-9]+\s*)?$`))
-		return either(one, schema{{"type", "array"}, {"minItems", 1}, {"items", one}})
 	case FieldShare:
 		return orVariable(schema{{"type", "integer"}, {"minimum", 0}}, pattern(`^([0-9]+|[0-9]*\.?[0-9]*%)$`))
 	case FieldDuration:
@@ -188,7 +196,6 @@ func (s schemaOf) value(f Field) schema {
 		return orVariable(pattern(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$`))
 	case FieldClock:
 		return orVariable(pattern(`^([01][0-9]|2[0-3]):[0-5][0-9]$`))
-	case FieldNames:
 	}
 	panic("spec: no schema for fields of type " + string(f.Type))
 }

@@ -60,7 +60,9 @@ func TestSchemaAgrees(t *testing.T) {
 			}
 			verdict := validateJSON(t, schema, text)
 			diags := corpusFindings(t, file)
-			seen := slices.ContainsFunc(diags, func(d spec.Diagnostic) bool { return d.File == filepath.Base(file) && slices.Contains(visible, d.Rule) && !strings.Contains(d.Source, "${var.") })
+			seen := slices.ContainsFunc(diags, func(d spec.Diagnostic) bool {
+				return d.File == filepath.Base(file) && slices.Contains(visible, d.Rule) && !strings.Contains(d.Source, "${var.")
+			})
 			switch {
 			case kind == "ok" && verdict != nil:
 				t.Errorf("%s: the schema refuses a good plan: %v", file, verdict)

@@ -21,8 +21,9 @@ type span struct {
 // secrets knows what in a plan looks like a secret, so that no message shows
 // it.
 type secrets struct {
-	spans map[int][]span // by line
-	texts []string       // the secrets themselves, the longest first
+	scanner secretScanner
+	spans   map[int][]span // by line
+	texts   []string       // the secrets themselves, the longest first
 
 	maskedLine int // the line that was masked last, and what became of it
 	masked     string
@@ -31,7 +32,7 @@ type secrets struct {
 // findSecrets reads the text line by line: comments and keys count as well.
 // It stops when there are more than can be shown.
 func findSecrets(src *source) secrets {
-	s := secrets{spans: map[int][]span{}}
+	s := secrets{scanner: newSecretScanner(), spans: map[int][]span{}}
 	inPEM, found := false, 0
 	for n := 1; n <= len(src.starts) && found <= maxFindings; n++ {
 		line := src.line(n)
@@ -40,7 +41,7 @@ func findSecrets(src *source) secrets {
 			inPEM = !strings.Contains(line, "-----END")
 			continue
 		}
-		spans := scanSecrets(line)
+		spans := s.scanner.find(line)
 		if len(spans) > maxFindings { // one line of nothing else: all of it is hidden
 			spans = []span{{to: len(line), what: spans[0].what, rule: RuleSecret}}
 		}
@@ -72,7 +73,7 @@ func (s *secrets) sortTexts() {
 // may be there, and are not to be shown.
 func (s *secrets) know(values map[string]string) {
 	for _, v := range values {
-		if len(v) >= 8 && len(scanSecrets(v)) > 0 {
+		if len(v) >= 8 && len(s.scanner.find(v)) > 0 {
 			s.texts = append(s.texts, v)
 		}
 	}
@@ -85,16 +86,6 @@ func (s *secrets) count() int {
 		n += len(spans)
 	}
 	return n
-}
-
-// secretIn names the kind of secret that a text holds, or returns "".
-func secretIn(text string) string {
-	for _, f := range scanSecrets(text) {
-		if f.rule == RuleSecret {
-			return f.what
-		}
-	}
-	return ""
 }
 
 // maskLine returns a line of the plan with its secrets as asterisks.
@@ -176,7 +167,7 @@ func (p *parser) hiddenSecrets(root *yaml.Node) {
 		if n.Style&(yaml.DoubleQuotedStyle|yaml.FoldedStyle|yaml.LiteralStyle) == 0 && !strings.Contains(n.Value, " ") {
 			continue
 		}
-		what := secretIn(n.Value)
+		what := s.scanner.kind(n.Value)
 		if what == "" {
 			continue
 		}

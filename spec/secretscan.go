@@ -18,8 +18,11 @@ type secretForm struct {
 	rule  Rule              // empty: masked, but not reported
 }
 
-func secretForms() []secretForm {
-	return []secretForm{
+// secretScanner looks for all forms.
+type secretScanner []secretForm
+
+func newSecretScanner() secretScanner {
+	return secretScanner{
 		{"a shared access key", []string{"sharedaccesskey", "accountkey"}, "=", 1, endsWord, nil, RuleSecret},
 		{"a shared access signature", []string{"sharedaccesssignature"}, " =", 4, endsWord, looksSigned, RuleSecret},
 		{"a shared access signature", []string{"?sig=", "&sig="}, "", 16, endsToken, nil, RuleSecret},
@@ -47,20 +50,30 @@ func looksSigned(s string) bool { return (s[0] == 's' || s[0] == 'S') && strings
 // looksJWT sees what follows "eyJ": the rest of three parts with dots between.
 func looksJWT(s string) bool { return strings.Count(s, ".") == 2 }
 
-// scanSecrets returns what in a text looks like a secret, in order and without
+// find returns what in a text looks like a secret, in order and without
 // overlap.
-func scanSecrets(text string) []span {
+func (sc secretScanner) find(text string) []span {
 	if len(text) < 8 {
 		return nil
 	}
 	lower := lowerASCII(text)
 	var found []span
-	for _, f := range secretForms() {
+	for _, f := range sc {
 		for _, w := range f.words {
 			found = f.scan(text, lower, w, found)
 		}
 	}
 	return disjoint(scanLongKeys(text, found))
+}
+
+// kind names the kind of secret that a text holds, or returns "".
+func (sc secretScanner) kind(text string) string {
+	for _, f := range sc.find(text) {
+		if f.rule == RuleSecret {
+			return f.what
+		}
+	}
+	return ""
 }
 
 func (f secretForm) scan(text, lower, word string, found []span) []span {
