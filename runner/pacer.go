@@ -50,6 +50,7 @@ type lane struct {
 	line  chan struct{} // held by the call that waits for next; the others wait for it
 
 	window   window
+	last     time.Time     // when the last answer came
 	calm     time.Duration // what the fastest answers take when nothing is queued
 	draining bool          // the hub still works off what made it queue
 	adjusted time.Time     // when the rate was last looked at
@@ -75,6 +76,7 @@ const (
 	// be answered before more is sent.
 	firstHold = 100 * time.Millisecond
 	catchUp   = 10 * time.Millisecond
+	idleGap   = time.Second
 )
 
 // take waits for the class's turn to make a call that counts cost times. It
@@ -163,6 +165,10 @@ func (l *lane) held(d time.Duration) {
 func (l *lane) answered(now time.Time, took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.rate == 0 && now.Sub(l.last) > idleGap {
+		l.window.restart(now) // what was not asked of the hub says nothing about it
+	}
+	l.last = now
 	l.window.add(now, took)
 	if l.adjusted.IsZero() {
 		l.adjusted = now
@@ -217,8 +223,10 @@ func (l *lane) signLocked(now time.Time) {
 	taken, known := l.window.taken(now)
 	first := l.rate == 0
 	switch {
-	case known:
+	case known && first:
 		l.knee = taken
+	case known:
+		l.knee = max(taken, l.rate/2) // there may have been less to send than the hub would take
 	case first:
 		l.knee = 0
 	default:
