@@ -31,10 +31,13 @@ type applyFlags struct {
 func newApply(env environment) *cobra.Command {
 	var f applyFlags
 	cmd := &cobra.Command{
-		Use:   "apply PLAN",
+		Use:   "apply PLAN|PINNED",
 		Short: "carry a plan out and report every device",
 		Long: `apply checks a plan, carries out its jobs, all at once and each at its time, and
 writes a JSON report with one row for each device of each job.
+
+Given a pinned preview (runner preview --out) it touches the devices that are in
+it and no others, and leaves alone those whose twins have changed since.
 
 Progress goes to stderr, the report to stdout or to the files of --report.`,
 		Example: `  runner apply --emulator examples/tutorial.yaml
@@ -69,11 +72,8 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	if err != nil {
 		return err
 	}
-	plan, err := f.loadPlan(env, talk, file)
+	plan, pinned, err := f.planOf(env, talk, file)
 	if err != nil {
-		return err
-	}
-	if err = override(plan, f); err != nil {
 		return err
 	}
 	hub, err := f.openHub(env, connections(plan), talk.log)
@@ -81,6 +81,14 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		return err
 	}
 	defer hub.close()
+	if pinned != nil {
+		if err := pinned.Check(plan, []string{hub.name}); err != nil {
+			return err
+		}
+	}
+	if err = override(plan, f); err != nil {
+		return err
+	}
 	reports, err := openReports(env, f.reports, file)
 	if err != nil {
 		return err
@@ -96,6 +104,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		return err
 	}
 	defer record.close()
+	record.plan = file
 
 	signals := watchSignals(ctx, talk, f.grace)
 	defer signals.stop()
@@ -108,6 +117,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		Journal:   record.writer,
 		Past:      record.past,
 		Only:      record.only,
+		Pinned:    pinned,
 		RunID:     record.id,
 		Runner:    version,
 		Observer:  ui,

@@ -35,7 +35,12 @@ type failure struct {
 }
 
 // Error returns what went wrong.
-func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Error() string {
+	if f.err == nil {
+		return "the plan would change something"
+	}
+	return f.err.Error()
+}
 
 // Unwrap returns the cause.
 func (f *failure) Unwrap() error { return f.err }
@@ -56,6 +61,9 @@ func exitCode(env environment, err error) int {
 	f, ok := errors.AsType[*failure](err)
 	if !ok {
 		f = classify(err)
+	}
+	if f.code == exitChanges { // an answer that was asked for
+		return f.code
 	}
 	complain(env, f)
 	return f.code
@@ -99,6 +107,9 @@ func classify(err error) *failure {
 			code: exitHub, err: err,
 			hint: "nothing was sent; use the connection string of the plan's hub, or change hub.hostName in the plan",
 		}
+	}
+	if _, ok := errors.AsType[*runner.PinMismatchError](err); ok {
+		return &failure{code: exitMismatch, err: err, hint: "nothing was sent; preview the plan again with --out, and apply that"}
 	}
 	if e, ok := errors.AsType[*runner.HubError](err); ok {
 		return &failure{code: exitHub, err: err, hint: hubHint(e)}

@@ -24,6 +24,7 @@ type record struct {
 	path   string
 	shown  string         // path to tell the user; empty if the journal is not kept
 	dir    string         // to remove at the end; empty if the journal is kept
+	plan   string         // the argument of apply, to go on with
 	past   *runner.Past   // what it held when it was opened; nil if it is new
 	only   []spec.Outcome // of the past, what to take up again
 	keep   bool           // keep it all the same: it is the only trace

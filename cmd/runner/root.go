@@ -91,7 +91,7 @@ A job calls a direct method or patches twins, over a target query, after a delay
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError(err.Error(), see(cmd.CommandPath()))
 	})
-	root.AddCommand(newValidate(env), newApply(env), newEmulator(env), newVersion(env))
+	root.AddCommand(newValidate(env), newPreview(env), newApply(env), newEmulator(env), newVersion(env))
 	return root
 }
 

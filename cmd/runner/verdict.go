@@ -41,7 +41,7 @@ func goOn(rep *spec.Report, record *record) string {
 	if record.shown == "" {
 		return ""
 	}
-	return fmt.Sprintf("; go on with runner apply %s --resume %s", rep.Run.Plan.File, record.shown)
+	return fmt.Sprintf("; go on with runner apply %s --resume %s", record.plan, record.shown)
 }
 
 // mentioned is how many jobs one line can name.

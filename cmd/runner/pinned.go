@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+
+	"iothub-runner/runner"
+	"iothub-runner/spec"
+)
+
+// planOf reads the plan that apply is given, or the pinned preview of one.
+func (f *applyFlags) planOf(env environment, talk *talk, file string) (*spec.Plan, *runner.Pinned, error) {
+	pinned, err := openPinned(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	if pinned == nil {
+		plan, err := f.loadPlan(env, talk, file)
+		return plan, nil, err
+	}
+	if len(f.jobs)+len(f.vars)+len(f.files) > 0 {
+		return nil, nil, usageError("--job, --var and --var-file are part of the pinned preview already", "give them to runner preview --out, and apply what that saves")
+	}
+	plan, err := pinnedPlan(env, talk, pinned)
+	if err != nil {
+		return nil, nil, err
+	}
+	talk.line(fmt.Sprintf("pinned preview of %s, made at %s", plan.File, pinned.Header.CreatedAt.Format("2006-01-02T15:04:05Z07:00")),
+		slog.String("event", "pinned"), slog.String("plan", plan.File))
+	return plan, pinned, nil
+}
+
+// openPinned reads a pinned preview; nil if the file is not meant to be one.
+func openPinned(file string) (*runner.Pinned, error) {
+	if file == "-" {
+		return nil, nil //nolint:nilnil // stdin is a plan
+	}
+	in, err := os.Open(file) //nolint:gosec // the user names the file
+	if err != nil {
+		return nil, nil //nolint:nilnil,nilerr // reading it as a plan says what is wrong
+	}
+	defer in.Close() //nolint:errcheck // only read
+	head := bufio.NewReader(in)
+	if start, _ := head.Peek(64); !runner.IsPinned(start) { // a shorter file is none
+		return nil, nil //nolint:nilnil // a plan
+	}
+	pinned, err := runner.ReadPinned(head)
+	if err != nil {
+		return nil, &failure{
+			code: exitMismatch, err: fmt.Errorf("pinned preview %q: %w", file, reason(err)),
+			hint: "nothing was sent; preview the plan again with --out, and apply that",
+		}
+	}
+	return pinned, nil
+}
+
+// pinnedPlan reads the plan of a pinned preview, which must not have changed.
+func pinnedPlan(env environment, talk *talk, p *runner.Pinned) (*spec.Plan, error) {
+	h := &p.Header
+	src, err := openPlan(env, h.Plan.File, h.Vars)
+	if err != nil {
+		return nil, &runner.PinMismatchError{What: fmt.Sprintf("the plan file %q cannot be read any more (%v): something has changed", h.Plan.File, err)}
+	}
+	if sum := sha256.Sum256(src.text); hex.EncodeToString(sum[:]) != h.Plan.SHA256 {
+		return nil, &runner.PinMismatchError{What: fmt.Sprintf("the plan file %q has changed", h.Plan.File)}
+	}
+	plan, err := src.load(talk)
+	if err != nil {
+		return nil, err
+	}
+	plan.Jobs = slices.DeleteFunc(plan.Jobs, func(j spec.Job) bool {
+		return !slices.ContainsFunc(h.Jobs, func(p runner.PinnedJob) bool { return p.Name == j.Name })
+	})
+	return plan, nil
+}

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"iothub-runner/runner"
+	"iothub-runner/spec"
+)
+
+// previewFlags are the flags of runner preview.
+type previewFlags struct {
+	hubFlags
+	talkFlags
+	format   string
+	out      string
+	exitCode bool
+	direct   bool
+}
+
+func newPreview(env environment) *cobra.Command {
+	var f previewFlags
+	cmd := &cobra.Command{
+		Use:   "preview PLAN",
+		Short: "show what a plan would do, and change nothing",
+		Long: `preview resolves the targets of a plan and reads their twins. It shows what each
+device would see, with devices that are treated alike put together, when each job
+starts, how many requests it needs and how long they take. Nothing is sent to any
+device.
+
+With --out it also saves a pinned preview: runner apply of that file touches those
+devices alone, and only if nobody has changed them since.
+
+It ends with 0, or with 5 if apply would stop before it sent anything.`,
+		Example: `  runner preview plan.yaml
+  runner preview --format markdown --exit-code plan.yaml
+  runner preview --out pinned.json plan.yaml && runner apply pinned.json`,
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0:
+				return usageError("no plan given", "name the file: runner preview PLAN")
+			case len(args) > 1:
+				return usageError(fmt.Sprintf("one plan at a time, not %d: %q", len(args), args), "a plan can hold several jobs")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runPreview(cmd.Context(), env, &f, args[0])
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.format, "format", "text", "write the preview as `text`, json or markdown (for a pull request)")
+	flags.StringVar(&f.out, "out", "", "save a pinned preview in `FILE`, for runner apply")
+	flags.BoolVar(&f.exitCode, "exit-code", false, "end with 2 if the plan would change something")
+	flags.BoolVar(&f.direct, "direct", false, "read each twin by itself instead of trusting the query index, which can be minutes behind")
+	f.hubFlags.add(flags)
+	f.talkFlags.add(flags)
+	return cmd
+}
+
+// forecastFormat returns what writes a forecast in a format, nil if there is no
+// such format.
+func forecastFormat(name string) func(io.Writer, *runner.Forecast) error {
+	switch name {
+	case "text":
+		return writePreviewText
+	case "markdown":
+		return writePreviewMarkdown
+	case "json":
+		return func(w io.Writer, f *runner.Forecast) error {
+			out := json.NewEncoder(w)
+			out.SetEscapeHTML(false)
+			out.SetIndent("", "  ")
+			return out.Encode(f)
+		}
+	}
+	return nil
+}
+
+func runPreview(ctx context.Context, env environment, f *previewFlags, file string) error {
+	write := forecastFormat(f.format)
+	if write == nil {
+		return usageError(fmt.Sprintf("--format %q: want text, json or markdown", f.format), "")
+	}
+	if f.out != "" && file == "-" {
+		return usageError("--out needs a plan in a file: apply reads it again", "write the plan to a file first")
+	}
+	talk, err := newTalk(env, f.talkFlags)
+	if err != nil {
+		return err
+	}
+	src, plan, err := f.previewed(env, talk, file)
+	if err != nil {
+		return err
+	}
+	hub, err := f.openHub(env, maxPreviewConnections, talk.log)
+	if err != nil {
+		return err
+	}
+	defer hub.close()
+	progress := newLookProgress(talk)
+	o := runner.PreviewOptions{
+		Hubs: []runner.NamedHub{{Name: hub.name, Hub: hub.client}}, Runner: version,
+		Rehearsal: hub.emulated, Direct: f.direct, Looked: progress.looked,
+	}
+	pin, err := f.openPin(src, plan, &o)
+	if err != nil {
+		return err
+	}
+	defer pin.discard()
+	signals := watchSignals(ctx, talk, 0)
+	defer signals.stop()
+	forecast, err := runner.Preview(signals.dispatch, plan, o)
+	if err != nil {
+		return err
+	}
+	if err := write(env.stdout, forecast); err != nil {
+		return &failure{code: exitMissed, err: fmt.Errorf("write preview: %w", reason(err))}
+	}
+	if err := refused(forecast); err != nil {
+		return err
+	}
+	if err := pin.save(talk); err != nil {
+		return err
+	}
+	if f.exitCode && forecast.Changes() {
+		return &failure{code: exitChanges}
+	}
+	return nil
+}
+
+// maxPreviewConnections is how many connections a preview can use at once.
+const maxPreviewConnections = 33
+
+// previewed reads the plan. What this version does not carry out yet is shown
+// all the same, with a warning.
+func (f *previewFlags) previewed(env environment, talk *talk, file string) (planSource, *spec.Plan, error) {
+	vars, err := f.values(env)
+	if err != nil {
+		return planSource{}, nil, err
+	}
+	src, err := openPlan(env, file, vars)
+	if err != nil {
+		return src, nil, err
+	}
+	src.opts.AllowPlanned = true
+	plan, err := src.load(talk)
+	if err != nil {
+		return src, nil, err
+	}
+	if len(plan.Hubs) > 0 {
+		return src, nil, &failure{code: exitInvalid, err: fmt.Errorf("the plan %s has several hubs, which preview does not support yet", file), hint: "preview it with hub: instead of hubs:, once for each"}
+	}
+	return src, plan, selectJobs(plan, f.jobs)
+}
+
+// refused is the error of a plan that apply would not carry out as it stands.
+func refused(f *runner.Forecast) error {
+	if err := f.Stopped(); err != nil {
+		return &failure{code: exitStopped, err: fmt.Errorf("apply would stop: %w", err), hint: "nothing was sent"}
+	}
+	if err := f.Incomplete(); err != nil {
+		return &failure{code: exitMissed, err: err, hint: "nothing was sent"}
+	}
+	return nil
+}
+
+// pinFile is where a pinned preview is written; nil if nobody wants one.
+type pinFile struct {
+	name    string
+	file    *renameio.PendingFile
+	preview *runner.PinWriter
+}
+
+func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *runner.PreviewOptions) (*pinFile, error) {
+	if f.out == "" {
+		return nil, nil //nolint:nilnil // no file, and no error
+	}
+	fail := func(err error) error {
+		return &failure{code: exitInvalid, err: fmt.Errorf("--out %q: %w", f.out, reason(err)), hint: "name a file that can be written"}
+	}
+	if was, err := os.Stat(f.out); err == nil {
+		if plan, err := os.Stat(src.file); err == nil && os.SameFile(was, plan) {
+			return nil, fail(fmt.Errorf("it is the plan"))
+		}
+	}
+	file, err := renameio.NewPendingFile(f.out, renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
+	if err != nil {
+		return nil, fail(err)
+	}
+	p := &pinFile{name: f.out, file: file}
+	if p.preview, err = runner.NewPinWriter(file, plan, src.text, src.opts.Vars, *o); err != nil {
+		p.discard()
+		return nil, fail(err)
+	}
+	o.Pin = p.preview
+	return p, nil
+}
+
+// save puts the file where it belongs.
+func (p *pinFile) save(talk *talk) error {
+	if p == nil {
+		return nil
+	}
+	err := p.preview.Close()
+	if err == nil {
+		err = p.file.CloseAtomicallyReplace()
+	}
+	if err != nil {
+		return &failure{code: exitMissed, err: fmt.Errorf("--out %q: %w", p.name, reason(err))}
+	}
+	talk.line(fmt.Sprintf("pinned preview %s; carry it out with: runner apply %s", p.name, p.name), slog.String("event", "pinned"), slog.String("file", p.name))
+	return nil
+}
+
+func (p *pinFile) discard() {
+	if p != nil {
+		_ = p.file.Cleanup() // a temporary file that stays does no harm
+	}
+}
+
+// lookProgress says how far a long preview is.
+type lookProgress struct {
+	talk *talk
+
+	mu   sync.Mutex
+	last time.Time
+}
+
+// lookEvery is how often it says so.
+const lookEvery = 10 * time.Second
+
+func newLookProgress(talk *talk) *lookProgress { return &lookProgress{talk: talk, last: time.Now()} }
+
+func (p *lookProgress) looked(job string, targets int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.talk.progress == "none" || time.Since(p.last) < lookEvery {
+		return
+	}
+	p.last = time.Now()
+	p.talk.line(fmt.Sprintf("job %s: %d devices so far", job, targets), slog.String("event", "looked"), slog.String("job", job), slog.Int("targets", targets))
+}

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"iothub-runner/runner"
+)
+
+// Bounds of a preview in Markdown. A comment on GitHub may have 65,536
+// characters, and somebody may want to add a few.
+const (
+	markdownLimit   = 60_000
+	markdownRows    = 50 // that are shown at once; the rest is folded away
+	markdownReserve = 2_000
+	markdownDevices = 3
+	markdownValue   = 120
+)
+
+// markdown collects a text that stays below the limit.
+type markdown struct {
+	strings.Builder
+	chars int
+}
+
+// add appends a piece if it fits beside what must still come.
+func (m *markdown) add(text string, reserve int) bool {
+	n := utf8.RuneCountInString(text)
+	if m.chars+n > markdownLimit-reserve {
+		return false
+	}
+	m.WriteString(text)
+	m.chars += n
+	return true
+}
+
+// writePreviewMarkdown writes a forecast as the comment of a pull request. It
+// is complete in what it counts, whatever it leaves out.
+func writePreviewMarkdown(w io.Writer, f *runner.Forecast) error {
+	m := &markdown{}
+	h := &f.Hubs[0]
+	m.add(markdownHead(f, h), 0)
+	m.add(markdownJobs(f), markdownReserve)
+	rows := markdownTable(f)
+	m.rows(rows)
+	m.add(markdownFoot(f, h), 0)
+	_, err := io.WriteString(w, m.String())
+	return err
+}
+
+func markdownHead(f *runner.Forecast, h *runner.HubForecast) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "## Preview of %s: %s\n\n", code(f.Plan.Name, 64), changesText(&f.Summary))
+	size := hubSize(h)
+	if size != "" {
+		size = " (" + size + ")"
+	}
+	fmt.Fprintf(&b, "%s on hub %s%s. Nothing was sent. Times are those of a run that starts at %s.\n",
+		code(f.Plan.File, 200), code(h.Name, 100), size, at(f.CreatedAt))
+	for i, warning := range f.Warnings {
+		if i == 10 {
+			fmt.Fprintf(&b, "\n> and %s\n", count(len(f.Warnings)-i, "more warning"))
+			break
+		}
+		fmt.Fprintf(&b, "\n> :warning: %s\n", cell(warning, 300))
+	}
+	return b.String()
+}
+
+// maxJobRows is how many jobs the table of totals has.
+const maxJobRows = 40
+
+// markdownJobs is the table of totals.
+func markdownJobs(f *runner.Forecast) string {
+	var b strings.Builder
+	b.WriteString("\n| job | does | targets | to change | calls | as wanted | cannot be done | starts | takes at least |\n")
+	b.WriteString("|---|---|--:|--:|--:|--:|--:|---|---|\n")
+	for i := range f.Jobs {
+		if i == maxJobRows {
+			fmt.Fprintf(&b, "| and %s | | | | | | | | |\n", count(len(f.Jobs)-i, "more job"))
+			break
+		}
+		j := &f.Jobs[i]
+		starts, takes := at(j.StartsAt), "?"
+		if len(j.After) > 0 {
+			starts = "after " + strings.Join(j.After, ", ") + "; " + starts
+		}
+		if j.EndsAt != nil {
+			takes = secondsText(j.Seconds)
+		}
+		if j.Stopped+j.Error != "" {
+			starts, takes = "**never**: "+j.Stopped+j.Error, ""
+		}
+		fmt.Fprintf(&b, "| %s | %s of %s | %d | %d | %d | %d | %d | %s | %s |\n", code(j.Name, 64), actionText(j), code(j.Target, 120),
+			j.Targets, j.Changes, j.Calls, j.Unchanged, j.Failing, cell(starts, 200), takes)
+	}
+	return b.String()
+}
+
+// markdownTable returns the rows of the differences, those that matter most
+// first in each job.
+func markdownTable(f *runner.Forecast) []string {
+	var rows []string
+	for i := range f.Jobs {
+		j := &f.Jobs[i]
+		for k := range j.Groups {
+			if len(rows) > markdownLimit/50 { // more than can ever be shown
+				return rows
+			}
+			rows = append(rows, groupRows(j, &j.Groups[k])...)
+		}
+	}
+	return rows
+}
+
+// groupRows returns the rows of a group: one for each property.
+func groupRows(j *runner.JobForecast, g *runner.Group) []string {
+	who := fmt.Sprintf("| %s | %d | %s |", code(j.Name, 64), g.Count, cell(devicesText(g, markdownDevices), 300))
+	switch {
+	case g.Unchanged:
+		return nil // the totals count them
+	case g.Error != "":
+		return []string{who + " **cannot be done** | | " + cell(g.Error, 300) + " |\n"}
+	case g.Call != nil:
+		payload := "no payload"
+		if g.Call.Payload != nil {
+			payload = code(string(g.Call.Payload), 300)
+		}
+		return []string{who + fmt.Sprintf(" call %s%s | | %s; %s |\n", code(g.Call.MethodName, 100), various(g), payload, timeoutText(g.Call))}
+	}
+	var rows []string
+	for i, c := range changes(g) {
+		if i > 0 {
+			who = "| | | |"
+		}
+		if i == markdownRows {
+			return append(rows, who+fmt.Sprintf(" and %s | | |\n", properties(len(changes(g))-i)))
+		}
+		rows = append(rows, who+fmt.Sprintf(" %s%s | %s | %s |\n", code(c.path, markdownValue), various(g), value(c.before), value(c.after)))
+	}
+	return rows
+}
+
+func various(g *runner.Group) string {
+	if !g.Various {
+		return ""
+	}
+	return " (values differ; an example)"
+}
+
+const tableHead = "\n| job | devices | | what | is | becomes |\n|---|--:|---|---|---|---|\n"
+
+// rows writes the first rows in the open and as many of the others as fit
+// folded away.
+func (m *markdown) rows(rows []string) {
+	if len(rows) == 0 {
+		m.add("\nNo device would see a difference.\n", markdownReserve)
+		return
+	}
+	m.add(tableHead, markdownReserve)
+	shown := 0
+	for shown < min(len(rows), markdownRows) && m.add(rows[shown], markdownReserve) {
+		shown++
+	}
+	if rest := rows[shown:]; len(rest) > 0 {
+		m.add(fmt.Sprintf("\n<details><summary>%s</summary>\n\n%s", count(len(rest), "more row"), strings.TrimPrefix(tableHead, "\n")), 0)
+		folded := 0
+		for folded < len(rest) && m.add(rest[folded], markdownReserve) {
+			folded++
+		}
+		m.add("\n</details>\n", 0)
+		if left := len(rest) - folded; left > 0 {
+			m.add(fmt.Sprintf("\nThe comment has no room for %d of them; `--format json` shows them all.\n", left), 0)
+		}
+	}
+}
+
+func markdownFoot(f *runner.Forecast, h *runner.HubForecast) string {
+	text := "\n" + loadText(&f.Summary.Load, h) + "."
+	if quota := quotaText(&f.Summary.Load); quota != "" {
+		text += " " + quota + "."
+	}
+	if unknownSize(f) {
+		text += " How long that takes is not known: the plan does not say `hub.sku` and `hub.units`."
+	}
+	return text + "\n" + sourceText(f) + "\n"
+}
+
+// cell makes a text safe to stand in a cell of a table: it cannot end it, be
+// markup, or mention anybody.
+func cell(s string, most int) string {
+	var b strings.Builder
+	for _, r := range clip(s, most) {
+		switch {
+		case r == '\n' || r == '\r' || r == '\t':
+			b.WriteByte(' ')
+		case r == '@':
+			b.WriteString("&#64;")
+		case r == '<':
+			b.WriteString("&lt;")
+		case strings.ContainsRune("|\\`*_[]#", r):
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// code shows a text as it is. The fence is longer than any in the text, and in
+// a table even code must escape the bar.
+func code(s string, most int) string {
+	s = strings.ReplaceAll(clip(s, most), "|", "\\|")
+	fence := "`"
+	for strings.Contains(s, fence) {
+		fence += "`"
+	}
+	if len(fence) > 1 {
+		s = " " + s + " "
+	}
+	return fence + s + fence
+}
+
+// value shows a value of a property.
+func value(s string) string {
+	if s == absent || s == removed {
+		return "*" + s + "*"
+	}
+	return code(s, markdownValue)
+}

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/tidwall/gjson"
+
+	"iothub-runner/runner"
+	"iothub-runner/spec"
+)
+
+// The words of a preview, which its formats share.
+
+// change is one property of a twin, as it is and as it would be.
+type change struct {
+	path, before, after string
+}
+
+// Values that a property can have without being there.
+const (
+	absent  = "(none)"
+	removed = "(removed)"
+)
+
+// changes lists the properties that a group changes, each by itself.
+func changes(g *runner.Group) []change {
+	var all []change
+	if g.Patch == nil {
+		return nil
+	}
+	before := g.Before
+	if before == nil {
+		before = &spec.Sections{}
+	}
+	all = appendChanges(all, "desired", gjson.ParseBytes(before.Desired), gjson.ParseBytes(g.Patch.Desired))
+	return appendChanges(all, "tags", gjson.ParseBytes(before.Tags), gjson.ParseBytes(g.Patch.Tags))
+}
+
+func appendChanges(all []change, path string, before, after gjson.Result) []change {
+	if !after.Exists() {
+		return all
+	}
+	if after.IsObject() && before.IsObject() {
+		was := map[string]gjson.Result{}
+		before.ForEach(func(key, value gjson.Result) bool {
+			was[key.Str] = value
+			return true
+		})
+		after.ForEach(func(key, value gjson.Result) bool {
+			all = appendChanges(all, path+"."+key.Str, was[key.Str], value)
+			return true
+		})
+		return all
+	}
+	c := change{path: path, before: before.Raw, after: after.Raw}
+	if before.Type == gjson.Null {
+		c.before = absent
+	}
+	if after.Type == gjson.Null {
+		c.after = removed
+	}
+	return append(all, c)
+}
+
+// actionText says what a job does to whom.
+func actionText(j *runner.JobForecast) string {
+	if j.Type == spec.TypeDirectMethod {
+		return "call a direct method"
+	}
+	return "update twins"
+}
+
+// callText is a method call in one line.
+func callText(c *runner.CallForecast) string {
+	payload := "without payload"
+	if c.Payload != nil {
+		payload = "with payload " + string(c.Payload)
+	}
+	return fmt.Sprintf("%s, %s; %s", c.MethodName, payload, timeoutText(c))
+}
+
+func timeoutText(c *runner.CallForecast) string {
+	connect := "only if the device is connected"
+	if c.ConnectTimeoutInSeconds > 0 {
+		connect = fmt.Sprintf("waits %d s for the device to connect", c.ConnectTimeoutInSeconds)
+	}
+	return fmt.Sprintf("%s, and %d s for its answer", connect, c.ResponseTimeoutInSeconds)
+}
+
+// countsText says what becomes of the targets of a job.
+func countsText(j *runner.JobForecast) string {
+	parts := []string{}
+	add := func(n int, one, many string) {
+		switch {
+		case n == 1:
+			parts = append(parts, "1 "+one)
+		case n > 1:
+			parts = append(parts, fmt.Sprintf("%d %s", n, many))
+		}
+	}
+	add(j.Changes, "twin to change", "twins to change")
+	add(j.Calls, "call to make", "calls to make")
+	add(j.Unchanged, "as wanted already", "as wanted already")
+	add(j.Failing, "that cannot be done", "that cannot be done")
+	if len(parts) == 0 {
+		return count(j.Targets, "target")
+	}
+	return count(j.Targets, "target") + ": " + strings.Join(parts, ", ")
+}
+
+// changesText sums a preview up.
+func changesText(s *runner.ForecastSummary) string {
+	var parts []string
+	if s.Changes > 0 {
+		parts = append(parts, count(s.Changes, "twin")+" to change")
+	}
+	if s.Calls > 0 {
+		parts = append(parts, count(s.Calls, "call")+" to make")
+	}
+	if len(parts) == 0 {
+		return "nothing to do"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// devicesText names some devices of a group and counts the others.
+func devicesText(g *runner.Group, most int) string {
+	if g.Count <= most && len(g.Devices) == g.Count {
+		return strings.Join(g.Devices, ", ")
+	}
+	named := g.Devices[:min(most, len(g.Devices))]
+	return fmt.Sprintf("%s and %d more", strings.Join(named, ", "), g.Count-len(named))
+}
+
+// startText says when a job starts and when its time is over.
+func startText(j *runner.JobForecast) string {
+	text := "starts " + at(j.StartsAt)
+	if len(j.After) > 0 {
+		text = "starts after " + strings.Join(j.After, " and ") + ", " + at(j.StartsAt) + " at the earliest"
+	}
+	if j.EndsAt != nil {
+		text += ", ends " + at(*j.EndsAt) + " at the earliest"
+	}
+	if j.Deadline != nil {
+		text += ", deadline " + at(*j.Deadline)
+	}
+	if j.Window != nil {
+		text += fmt.Sprintf(", in the window from %s to %s", at(j.Window.From), at(j.Window.To))
+	}
+	return text
+}
+
+// at is an absolute time for people; fractions of seconds say nothing here.
+func at(t spec.Time) string { return t.UTC().Truncate(time.Second).Format(time.RFC3339) }
+
+// loadText says what something asks of the hub, and how long that takes.
+func loadText(l *runner.Load, h *runner.HubForecast) string {
+	names := map[string]string{"queries": "query", "twinReads": "twin read", "twinUpdates": "twin update", "methodCalls": "method call"}
+	var parts []string
+	total := 0
+	for _, class := range []string{"queries", "twinReads", "twinUpdates", "methodCalls"} {
+		n := l.Requests[class]
+		if n == 0 {
+			continue
+		}
+		total += n
+		noun := count(n, names[class])
+		if class == "queries" && n > 1 {
+			noun = fmt.Sprintf("%d queries", n)
+		}
+		parts = append(parts, noun)
+	}
+	text := count(total, "request")
+	if len(parts) > 0 {
+		text += " (" + strings.Join(parts, ", ") + ")"
+	}
+	if l.Seconds > 0 {
+		text += fmt.Sprintf(", %s at least (%s)", secondsText(l.Seconds), limitText(l.Limit, h))
+	}
+	return text
+}
+
+func secondsText(s float64) string {
+	return round(time.Duration(s * float64(time.Second))).String()
+}
+
+func limitText(limit string, h *runner.HubForecast) string {
+	words := map[string]string{
+		"queries": "queries", "twinReads": "reads of twins", "twinUpdates": "updates of twins", "methodCalls": "method calls",
+	}
+	if limit == "rate" {
+		return "the job's rate"
+	}
+	return "what " + hubSize(h) + " takes in " + words[limit]
+}
+
+// hubSize is "S1 × 2", or "" for a hub of unknown size.
+func hubSize(h *runner.HubForecast) string {
+	if h.SKU == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s × %d", h.SKU, max(1, h.Units))
+}
+
+// quotaText says which part of a day's messages a run takes; empty if that is
+// not known.
+func quotaText(l *runner.Load) string {
+	if l.Quota == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s of the %d that the hub takes in a day (%s)", count(l.Messages, "message"), l.Quota, percent(l.PerDay))
+}
+
+func percent(share float64) string {
+	if share > 0 && share < 0.001 {
+		return "less than 0.1%"
+	}
+	return fmt.Sprintf("%.1f%%", share*100)
+}
+
+// sourceText says where the values came from, and what that means.
+func sourceText(f *runner.Forecast) string {
+	if f.TwinsFrom == "twins" {
+		return "Each twin was read by itself."
+	}
+	return "Twins are shown as the hub's query index has them, which can be minutes behind (--direct reads each one)."
+}
+
+// unknownSize tells whether nothing can be said about time.
+func unknownSize(f *runner.Forecast) bool { return f.Hubs[0].SKU == "" }
+
+// clip puts a text on one line of so many characters at most. What could steer
+// a terminal, or hide a part of the text, is replaced.
+func clip(s string, most int) string {
+	runes := []rune(strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return unicode.ReplacementChar
+	}, s))
+	if len(runes) <= most {
+		return s
+	}
+	return string(runes[:most-1]) + "…"
+}
+
+func properties(n int) string {
+	if n == 1 {
+		return "1 more property"
+	}
+	return fmt.Sprintf("%d more properties", n)
+}
