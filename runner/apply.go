@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"slices"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -101,6 +102,11 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	}
 	for i := range plan.Jobs {
 		r.jobs = append(r.jobs, newJobRun(r, &plan.Jobs[i]))
+	}
+	for _, j := range r.jobs {
+		if err := j.linkNeeds(r.jobs); err != nil {
+			return nil, err
+		}
 	}
 	if r.pinned != nil {
 		if err := r.recallPins(r.pinned); err != nil {
@@ -210,24 +216,17 @@ func (r *Run) Cause() error { return r.cause }
 
 // Status sums up how the jobs ended: the worst of them counts.
 func (r *Run) Status() spec.Status {
-	rank := map[spec.Status]int{
-		spec.StatusSucceeded: 0, spec.StatusFailed: 1, spec.StatusStopped: 2,
-		spec.StatusNotStarted: 3, spec.StatusInterrupted: 3,
-	}
-	worst := spec.StatusSucceeded
+	rank := []spec.Status{spec.StatusSucceeded, spec.StatusFailed, spec.StatusStopped, spec.StatusInterrupted}
+	worst := 0
 	for _, j := range r.jobs {
-		if rank[j.status] > rank[worst] {
-			worst = j.status
+		status := j.status
+		if status == spec.StatusNotStarted {
+			status = spec.StatusFailed
+			if _, ok := errors.AsType[*InterruptedError](r.cause); ok {
+				status = spec.StatusInterrupted
+			}
 		}
+		worst = max(worst, slices.Index(rank, status))
 	}
-	if _, ok := errors.AsType[*JournalError](r.cause); ok && worst == spec.StatusSucceeded {
-		return spec.StatusFailed // the rows stand, but nobody could resume from them
-	}
-	if worst != spec.StatusNotStarted {
-		return worst
-	}
-	if _, ok := errors.AsType[*InterruptedError](r.cause); ok {
-		return spec.StatusInterrupted
-	}
-	return spec.StatusFailed
+	return rank[worst]
 }

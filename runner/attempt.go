@@ -43,17 +43,22 @@ func (w *worker) try(dispatch context.Context, it *item) finished {
 
 // tryMethod calls the method once.
 func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
-	if !w.turn(dispatch, it, ClassMethod) {
-		return w.stopped(dispatch, it)
-	}
 	m := w.job.Method
 	it.attempts++
+	call, f, ok := w.callFor(dispatch, it)
+	if !ok {
+		return f
+	}
+	if !w.turn(dispatch, it, classMethod, steps(len(call.Payload), methodStep)) {
+		it.attempts--
+		return w.stopped(dispatch, it)
+	}
 	began := time.Now()
 	if err := w.intent(journal.Intent{Attempt: it.attempts, At: began}, it); err != nil {
 		it.attempts--
 		return w.broken(it, err)
 	}
-	answer, err := w.pools[it.pool].Hub.Invoke(w.work, it.Target, w.call)
+	answer, err := w.pools[it.pool].Hub.Invoke(w.work, it.Target, call)
 	took := time.Since(began)
 	w.pools[it.pool].pacer.answered(ClassMethod, took, err)
 	if err != nil {
@@ -74,6 +79,35 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	return w.settle(it, row, took)
 }
 
+// callFor returns the call as it is for a device. Nearly always it is the same
+// for all; where it takes values from the twin, those that the query page showed
+// will do, and a device that came without is read. On false, the pass ends with f.
+func (w *worker) callFor(dispatch context.Context, it *item) (call hub.Call, f finished, ok bool) {
+	if w.job.Method.Template == nil {
+		return w.call, f, true
+	}
+	state := it.seen
+	if state == nil && w.looks.etag {
+		if state, f, ok = w.readTwin(dispatch, it, time.Now()); !ok {
+			return call, f, false
+		}
+	}
+	e, err := w.effect(it.Target, state)
+	if err != nil {
+		return call, w.cannotFill(it, err), false
+	}
+	call = w.call
+	call.Payload = e.payload
+	return call, f, true
+}
+
+// cannotFill settles an item whose twin lacks a value that the plan fills in.
+func (w *worker) cannotFill(it *item, err error) finished {
+	row := w.newRow(it, spec.OutcomeFailed)
+	row.Error = &spec.RowError{Kind: "missingValue", Message: err.Error() + "; nothing was sent"}
+	return w.settle(it, row, 0)
+}
+
 // tryTwin brings the twin to what is wanted of it. What the query page showed
 // may be old: a twin that looks right is read directly before the row says so,
 // and a patch carries the etag that its before-values were read with, so that
@@ -90,20 +124,25 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 			}
 			state = s
 		}
-		desired := diff(state.desired, w.job.Twin.Desired)
-		tags := diff(state.tags, w.job.Twin.Tags)
-		asWanted := desired.patch == nil && tags.patch == nil
-		if f, held := w.heldToPin(it, state, asWanted); held {
+		e, err := w.effect(it.Target, state)
+		if err != nil && !state.direct {
+			state = nil // the page may be older than the value
+			continue
+		}
+		if err != nil {
+			return w.cannotFill(it, err)
+		}
+		if f, held := w.heldToPin(it, state, e.unchanged()); held {
 			return f
 		}
-		if asWanted {
+		if e.unchanged() {
 			if !state.direct {
 				state = nil
 				continue
 			}
 			return w.asWanted(it, state, began)
 		}
-		f, again := w.patchTwin(dispatch, it, state, desired, tags)
+		f, again := w.patchTwin(dispatch, it, state, e)
 		if !again {
 			return f
 		}
@@ -117,7 +156,7 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 
 // readTwin reads a twin directly. On false, the pass ends with f.
 func (w *worker) readTwin(dispatch context.Context, it *item, began time.Time) (s *sight, f finished, ok bool) {
-	if !w.pace(dispatch, it, ClassTwinRead) {
+	if !w.pools[it.pool].pacer.take(dispatch, classTwinRead, 1) {
 		it.attempts--
 		return nil, w.stopped(dispatch, it), false
 	}
@@ -127,18 +166,18 @@ func (w *worker) readTwin(dispatch context.Context, it *item, began time.Time) (
 	if err != nil {
 		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, time.Since(began)), false
 	}
-	return &sight{etag: t.ETag, version: t.Version, desired: t.Desired, tags: t.Tags, direct: true}, f, true
+	return &sight{etag: t.ETag, version: t.Version, desired: t.Desired, tags: t.Tags, reported: t.Reported, direct: true}, f, true
 }
 
 // patchTwin sends what differs. On again, the twin has changed since it was read.
-func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, desired, tags difference) (f finished, again bool) {
-	if !w.turn(dispatch, it, ClassTwinWrite) {
+func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effect) (f finished, again bool) {
+	if !w.turn(dispatch, it, classTwinWrite, 1) {
 		it.attempts--
 		return w.stopped(dispatch, it), false
 	}
 	result := &spec.TwinResult{
-		Before: &spec.Sections{Desired: oneLine(desired.before), Tags: oneLine(tags.before)},
-		Patch:  &spec.Sections{Desired: desired.patch, Tags: tags.patch},
+		Before: &spec.Sections{Desired: oneLine(e.desired.before), Tags: oneLine(e.tags.before)},
+		Patch:  &spec.Sections{Desired: e.desired.patch, Tags: e.tags.patch},
 	}
 	began := time.Now()
 	intent := journal.Intent{Attempt: it.attempts, At: began, Before: sections(result.Before), Patch: sections(result.Patch)}
@@ -147,7 +186,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, desired
 		return w.broken(it, err), false
 	}
 	w.openPin(it)
-	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: desired.patch, Tags: tags.patch}, s.etag)
+	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, s.etag)
 	took := time.Since(began)
 	w.pools[it.pool].pacer.answered(ClassTwinWrite, took, err)
 	if err == nil {
@@ -190,17 +229,9 @@ func (w *worker) asWanted(it *item, s *sight, began time.Time) finished {
 }
 
 // turn waits for the job's rate and for the hub's pace.
-func (w *worker) turn(dispatch context.Context, it *item, c Class) bool {
+func (w *worker) turn(dispatch context.Context, it *item, c class, cost int) bool {
 	if w.limit != nil && !sleep(dispatch, w.limit.Reserve().Delay()) {
 		return false
-	}
-	return w.pace(dispatch, it, c)
-}
-
-func (w *worker) pace(dispatch context.Context, it *item, c Class) bool {
-	cost := 1
-	if c == ClassMethod {
-		cost = MethodCost(len(w.call.Payload))
 	}
 	return w.pools[it.pool].pacer.take(dispatch, c, cost)
 }

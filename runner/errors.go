@@ -53,6 +53,14 @@ func (e *WrongHubError) Error() string {
 	return fmt.Sprintf("the plan is for hub %s, the connection string is for %s", e.Want, e.Have)
 }
 
+// NeedError means that a job needs one that is not part of the run.
+type NeedError struct{ Job, Need string }
+
+// Error names both jobs.
+func (e *NeedError) Error() string {
+	return fmt.Sprintf("job %s needs job %s, which is not part of this run", e.Job, e.Need)
+}
+
 // JournalError means that the journal can no longer be written. Nothing is
 // sent that could not be recorded.
 type JournalError struct{ Err error }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,8 @@ type jobRun struct {
 	limit       *rate.Limiter
 	picked      []spec.Outcome // of the past, what to take up again; empty for what was not ended
 
+	needs    []*jobRun     // the jobs of job.Needs, in that order
+	over     chan struct{} // closed when the job has ended; its status stands then
 	counters counters
 
 	whole     bool                    // the cohort is listed in full
@@ -48,6 +51,7 @@ type jobRun struct {
 
 // counters is what a job tells of itself while it runs.
 type counters struct {
+	due      atomic.Int64 // in nanoseconds since 1970; 0 until it is known
 	listed   atomic.Int64
 	inFlight atomic.Int64
 	started  atomic.Bool
@@ -62,7 +66,7 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 	j := &jobRun{
 		job: job, pools: r.pools, journal: r.journal, observer: r.observer, crashed: r.crashed, cohort: newCohort(),
 		latency:     hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
-		scheduledAt: r.due(job),
+		over:        make(chan struct{}),
 		policy:      policy{offline: job.Offline},
 		picked:      r.only,
 		status:      spec.StatusNotStarted,
@@ -77,6 +81,9 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 	if job.Rate > 0 {
 		j.limit = rate.NewLimiter(rate.Limit(job.Rate), 1)
 	}
+	if len(job.Needs) == 0 {
+		j.schedule(r.due(job))
+	}
 	if r.pinned != nil {
 		j.pinTo(r.pinned)
 	}
@@ -90,6 +97,11 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 // It returns when nothing of the job is in flight any more.
 func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 	j.work, j.abort = work, abort
+	defer close(j.over)
+	if err := j.awaitNeeds(ctx); err != nil {
+		j.neverStarted(err)
+		return
+	}
 	if !sleep(ctx, time.Until(j.scheduledAt)) {
 		j.neverStarted(context.Cause(ctx))
 		return
@@ -105,6 +117,46 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 	}
 	err := j.dispatch(ctx)
 	j.finish(err)
+}
+
+// schedule sets the time at which the job is due.
+func (j *jobRun) schedule(at time.Time) {
+	j.scheduledAt = at
+	j.counters.due.Store(at.UnixNano())
+}
+
+// linkNeeds finds the jobs that this one needs among all.
+func (j *jobRun) linkNeeds(all []*jobRun) error {
+	for _, need := range j.job.Needs {
+		i := slices.IndexFunc(all, func(other *jobRun) bool { return other.job.Name == need.Job })
+		if i < 0 {
+			return &NeedError{Job: j.job.Name, Need: need.Job}
+		}
+		j.needs = append(j.needs, all[i])
+	}
+	return nil
+}
+
+// awaitNeeds waits for the jobs that this one needs, and sets the time from
+// when they have ended.
+func (j *jobRun) awaitNeeds(ctx context.Context) error {
+	if len(j.job.Needs) == 0 {
+		return nil
+	}
+	for i, need := range j.job.Needs {
+		select {
+		case <-j.needs[i].over:
+		case <-ctx.Done():
+			j.scheduledAt = time.Now()
+			return context.Cause(ctx)
+		}
+		if status := j.needs[i].status; need.If == spec.NeedSucceeded && status != spec.StatusSucceeded {
+			j.scheduledAt = time.Now()
+			return fmt.Errorf("it needs job %s, which ended as %s", need.Job, status)
+		}
+	}
+	j.schedule(due(time.Now(), j.job))
+	return nil
 }
 
 // due returns when a job is to begin.

@@ -20,7 +20,8 @@ type Observer interface {
 // JobProgress is where a job stands.
 type JobProgress struct {
 	Name        string
-	ScheduledAt time.Time
+	ScheduledAt time.Time // zero while the job waits for others
+	Needs       []spec.Need
 	Started     bool
 	Ended       bool
 	Listed      int64
@@ -35,10 +36,13 @@ func (r *Run) Progress() []JobProgress {
 	all := make([]JobProgress, len(r.jobs))
 	for i, j := range r.jobs {
 		p := JobProgress{
-			Name: j.job.Name, ScheduledAt: j.scheduledAt,
+			Name: j.job.Name, Needs: j.job.Needs,
 			Started: j.counters.started.Load(), Ended: j.counters.ended.Load(),
 			Listed: j.counters.listed.Load(), Whole: j.counters.whole.Load(), InFlight: j.counters.inFlight.Load(),
 			Outcomes: map[spec.Outcome]int64{},
+		}
+		if at := j.counters.due.Load(); at != 0 {
+			p.ScheduledAt = time.Unix(0, at)
 		}
 		for k, o := range spec.Outcomes() {
 			if n := j.counters.outcomes[k].Load(); n > 0 {
