@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -120,6 +121,16 @@ func TestDurations(t *testing.T) {
 	}
 }
 
+// TestLongDurations: what no time.Duration can hold is refused, not wrapped.
+func TestLongDurations(t *testing.T) {
+	for _, text := range []string{"100001d", "999999999999d", "100000d200000h", "9999999h", "1e9d", "-1d1h", "1d-1h", "d", "1d1d"} {
+		src := "version: 1\nname: p\njobs:\n  - {name: a, type: directMethod, target: tags.a = 1, method: m, delay: " + text + "}\n"
+		if plan, diags := spec.Parse("plan.yaml", []byte(src), spec.Options{}); plan != nil || !hasRule(diags, "wrong-value") {
+			t.Errorf("delay of %q: %s", text, diags)
+		}
+	}
+}
+
 func TestRates(t *testing.T) {
 	for text, want := range map[string]float64{"40/s": 40, "90/m": 1.5, "36/h": 0.01, "0.5/s": 0.5} {
 		if got := methodJob(t, ", rate: "+text).Rate; got != want {
@@ -138,5 +149,71 @@ func TestStrict(t *testing.T) {
 	}
 	if strict := diags.Strict(); !strict.HasErrors() || diags.HasErrors() {
 		t.Errorf("Strict().HasErrors() = %t, and the original's %t", strict.HasErrors(), diags.HasErrors())
+	}
+}
+
+func TestShareOf(t *testing.T) {
+	for _, c := range []struct {
+		share spec.Share
+		of    int
+		want  int
+	}{
+		{spec.Share{Count: 10}, 500, 10},
+		{spec.Share{Count: 10}, 7, 7},
+		{spec.Share{Percent: 10, Relative: true}, 500, 50},
+		{spec.Share{Percent: 10, Relative: true}, 501, 51},
+		{spec.Share{Percent: 0.1, Relative: true}, 5, 1},
+		{spec.Share{Percent: 100, Relative: true}, 1_000_000, 1_000_000},
+		{spec.Share{Percent: 7, Relative: true}, 100, 7},
+		{spec.Share{Relative: true}, 100, 0},
+	} {
+		if got := c.share.Of(c.of); got != c.want {
+			t.Errorf("%v of %d = %d, want %d", c.share, c.of, got, c.want)
+		}
+	}
+}
+
+// TestManyWarnings: warnings are cut off before they bury the rest, and never
+// hide an error behind them or make a plan invalid.
+func TestManyWarnings(t *testing.T) {
+	src := "version: 1\nname: p\njobs:\n  - name: a\n    type: updateTwin\n    target: tags.a = 1\n    tags:\n"
+	var b strings.Builder
+	b.WriteString(src)
+	for i := range 300 {
+		fmt.Fprintf(&b, "      k%d: yes\n", i)
+	}
+	plan, diags := spec.Parse("plan.yaml", []byte(b.String()), spec.Options{})
+	if _, warnings := diags.Count(); plan == nil || warnings != 101 || !hasRule(diags, "too-many-findings") {
+		t.Errorf("300 warnings: plan %t, %d warnings", plan != nil, warnings)
+	}
+	b.WriteString("    concurrency: 0\n")
+	if plan, diags = spec.Parse("plan.yaml", []byte(b.String()), spec.Options{}); plan != nil || !hasRule(diags, "out-of-range") {
+		t.Errorf("an error after 300 warnings: plan %t", plan != nil)
+	}
+}
+
+// TestFindingsInOrder: those of the plan first, by position.
+func TestFindingsInOrder(t *testing.T) {
+	file := fstest.MapFS{"a.txt": {Data: []byte("x y\n")}}
+	src := "version: 2\nname: P\njobs:\n  - {name: A, type: directMethod, target: {devicesFile: a.txt}, method: m, rate: x}\n"
+	_, diags := spec.Parse("plan.yaml", []byte(src), spec.Options{FS: file})
+	var got []string
+	for _, d := range diags {
+		got = append(got, fmt.Sprintf("%s:%d:%d", d.File, d.Pos.Line, d.Pos.Column))
+	}
+	want := []string{"plan.yaml:1:10", "plan.yaml:2:7", "plan.yaml:4:12", "plan.yaml:4:82", "a.txt:1:1"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("positions (-want +got):\n%s", diff)
+	}
+}
+
+// TestLineBreaks: lines are counted as YAML counts them.
+func TestLineBreaks(t *testing.T) {
+	for _, br := range []string{"\n", "\r\n", "\r", "\u0085", "\u2028", "\u2029"} {
+		src := strings.ReplaceAll("version: 1|name: p|rate: 5|jobs: []|", "|", br)
+		_, diags := spec.Parse("plan.yaml", []byte(src), spec.Options{})
+		if len(diags) != 2 || diags[0].Pos != (spec.Pos{Line: 3, Column: 1}) || diags[0].Source != "rate: 5" {
+			t.Errorf("with line break %q:\n%s", br, diags)
+		}
 	}
 }

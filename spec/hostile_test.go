@@ -1,6 +1,8 @@
 package spec_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -65,6 +67,7 @@ func TestHostileFiles(t *testing.T) {
 		{"not UTF-8", "version: 1\nname: \xff\xfe\n", "encoding"},
 		{"alias bomb", bomb.String(), "alias-expansion"},
 		{"alias of a long text", long, "alias-expansion"},
+		{"deep by aliases", "a: &a " + nested("1", 60) + "\nb: " + nested("*a", 60) + "\n", "nesting"},
 		{"one long line", "name: " + strings.Repeat("a b ", 250_000), "wrong-value"},
 		{"long query", jobs(1) + "    deadline: " + strings.Repeat("(", 1_000_000), "wrong-value"},
 		{"parentheses", strings.Replace(jobs(1), "tags.building = 0", strings.Repeat("(", 300_000), 1), "query-syntax"},
@@ -94,6 +97,11 @@ func TestHostileFiles(t *testing.T) {
 			t.Log(time.Since(start))
 		})
 	}
+}
+
+// nested wraps a value in so many lists.
+func nested(value string, depth int) string {
+	return strings.Repeat("[", depth) + value + strings.Repeat("]", depth)
 }
 
 func hasRule(diags spec.Diagnostics, rule string) bool {
@@ -144,6 +152,18 @@ func TestSecretsStayHidden(t *testing.T) {
 					t.Errorf("Parse(%q) shows %q: %s", file, secret, said)
 				}
 			}
+		}
+	}
+}
+
+// TestKeySizes: the hub's keys have 32 or 64 bytes; other base64 is none.
+func TestKeySizes(t *testing.T) {
+	for size, want := range map[int]bool{31: false, 32: true, 33: false, 48: false, 63: false, 64: true, 65: false} {
+		text := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{0x9A}, size))
+		src := strings.Replace(jobs(1), "10m", `"`+text+`"`, 1)
+		_, diags := spec.Parse("plan.yaml", []byte(src), spec.Options{})
+		if got := hasRule(diags, "possible-secret"); got != want || strings.Contains(diags.String(), text) {
+			t.Errorf("%d bytes in base64: found %t, want %t:\n%s", size, got, want, diags)
 		}
 	}
 }

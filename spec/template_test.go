@@ -25,7 +25,7 @@ func payloadTemplate(tb testing.TB, text string) (*spec.Template, spec.Diagnosti
 func sampleDevice() spec.Device {
 	return spec.Device{
 		ID: `door"1`, ModuleID: "",
-		Tags:     json.RawMessage(`{"site": "Zürich \"HB\"", "n": 12345678901234567890, "on": true, "none": null, "deep": {"a-b": { "c" : [ 1, "x y" ] }}}`),
+		Tags:     json.RawMessage(`{"site": "Zürich \"HB\"", "n": 12345678901234567890, "on": true, "quoted": "x \" y \" z", "none": null, "deep": {"a-b": { "c" : [ 1, "x y" ] }}}`),
 		Desired:  json.RawMessage(`{"fw": "1.2", "$version": 4}`),
 		Reported: json.RawMessage(`{"fw": "1.1"}`),
 	}
@@ -37,6 +37,7 @@ func TestTemplate(t *testing.T) {
 		{`<${device.id}>`, `"<door\"1>"`},
 		{`${ device.tags.site }`, `"Zürich \"HB\""`},
 		{`in ${device.tags.site}!`, `"in Zürich \"HB\"!"`},
+		{`${device.tags.quoted}`, `"x \" y \" z"`},
 		{`${device.tags.n}`, `12345678901234567890`},
 		{`n=${device.tags.n}, on=${device.tags.on}`, `"n=12345678901234567890, on=true"`},
 		{`${device.tags.none}`, `null`},
