@@ -90,7 +90,11 @@ func TestSyncFailsInTheBackground(t *testing.T) {
 		synctest.Wait() // its sync is under way
 		file.write = func(p []byte) (int, error) { <-written; return len(p), nil }
 		big := journal.Mark{Detail: strings.Repeat("x", journal.MaxPending)}
-		second := pending(func() error { return commit(w, mark("second")) })
+		p, err := w.Append(mark("second").Append(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := pending(func() error { return w.Commit(p) })
 		synctest.Wait()
 		third := pending(func() error { return commit(w, big) })
 		synctest.Wait()
@@ -105,8 +109,8 @@ func TestSyncFailsInTheBackground(t *testing.T) {
 		}
 		close(written)
 		synctest.Wait()
-		if err := w.Flush(); !errors.Is(err, errDisk) {
-			t.Errorf("Flush after the write that was under way = %v, want %v", err, errDisk)
+		if err := w.Commit(p); !errors.Is(err, errDisk) {
+			t.Errorf("Commit after the write that was under way = %v, want %v", err, errDisk)
 		}
 		ended(t, "background", w, errDisk)
 		if _, _, syncs := file.state(); syncs != 1 {

@@ -205,7 +205,7 @@ func (w *Writer) write() {
 func (w *Writer) take() (lines []byte, end Position, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for len(w.pending) == 0 && !w.closing && w.err == nil {
+	for len(w.pending) == 0 && !w.closing {
 		w.work.Wait()
 	}
 	if len(w.pending) == 0 || w.err != nil {
@@ -270,7 +270,6 @@ func (w *Writer) failLocked(err error) {
 	}
 	w.err = err
 	close(w.failed)
-	w.work.Signal()
 	w.room.Broadcast()
 	w.acks.Broadcast()
 }
