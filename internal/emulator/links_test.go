@@ -139,3 +139,23 @@ devices:
 		same(t, "back", reported("away", "floor"), 3.0)
 	})
 }
+
+// TestJobWaitsForTheSubscription checks that a job, too, takes a device that
+// is connected for online only when it takes methods.
+func TestJobWaitsForTheSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "")
+		h.do(t, "PUT", "/devices/mine", "{}").want(t, 200)
+		d, _ := h.store.find("mine")
+		p := &phone{}
+		h.attach(linkKey{slot: d.slot}, p)
+		h.do(t, "PUT", "/jobs/v2/a", methodJob("a", "*", "x")).want(t, 200)
+		time.Sleep(3 * time.Second)
+		same(t, "calls before it subscribed", len(p.calls), 0)
+		p.subscribed.Store(true)
+		time.Sleep(2 * time.Second)
+		same(t, "status", h.job(t, "a")["status"], any("completed"))
+		rows, _ := h.pages(t, "SELECT * FROM devices.jobs")
+		same(t, "answer", at(t, rows[0], "outcome", "deviceMethodResponse", "payload"), any("phone"))
+	})
+}

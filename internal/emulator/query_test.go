@@ -206,6 +206,10 @@ func TestQueryLagsBehindWrites(t *testing.T) {
 		same(t, "deleted, after the lag", find("deviceId = 'door-002'"), 0)
 		time.Sleep(6 * time.Second)
 		same(t, "the second write, after the lag", find("tags.x = 2"), 1)
+		h.do(t, "PATCH", "/twins/door-001", `{"tags":{"x":3}}`).want(t, 200)
+		time.Sleep(time.Second)
+		h.do(t, "PATCH", "/twins/door-001", `{"tags":{"x":4}}`).want(t, 200)
+		same(t, "two writes within the lag", find("tags.x = 2"), 1)
 	})
 }
 
