@@ -2,6 +2,9 @@ module iothub-runner
 
 go 1.26.0
 
+// What npm installs there is not ours, and some of it is Go.
+ignore ./internal/emulator/sdktest/node_modules
+
 require (
 	github.com/Azure/go-amqp v0.18.1 // indirect
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0 // indirect
