@@ -30,8 +30,8 @@ const (
 	knobNullSection
 	knobNoopPatch
 	knobBearer
-	knobBulkErrorCode
 	knobModuleCreated
+	knobBulkErrorCode
 	knobJobPermission
 	knobDuplicateJob
 	knobEmptyCondition
@@ -63,8 +63,8 @@ func wireBehaviours() []Behaviour {
 		{"nullSection", []string{"ignore", "clear"}, "A section that is null as a whole in PATCH or PUT."},
 		{"noopPatch", []string{"bump", "keep"}, "Whether a patch that changes no value raises etag and versions."},
 		{"bearer", []string{"refuse", "accept"}, "Entra ID tokens. The emulator cannot verify them: accept takes any."},
-		{"bulkErrorCode", []string{"number", "name"}, "The errorCode of a device that a bulk call refuses. The swagger says name; import logs have numbers, and clients that worked with the hub read nothing else."},
-		{"moduleCreated", []string{"200", "201"}, "The status for PUT that creates a module. The swagger has both; a client that worked with the hub takes 200 only."},
+		{"moduleCreated", []string{"200", "201"}, "The status for a new module. The swagger knows both; the Go client takes 200 alone."},
+		{"bulkErrorCode", []string{"name", "number"}, "errorCode in the result of a bulk call: the name, as in the swagger, or the number, as the Go client reads it."},
 	}
 }
 

@@ -94,13 +94,13 @@ func TestBehaviours(t *testing.T) {
 			t.Helper()
 			return code(h.do(t, "GET", "/twins/ok", "", "Authorization", "Bearer abc"))
 		}},
-		{"bulkErrorCode", map[string]string{"number": `"errorCode":409001,`, "name": `"errorCode":"DeviceAlreadyExists",`}, func(t *testing.T, h testHub) string {
-			t.Helper()
-			return now(t, h, "POST", "/devices", `[{"id":"ok"}]`)
-		}},
 		{"moduleCreated", map[string]string{"200": "200", "201": "201"}, func(t *testing.T, h testHub) string {
 			t.Helper()
-			return code(h.do(t, "PUT", "/devices/ok/modules/new", `{}`))
+			return code(h.do(t, "PUT", "/devices/ok/modules/new", "{}"))
+		}},
+		{"bulkErrorCode", map[string]string{"name": `"errorCode":"DeviceAlreadyExists"`, "number": `"errorCode":409001`}, func(t *testing.T, h testHub) string {
+			t.Helper()
+			return now(t, h, "POST", "/devices", `[{"id":"ok","importMode":"create"}]`)
 		}},
 		{"jobPermission", map[string]string{"either": "200 200", "serviceConnect": "200 401", "registryWrite": "401 200"}, func(t *testing.T, h testHub) string {
 			t.Helper()

@@ -36,7 +36,7 @@ type wireImport struct {
 type wireBulkError struct {
 	DeviceID    string `json:"deviceId"`
 	ModuleID    string `json:"moduleId,omitempty"`
-	ErrorCode   any    `json:"errorCode"` // a number or a name, see knobBulkErrorCode
+	ErrorCode   any    `json:"errorCode"` // name or number
 	ErrorStatus string `json:"errorStatus"`
 	Operation   string `json:"operation,omitempty"`
 }
@@ -63,9 +63,7 @@ func (x *exchange) bulk() *apiError {
 		it := &items[i]
 		if refusal := x.importOne(it, arrays); refusal != nil {
 			result.IsSuccessful = false
-			result.Errors = append(result.Errors, wireBulkError{
-				DeviceID: it.ID, ModuleID: it.ModuleID, ErrorCode: x.bulkErrorCode(refusal), ErrorStatus: refusal.text, Operation: it.ImportMode,
-			})
+			result.Errors = append(result.Errors, x.bulkError(it, refusal))
 		}
 	}
 	x.buf = appendJSON(x.buf[:0], result)
@@ -75,11 +73,12 @@ func (x *exchange) bulk() *apiError {
 	return x.done(200)
 }
 
-func (s *Server) bulkErrorCode(e *apiError) any {
-	if s.does(knobBulkErrorCode, "name") {
-		return e.name
+func (s *Server) bulkError(it *wireImport, refusal *apiError) wireBulkError {
+	e := wireBulkError{DeviceID: it.ID, ModuleID: it.ModuleID, ErrorCode: refusal.name, ErrorStatus: refusal.text, Operation: it.ImportMode}
+	if s.does(knobBulkErrorCode, "number") {
+		e.ErrorCode = refusal.code
 	}
-	return e.code
+	return e
 }
 
 func (x *exchange) bulkItems() ([]wireImport, *apiError) {
