@@ -33,19 +33,6 @@ test: ## vet, build and run every test, with the race detector
 	@$(if $(RACE),:,echo "make: no C compiler, so the tests run WITHOUT the race detector" >&2)
 	@command -v node >/dev/null && command -v npm >/dev/null || echo "make: no node or npm, so Microsoft's Node SDKs are NOT tested" >&2
 	go test $(RACE) -shuffle=on $(PKGS)
-	@$(MAKE) --no-print-directory sdk
-
-# Microsoft's own clients, pinned by a lock file, are the judges of the emulator.
-SDKTEST := internal/emulator/sdktest
-.PHONY: sdk
-sdk: ## run Microsoft's Node clients against the emulator, where node is installed
-	@if ! command -v node >/dev/null || ! command -v npm >/dev/null; then \
-	  echo "make: node or npm is not installed, so Microsoft's Node clients are NOT run" >&2; \
-	else \
-	  [ $(SDKTEST)/node_modules/.package-lock.json -nt $(SDKTEST)/package-lock.json ] \
-	    || (cd $(SDKTEST) && npm ci --no-audit --no-fund --loglevel=error); \
-	  go test -count=1 -tags sdk ./$(SDKTEST); \
-	fi
 
 .PHONY: lint
 lint: tools ## check the code and the architecture

@@ -38,6 +38,9 @@ type Options struct {
 	// devices that are in it, and only as they were then. Nil if there is none.
 	// The plan and the hubs must have passed its Check.
 	Pinned *Pinned
+	// Crashed is called with the value and the stack of a panic in a goroutine of
+	// the run; it must not return. Nil lets the panic end the process.
+	Crashed func(value any, stack []byte)
 	// Rehearsal lets the plan run on another hub than the one it names.
 	Rehearsal bool
 }
@@ -131,7 +134,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
-		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer,
+		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, crashed: o.Crashed,
 		past: o.Past, only: o.Only, pinned: o.Pinned,
 	}
 	if r.observer == nil {

@@ -60,7 +60,7 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	}
 	answer, err := w.pools[it.pool].Hub.Invoke(w.work, it.Target, call)
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(ClassMethod, took, err)
+	w.pools[it.pool].pacer.answered(classMethod, took, err)
 	if err != nil {
 		return w.unsuccessful(dispatch, it, invoking, asHubError(err), began, took)
 	}
@@ -162,7 +162,7 @@ func (w *worker) readTwin(dispatch context.Context, it *item, began time.Time) (
 	}
 	asked := time.Now()
 	t, err := w.pools[it.pool].Hub.Twin(w.work, it.Target)
-	w.pools[it.pool].pacer.answered(ClassTwinRead, time.Since(asked), err)
+	w.pools[it.pool].pacer.answered(classTwinRead, time.Since(asked), err)
 	if err != nil {
 		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, time.Since(began)), false
 	}
@@ -188,7 +188,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 	w.openPin(it)
 	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, s.etag)
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(ClassTwinWrite, took, err)
+	w.pools[it.pool].pacer.answered(classTwinWrite, took, err)
 	if err == nil {
 		if it.attempts > 1 {
 			it.record(began, took, nil)

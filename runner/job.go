@@ -64,7 +64,7 @@ func (c *counters) count(o spec.Outcome) { c.outcomes[outcomeIndex(o)].Add(1) }
 
 func newJobRun(r *Run, job *spec.Job) *jobRun {
 	j := &jobRun{
-		job: job, pools: r.pools, journal: r.journal, observer: r.observer, crashed: r.crashed, cohort: newCohort(),
+		roster: newRoster(job, r.pools), journal: r.journal, observer: r.observer, crashed: r.crashed,
 		latency:     hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
 		over:        make(chan struct{}),
 		policy:      policy{offline: job.Offline},

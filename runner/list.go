@@ -183,13 +183,19 @@ func (r *roster) queryPage(ctx context.Context, pool int, q hub.Query) (p hub.Pa
 
 // read makes a request that changes nothing, as often as it takes.
 func (r *roster) read(ctx context.Context, pool int, c class, request func(Hub) error) error {
-	p := r.pools[pool]
+	return r.pools[pool].read(ctx, r.job.Retry, c, request)
+}
+
+// read makes a request that changes nothing, as often as it takes.
+func (p *pool) read(ctx context.Context, retry spec.Retry, c class, request func(Hub) error) error {
 	spent, expired := 0, false
 	for tries := 1; ; tries++ {
-		if !p.pacer.take(ctx, c) {
+		if !p.pacer.take(ctx, c, 1) {
 			return context.Cause(ctx)
 		}
+		began := time.Now()
 		err := request(p.Hub)
+		p.pacer.answered(c, time.Since(began), err)
 		if err == nil {
 			return nil
 		}
@@ -204,13 +210,13 @@ func (r *roster) read(ctx context.Context, pool int, c class, request func(Hub) 
 		case v.step == stepAbort, herr.Kind == hub.KindTokenExpired:
 			return &HubError{Hub: p.Name, Err: err}
 		case v.step == stepWait:
-			p.pacer.hold(c, max(herr.Wait, throttleFloor))
-		case v.step == stepRetry && spent+1 < r.job.Retry.Attempts:
+			herr.Wait = max(herr.Wait, throttleFloor)
+		case v.step == stepRetry && spent+1 < retry.Attempts:
 			spent++
 		default:
 			return err
 		}
-		if !sleep(ctx, backoff(r.job.Retry, tries, herr.Wait, jitter)) {
+		if !sleep(ctx, backoff(retry, tries, herr.Wait, jitter)) {
 			return context.Cause(ctx)
 		}
 	}
@@ -274,7 +280,10 @@ func (r *roster) judgeListing(err error) error {
 // it is there, that it takes our credentials, and that it can be queried.
 func preflight(ctx context.Context, p *pool) error {
 	retry := spec.Retry{Attempts: 3, Backoff: 250 * time.Millisecond, MaxBackoff: time.Second}
-	_, err := p.query(ctx, retry, hub.Query{Text: "SELECT deviceId FROM devices", PageSize: 1})
+	err := p.read(ctx, retry, classQuery, func(h Hub) error {
+		_, err := h.Query(ctx, hub.Query{Text: "SELECT deviceId FROM devices", PageSize: 1})
+		return err
+	})
 	if _, refused := errors.AsType[*hub.Error](err); refused {
 		return &HubError{Hub: p.Name, Err: err}
 	}

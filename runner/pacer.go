@@ -20,10 +20,10 @@ type pacer struct {
 // to take, and unpaced if nothing is known.
 func newPacer(sku string, units int) *pacer {
 	p := &pacer{}
-	for c := range Class(classes) {
-		limit := Throttle(c, sku, units)
+	limits, _ := rates(sku, units) // zero, which is unpaced, for a hub of unknown size
+	for c := range p.lanes {
 		l := &p.lanes[c]
-		l.limit, l.rate, l.line = limit, limit*startShare, make(chan struct{}, 1)
+		l.limit, l.rate, l.line = limits[c], limits[c]*startShare, make(chan struct{}, 1)
 	}
 	return p
 }
@@ -81,7 +81,7 @@ const (
 
 // take waits for the class's turn to make a call that counts cost times. It
 // returns false when ctx ended first.
-func (p *pacer) take(ctx context.Context, c Class, cost int) bool {
+func (p *pacer) take(ctx context.Context, c class, cost int) bool {
 	l := &p.lanes[c]
 	begin := time.Now()
 	if l.open(begin) {
@@ -111,7 +111,7 @@ func (p *pacer) take(ctx context.Context, c Class, cost int) bool {
 
 // answered tells the pacer of an answer and how long it took. What matters of an
 // error is whether it is a 429, and for how long the hub asks to stay away.
-func (p *pacer) answered(c Class, took time.Duration, err error) {
+func (p *pacer) answered(c class, took time.Duration, err error) {
 	e, _ := errors.AsType[*hub.Error](err)
 	if e == nil || e.Kind != hub.KindThrottled {
 		p.lanes[c].answered(time.Now(), took)

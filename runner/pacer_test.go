@@ -148,7 +148,7 @@ func TestPaceUnthrottled(t *testing.T) {
 // exceeds it.
 func TestPaceOfKnownHub(t *testing.T) {
 	p := newPacer("S1", 2)
-	l := &p.lanes[ClassMethod]
+	l := &p.lanes[classMethod]
 	if l.rate != 64 || l.limit != 80 {
 		t.Fatalf("methods of S1 with 2 units: rate %v limit %v, want 64 and 80", l.rate, l.limit)
 	}
@@ -161,10 +161,10 @@ func TestPaceOfKnownHub(t *testing.T) {
 	}
 }
 
-func TestMethodCost(t *testing.T) {
+func TestSteps(t *testing.T) {
 	for payload, want := range map[int]int{0: 1, 1: 1, 4096: 1, 4097: 2, 128 << 10: 32} {
-		if got := MethodCost(payload); got != want {
-			t.Errorf("MethodCost(%d) = %d, want %d", payload, got, want)
+		if got := steps(payload, methodStep); got != want {
+			t.Errorf("steps(%d) = %d, want %d", payload, got, want)
 		}
 	}
 }

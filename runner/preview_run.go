@@ -79,7 +79,7 @@ func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast,
 	}
 	p := &preview{PreviewOptions: o, plan: plan}
 	for _, h := range o.Hubs {
-		p.pools = append(p.pools, &pool{NamedHub: h})
+		p.pools = append(p.pools, &pool{NamedHub: h, pacer: newPacer(plan.Hub.SKU, plan.Hub.Units)})
 	}
 	for _, pool := range p.pools {
 		if err := preflight(ctx, pool); err != nil {

@@ -253,13 +253,6 @@ func (c *calendar) job(name string) *spec.Job {
 	return nil // left out of this run
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
 // Why a job whose time has passed would not run.
 var (
 	errLate        = errors.New("its time has passed, and ifLate is fail")

@@ -6,6 +6,18 @@ package runner
 // of February 2023. A hub lets short bursts pass, so a small run can be faster
 // than they say, and never slower for it.
 
+// class is one of the hub's throttles that our calls fall under. A hub counts
+// each of them apart.
+type class int
+
+const (
+	classQuery class = iota
+	classTwinRead
+	classTwinWrite
+	classMethod
+	classes = iota
+)
+
 // throttle is what a hub of one sku takes of one class: so much for each unit,
 // and so much in any case.
 type throttle struct {

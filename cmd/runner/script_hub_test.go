@@ -225,7 +225,9 @@ func checkReport(text []byte) error {
 		if len(job.Devices) != job.Targets || fmt.Sprint(counted) != fmt.Sprint(job.Outcomes) {
 			return fmt.Errorf("job %s: %d targets with outcomes %v, but the rows have %v", job.Name, job.Targets, job.Outcomes, counted)
 		}
-		if !slices.IsSortedFunc(job.Devices, func(a, b spec.Row) int { return strings.Compare(a.DeviceID+"\x00"+a.ModuleID, b.DeviceID+"\x00"+b.ModuleID) }) {
+		if !slices.IsSortedFunc(job.Devices, func(a, b spec.Row) int {
+			return strings.Compare(a.DeviceID+"\x00"+a.ModuleID, b.DeviceID+"\x00"+b.ModuleID)
+		}) {
 			return fmt.Errorf("job %s: its rows are not sorted", job.Name)
 		}
 		targets += job.Targets
@@ -276,4 +278,3 @@ func apply(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	code = run(append([]string{"apply"}, args...), environment{getenv: getenv, stdin: strings.NewReader(""), stdout: &out, stderr: &errs})
 	return code, out.String(), errs.String()
 }
-

@@ -64,7 +64,7 @@ func wireBehaviours() []Behaviour {
 		{"noopPatch", []string{"bump", "keep"}, "Whether a patch that changes no value raises etag and versions."},
 		{"bearer", []string{"refuse", "accept"}, "Entra ID tokens. The emulator cannot verify them: accept takes any."},
 		{"moduleCreated", []string{"200", "201"}, "The status for a new module. The swagger knows both; the Go client takes 200 alone."},
-		{"bulkErrorCode", []string{"name", "number"}, "errorCode in the result of a bulk call: the name, as in the swagger, or the number, as the Go client reads it."},
+		{"bulkErrorCode", []string{"number", "name"}, "errorCode in the result of a bulk call: the number, as import logs and clients that worked with the hub have it, or the name, as in the swagger."},
 	}
 }
 

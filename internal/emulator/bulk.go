@@ -36,7 +36,7 @@ type wireImport struct {
 type wireBulkError struct {
 	DeviceID    string `json:"deviceId"`
 	ModuleID    string `json:"moduleId,omitempty"`
-	ErrorCode   any    `json:"errorCode"` // name or number
+	ErrorCode   any    `json:"errorCode"` // number or name
 	ErrorStatus string `json:"errorStatus"`
 	Operation   string `json:"operation,omitempty"`
 }
@@ -74,9 +74,9 @@ func (x *exchange) bulk() *apiError {
 }
 
 func (s *Server) bulkError(it *wireImport, refusal *apiError) wireBulkError {
-	e := wireBulkError{DeviceID: it.ID, ModuleID: it.ModuleID, ErrorCode: refusal.name, ErrorStatus: refusal.text, Operation: it.ImportMode}
-	if s.does(knobBulkErrorCode, "number") {
-		e.ErrorCode = refusal.code
+	e := wireBulkError{DeviceID: it.ID, ModuleID: it.ModuleID, ErrorCode: refusal.code, ErrorStatus: refusal.text, Operation: it.ImportMode}
+	if s.does(knobBulkErrorCode, "name") {
+		e.ErrorCode = refusal.name
 	}
 	return e
 }

@@ -73,7 +73,12 @@ func (s *Server) ResetExecuted() {
 }
 
 // Accepted returns how many connections the HTTPS listener has accepted.
-func (s *Server) Accepted() int { return int(s.accepted.Load()) }
+func (s *Server) Accepted() int {
+	if s.bounded == nil {
+		return 0
+	}
+	return int(s.bounded.accepted.Load())
+}
 
 // Devices returns how many devices are registered.
 func (s *Server) Devices() int { return int(s.store.total.Load()) }

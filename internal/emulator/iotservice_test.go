@@ -33,7 +33,7 @@ func goService(t *testing.T, fleetFile string, behaviour map[string]string) (*Se
 }
 
 func TestGoServiceClientRegistry(t *testing.T) {
-	_, c := goService(t, moods, map[string]string{"bulkErrorCode": "number"})
+	_, c := goService(t, moods, nil)
 	ctx := t.Context()
 	made, err := c.CreateDevice(ctx, &iotservice.Device{DeviceID: "go"})
 	if err != nil {

@@ -171,7 +171,6 @@ func (r *mailroom) ignore(l *mqttLink) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if box := r.boxes[l.subject.id]; box != nil && box.reader == l {
-		box.unsent()
 		box.reader, box.keeps = nil, false
 		r.tidyLocked(l.subject.id)
 	}
@@ -183,7 +182,6 @@ func (r *mailroom) leave(l *mqttLink) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if box := r.boxes[l.subject.id]; box != nil && box.reader == l {
-		box.unsent()
 		box.reader = nil
 		r.tidyLocked(l.subject.id)
 	}

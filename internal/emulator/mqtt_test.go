@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -175,6 +176,16 @@ func TestDeviceSubscribes(t *testing.T) {
 		if !e.silent() {
 			t.Error("a device got another's message")
 		}
+		// Nor may it keep what a device asks it to retain, for ever.
+		retained := packets.Packet{
+			FixedHeader: packets.FixedHeader{Type: packets.Publish, Retain: true}, ProtocolVersion: 4,
+			TopicName: "devices/d/messages/events/", Payload: []byte("x"),
+		}
+		var b bytes.Buffer
+		d.write(&b, retained.PublishEncode(&b))
+		d.publish("devices/d/messages/events/", "x", 1)
+		same(t, "retained messages", h.front.broker().Topics.Retained.Len(), 0)
+		same(t, "messages", h.Executed("d").Messages, 3)
 	})
 }
 

@@ -62,7 +62,7 @@ type Server struct {
 	adminAddr string
 	hostName  string // with its port unless that is 443
 	serving   sync.WaitGroup
-	accepted  atomic.Int64 // connections, see Accepted
+	bounded   *boundedListener // of HTTPS; nil if the hub does not listen
 }
 
 // levelTrace is for what only somebody who debugs a client wants to see.
@@ -136,6 +136,7 @@ func Start(opts Options) (*Server, error) {
 	if _, port, err := net.SplitHostPort(s.httpsAddr); err == nil && port != "443" {
 		s.hostName += ":" + port
 	}
+	s.bounded = newBoundedListener(ln, maxConnections)
 	s.http = &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: headerDeadline,
@@ -144,10 +145,10 @@ func Start(opts Options) (*Server, error) {
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), levelTrace),
 		BaseContext:       func(net.Listener) context.Context { return s.life },
 	}
-	s.serving.Go(func() {
-		err := s.http.Serve(tls.NewListener(newBoundedListener(ln, maxConnections, &s.accepted), s.tls))
-		if !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("the HTTPS listener ended", "error", err)
+	if s.opts.MQTTAddr != "" {
+		if err := s.front.listen(s.life, s.opts.MQTTAddr); err != nil {
+			s.end()
+			return nil, errors.Join(err, ln.Close())
 		}
 		s.warnOpen("MQTT", s.front.addr)
 	}
@@ -156,7 +157,7 @@ func Start(opts Options) (*Server, error) {
 		s.serving.Go(s.keepSaving)
 	}
 	s.serving.Go(func() {
-		s.served("HTTPS", s.http.Serve(tls.NewListener(newBoundedListener(ln, maxConnections), s.tls)))
+		s.served("HTTPS", s.http.Serve(tls.NewListener(s.bounded, s.tls)))
 	})
 	if s.opts.AdminAddr != "" {
 		if err := s.listenAdmin(s.life, s.opts.AdminAddr); err != nil {
@@ -255,14 +256,14 @@ func (s *Server) answersTo(host string) bool {
 // kernel's queue.
 type boundedListener struct {
 	net.Listener
-	accepted *atomic.Int64
+	accepted atomic.Int64
 	free     chan struct{}
 	done     chan struct{}
 	once     sync.Once
 }
 
-func newBoundedListener(ln net.Listener, limit int, accepted *atomic.Int64) *boundedListener {
-	return &boundedListener{Listener: ln, accepted: accepted, free: make(chan struct{}, limit), done: make(chan struct{})}
+func newBoundedListener(ln net.Listener, limit int) *boundedListener {
+	return &boundedListener{Listener: ln, free: make(chan struct{}, limit), done: make(chan struct{})}
 }
 
 // Accept waits until there is both a place and a connection.

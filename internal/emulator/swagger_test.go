@@ -10,69 +10,6 @@ import (
 	"iothub-runner/internal/hubtest/swagger"
 )
 
-// loadSwagger reads Microsoft's description of the service, corrected where it
-// is known to differ from the wire, and with objects closed: an answer may not
-// have a member that the description does not.
-func loadSwagger(t *testing.T) (*openapi3.T, routers.Router) {
-	t.Helper()
-	src, err := os.ReadFile("testdata/swagger/iothub-service-2020-09-30.swagger.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var old openapi2.T
-	if err = json.Unmarshal(src, &old); err != nil {
-		t.Fatal(err)
-	}
-	old.Host = "localhost"
-	doc, err := openapi2conv.ToV3(&old)
-	if err != nil {
-		t.Fatal(err)
-	}
-	correctSwagger(doc)
-	closed := false
-	for _, ref := range doc.Components.Schemas {
-		if len(ref.Value.Properties) > 0 {
-			ref.Value.AdditionalProperties = openapi3.AdditionalProperties{Has: &closed}
-		}
-	}
-	router, err := legacy.NewRouter(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return doc, router
-}
-
-// correctSwagger lists what is known to be wrong in the description.
-func correctSwagger(doc *openapi3.T) {
-	schema := func(name string) *openapi3.Schema { return doc.Components.Schemas[name].Value }
-	anything := openapi3.NewSchemaRef("", &openapi3.Schema{Nullable: true})
-	// Payloads and properties are any JSON, not just objects.
-	schema("CloudToDeviceMethod").Properties["payload"] = anything
-	schema("CloudToDeviceMethodResult").Properties["payload"] = anything
-	free := openapi3.NewSchemaRef("", &openapi3.Schema{Type: &openapi3.Types{"object"}})
-	schema("Twin").Properties["tags"] = free
-	schema("ExportImportDevice").Properties["tags"] = free
-	for _, name := range []string{"TwinProperties", "PropertyContainer"} {
-		schema(name).Properties["desired"], schema(name).Properties["reported"] = free, free
-	}
-	// The wire has nulls.
-	for name, members := range map[string][]string{
-		"Device": {"statusReason"}, "Module": {"managedBy"}, "PurgeMessageQueueResult": {"moduleId"},
-		"SymmetricKey": {"primaryKey", "secondaryKey"}, "X509Thumbprint": {"primaryThumbprint", "secondaryThumbprint"},
-	} {
-		for _, m := range members {
-			schema(name).Properties[m].Value.Nullable = true
-		}
-	}
-	// Twins of plug and play devices came later.
-	schema("Twin").Properties["modelId"] = openapi3.NewSchemaRef("", openapi3.NewStringSchema())
-	// The list of jobs is a bare array, with its token in a header.
-	jobs := openapi3.NewArraySchema()
-	jobs.Items = &openapi3.SchemaRef{Ref: "#/components/schemas/JobResponse", Value: schema("JobResponse")}
-	ok := doc.Paths.Value("/jobs/v2/query").Get.Responses.Value("200").Value
-	ok.Content["application/json"].Schema = openapi3.NewSchemaRef("", jobs)
-}
-
 // notEmulatedPaths are those that the description has and the emulator has not.
 func notEmulatedPaths() []string {
 	return []string{"/configurations", "/digitaltwins", "/messages", "/jobs/create", "/jobs/{id}", "/devices/{id}/applyConfigurationContent"}
