@@ -66,7 +66,7 @@ func knownOfGo(err error) bool {
 
 func TestGoRegistry(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, "localhost", doors)
+	h := startHub(t, hubOptions(t, "localhost", doors))
 	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
 
 	made, err := c.CreateDevice(ctx, &iotservice.Device{DeviceID: "go-1"})
@@ -121,7 +121,7 @@ func wantStatus(t *testing.T, what string, err error, status int) {
 
 func TestGoBulk(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, "localhost", doors)
+	h := startHub(t, hubOptions(t, "localhost", doors))
 	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
 	devices := []*iotservice.Device{
 		{DeviceID: "bulk-1", Tags: map[string]any{"n": 1.0}},
@@ -163,7 +163,7 @@ func TestGoBulk(t *testing.T) {
 
 func TestGoModules(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, "localhost", doors)
+	h := startHub(t, hubOptions(t, "localhost", doors))
 	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
 	made, err := c.CreateModule(ctx, &iotservice.Module{DeviceID: "door-001", ModuleID: "valve", ManagedBy: "me"})
 	if err != nil || made.ManagedBy != "me" {
@@ -196,7 +196,7 @@ func TestGoModules(t *testing.T) {
 
 func TestGoTwins(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, "localhost", doors)
+	h := startHub(t, hubOptions(t, "localhost", doors))
 	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
 	first, err := c.GetDeviceTwin(ctx, "door-001")
 	if err != nil {
@@ -226,7 +226,7 @@ func TestGoTwins(t *testing.T) {
 
 func TestGoMethods(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, "localhost", doors)
+	h := startHub(t, hubOptions(t, "localhost", doors))
 	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
 	payload := map[string]any{"lockTime": "10m", "list": []any{1.0, nil}}
 	answer, err := c.CallDeviceMethod(ctx, "door-001", &iotservice.MethodCall{MethodName: "echo", Payload: payload, ConnectTimeout: 5, ResponseTimeout: 30})
@@ -251,7 +251,7 @@ func TestGoMethods(t *testing.T) {
 
 func TestGoQuery(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, "localhost", "version: 1\ndevices:\n  - idPattern: lamp-%04d\n    count: 250\n")
+	h := startHub(t, hubOptions(t, "localhost", "version: 1\ndevices:\n  - idPattern: lamp-%04d\n    count: 250\n"))
 	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
 	var ids []string
 	err := c.QueryDevices(ctx, "SELECT deviceId FROM devices WHERE STARTSWITH(deviceId, 'lamp-')", func(row map[string]any) error {
@@ -269,7 +269,7 @@ func TestGoQuery(t *testing.T) {
 
 func TestGoJobs(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, "localhost", doors)
+	h := startHub(t, hubOptions(t, "localhost", doors))
 	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
 	job := func(id string, kind iotservice.JobV2Type, start time.Time) *iotservice.JobV2 {
 		return &iotservice.JobV2{JobID: id, Type: kind, QueryCondition: "deviceId IN ['door-001', 'door-002']", StartTime: start, MaxExecutionTimeInSeconds: 60}
@@ -331,7 +331,7 @@ func awaitJob(ctx context.Context, t *testing.T, c *iotservice.Client, id string
 
 func TestGoWrongKey(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, "localhost", doors)
+	h := startHub(t, hubOptions(t, "localhost", doors))
 	name, _, _ := strings.Cut(h.ConnectionString(), "SharedAccessKey=")
 	c := goService(t, h, name+"SharedAccessKey=d3Jvbmc=")
 	_, err := c.GetDevice(t.Context(), "door-001")

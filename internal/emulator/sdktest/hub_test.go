@@ -53,18 +53,28 @@ type testHub struct {
 	caFile string
 }
 
-func startHub(t *testing.T, name, fleetFile string) *testHub {
+// hubOptions are those of a hub on ports that the kernel picks.
+func hubOptions(t *testing.T, name, fleetFile string) emulator.Options {
 	t.Helper()
 	devices, err := fleet.Parse("fleet.yaml", []byte(fleetFile))
 	if err != nil {
 		t.Fatalf("fleet.Parse: %v", err)
 	}
-	s, err := emulator.Start(emulator.Options{
-		HostName: name, HTTPSAddr: loopback, MQTTAddr: loopback, AdminAddr: loopback, Fleet: devices,
-	})
+	return emulator.Options{HostName: name, HTTPSAddr: loopback, MQTTAddr: loopback, AdminAddr: loopback, Fleet: devices}
+}
+
+func startHub(t *testing.T, opts emulator.Options) *testHub {
+	t.Helper()
+	s, err := emulator.Start(opts)
 	if err != nil {
 		t.Fatalf("emulator.Start: %v", err)
 	}
+	return adopt(t, s)
+}
+
+// adopt closes the hub when the test ends, and puts its authority into a file.
+func adopt(t *testing.T, s *emulator.Server) *testHub {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Errorf("Close: %v", err)
@@ -89,16 +99,17 @@ func withoutPort(cs string) string {
 	return strings.Join(fields, ";")
 }
 
-// environment is all that a program in another process needs to know.
-func (h *testHub) environment(t *testing.T) []string {
+// environment is all that a program in another process needs to know of a hub
+// of that name.
+func (h *testHub) environment(t *testing.T, name string) []string {
 	t.Helper()
 	policies := map[string]string{}
-	for _, name := range []string{"iothubowner", "service", "device", "registryRead", "registryReadWrite"} {
-		cs, ok := h.PolicyConnectionString(name)
+	for _, policy := range []string{"iothubowner", "service", "device", "registryRead", "registryReadWrite"} {
+		cs, ok := h.PolicyConnectionString(policy)
 		if !ok {
-			t.Fatalf("the hub has no policy %q", name)
+			t.Fatalf("the hub has no policy %q", policy)
 		}
-		policies[name] = withoutPort(cs)
+		policies[policy] = withoutPort(cs)
 	}
 	text, err := json.Marshal(policies)
 	if err != nil {
@@ -106,7 +117,7 @@ func (h *testHub) environment(t *testing.T) []string {
 	}
 	return []string{
 		"NODE_EXTRA_CA_CERTS=" + h.caFile,
-		"HUB_HOST=" + hubName,
+		"HUB_HOST=" + name,
 		"HUB_HTTPS_PORT=" + port(t, h.HTTPSAddr()),
 		"HUB_MQTT_PORT=" + port(t, h.MQTTAddr()),
 		"HUB_CONNECTION_STRING=" + policies["iothubowner"],

@@ -13,10 +13,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"iothub-runner/internal/emulator"
 )
 
 // oldestNode has the test runner that the programs are written for.
@@ -31,28 +34,61 @@ func (a absence) Error() string { return string(a) }
 // TestNode runs every program under node/ against a hub of its own.
 func TestNode(t *testing.T) {
 	node, err := prepareNode(t.Context())
-	if why, ok := errors.AsType[absence](err); ok && os.Getenv("RUNNER_SDKTEST") != "require" {
-		line := "sdktest: Microsoft's Node SDKs were NOT tested: " + why.Error()
-		fmt.Fprintln(os.Stderr, line)
-		t.Log(line)
+	if excused(t, err) {
 		return
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, program := range programs(t) {
+	for _, program := range programs(t, "node") {
 		t.Run(strings.TrimSuffix(filepath.Base(program), ".test.cjs"), func(t *testing.T) {
 			t.Parallel()
-			runNode(t, node, program, startHub(t, hubName, doors).environment(t))
+			h := startHub(t, hubOptions(t, hubName, doors))
+			runNode(t, node, append(h.environment(t, hubName), "NODE_OPTIONS=--require=./node/redirect.cjs"), program)
 		})
 	}
 }
 
+// TestNodeOnStandardPorts runs what a new user writes first, with nothing
+// between the SDKs and a hub on 443 and 8883.
+func TestNodeOnStandardPorts(t *testing.T) {
+	node, err := prepareNode(t.Context())
+	if excused(t, err) {
+		return
+	}
+	opts := hubOptions(t, "localhost", doors)
+	opts.HTTPSAddr, opts.MQTTAddr = "127.0.0.1:443", "127.0.0.1:8883"
+	s, err := emulator.Start(opts)
+	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EADDRINUSE) {
+		err = absence("ports 443 and 8883 of the loopback cannot be had: " + err.Error())
+	}
+	if excused(t, err) {
+		return
+	}
+	h := adopt(t, s)
+	for _, program := range programs(t, filepath.Join("node", "ports")) {
+		runNode(t, node, h.environment(t, "localhost"), program)
+	}
+}
+
+// excused says whether a test cannot run for a reason that is not ours. It
+// says so in a line, and ends the test for every other error.
+func excused(t *testing.T, err error) bool {
+	t.Helper()
+	if why, ok := errors.AsType[absence](err); ok && os.Getenv("RUNNER_SDKTEST") != "require" {
+		line := "sdktest: " + t.Name() + ": Microsoft's Node SDKs were NOT tested: " + why.Error()
+		fmt.Fprintln(os.Stderr, line)
+		t.Log(line)
+		return true
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return false
+}
+
 // programs lists what there is to run. It reads every file, so that go test
 // knows what a result that it keeps depends on.
-func programs(t *testing.T) []string {
+func programs(t *testing.T, dir string) []string {
 	t.Helper()
-	files, err := filepath.Glob("node/*.cjs")
+	files, err := filepath.Glob(filepath.Join(dir, "*.cjs"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +102,7 @@ func programs(t *testing.T) []string {
 		}
 	}
 	if len(list) == 0 {
-		t.Fatal("there are no programs node/*.test.cjs")
+		t.Fatalf("there are no programs %s/*.test.cjs", dir)
 	}
 	return list
 }
@@ -139,11 +175,11 @@ func unreachable(out []byte) string {
 const nodeDeadline = 2 * time.Minute
 
 // runNode runs one program and fails unless every test in it ran and passed.
-func runNode(t *testing.T, node, program string, env []string) {
+func runNode(t *testing.T, node string, env []string, program string) {
 	t.Helper()
 	ctx, stop := context.WithTimeout(t.Context(), nodeDeadline)
 	defer stop()
-	cmd := exec.CommandContext(ctx, node, "--require", "./node/redirect.cjs", "--test-reporter=tap", program)
+	cmd := exec.CommandContext(ctx, node, "--test-reporter=tap", program)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
