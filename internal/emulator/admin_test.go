@@ -112,7 +112,7 @@ func TestReset(t *testing.T) {
 		h.do(t, "GET", "/statistics/devices", "").want(t, 500)
 		d, _ := h.store.find("n2")
 		p := &phone{}
-		h.attach(linkKey{slot: d.slot}, p)
+		h.attach(linkKey{slot: d.slot, id: d.id}, p)
 		if err := h.SetOnline("door-0004", false); err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +123,7 @@ func TestReset(t *testing.T) {
 		if p.closed == "" {
 			t.Error("a connection outlived its device")
 		}
-		h.detach(linkKey{slot: d.slot}, p)
+		h.detach(linkKey{slot: d.slot, id: d.id}, p)
 		same(t, "twin", h.do(t, "GET", "/twins/door-0001", "").body, fresh)
 		h.do(t, "GET", "/statistics/devices", "").want(t, 500) // the first call, again
 		same(t, "statistics", h.do(t, "GET", "/statistics/devices", "").body, `{"totalDeviceCount":300,"enabledDeviceCount":300,"disabledDeviceCount":0}`)

@@ -55,11 +55,15 @@ var (
 	errBadAnswer = errors.New("the device's answer is not JSON")
 )
 
-// linkKey names who is connected.
+// linkKey names who is connected. The id is part of it: the slot of a device
+// that was deleted is another's soon.
 type linkKey struct {
 	slot   int
+	id     string
 	module string
 }
+
+func (m subject) key() linkKey { return linkKey{m.slot, m.id, m.moduleID()} }
 
 // links holds the real connections, and who waits for one. Simulated devices
 // are in neither: whether they are online is computed.
@@ -106,16 +110,29 @@ func (s *Server) detach(key linkKey, l link) {
 // readied wakes the calls that waited for a device to take methods.
 func (s *Server) readied(key linkKey) { s.links.wake(key) }
 
-// cut closes a device's connection, and those of its modules.
+// cut closes a device's connection, and those of its modules. When it returns
+// nothing reaches them any more: the device may be registered again at once.
 func (s *Server) cut(slot int, reason string) {
-	if p := s.store.peek(slot); p == nil || p.linked.Load() == 0 {
+	s.cutWhere(slot, reason, func(linkKey) bool { return true })
+}
+
+// cutModule is cut for one module.
+func (s *Server) cutModule(slot int, module, reason string) {
+	s.cutWhere(slot, reason, func(key linkKey) bool { return key.module == module })
+}
+
+func (s *Server) cutWhere(slot int, reason string, chosen func(linkKey) bool) {
+	p := s.store.peek(slot)
+	if p == nil || p.linked.Load() == 0 {
 		return
 	}
 	s.links.mu.Lock()
 	var ended []link
 	for key, l := range s.links.live {
-		if key.slot == slot {
+		if key.slot == slot && chosen(key) {
 			ended = append(ended, l)
+			delete(s.links.live, key)
+			p.linked.Add(-1)
 		}
 	}
 	s.links.mu.Unlock()
@@ -133,7 +150,7 @@ func (s *Server) isReal(m subject) bool {
 	}
 	s.links.mu.Lock()
 	defer s.links.mu.Unlock()
-	return s.links.live[linkKey{m.slot, m.moduleID()}] != nil
+	return s.links.live[m.key()] != nil
 }
 
 // connected returns a subject's link, nil when it is not connected.
@@ -144,7 +161,7 @@ func (s *Server) connected(m subject) link {
 	p := s.store.peek(m.slot)
 	if p != nil && p.linked.Load() > 0 {
 		s.links.mu.Lock()
-		l := s.links.live[linkKey{m.slot, m.moduleID()}]
+		l := s.links.live[m.key()]
 		s.links.mu.Unlock()
 		if l != nil {
 			return l
@@ -193,7 +210,7 @@ func (s *Server) awaitLink(ctx context.Context, m subject, d time.Duration) link
 	if d <= 0 {
 		return nil
 	}
-	key := linkKey{m.slot, m.moduleID()}
+	key := m.key()
 	w := s.links.enlist(key)
 	defer s.links.leave(key, w)
 	limit := s.clock.after(d)

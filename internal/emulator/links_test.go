@@ -31,7 +31,7 @@ func TestConnectedDevice(t *testing.T) {
 		h := newHub(t, moods)
 		h.do(t, "PUT", "/devices/mine", "{}").want(t, 200)
 		d, _ := h.store.find("mine")
-		key := linkKey{slot: d.slot}
+		key := linkKey{slot: d.slot, id: d.id}
 		call := func(body string) answer { return h.do(t, "POST", "/twins/mine/methods", body) }
 		call(`{"methodName":"x"}`).refused(t, 404, "DeviceNotOnline")
 
@@ -84,12 +84,43 @@ func TestConnectionReplacesTheSimulation(t *testing.T) {
 	d, _ := h.store.find("ok")
 	p := &phone{}
 	p.subscribed.Store(true)
-	h.attach(linkKey{slot: d.slot}, p)
+	h.attach(linkKey{slot: d.slot, id: d.id}, p)
 	a := h.do(t, "POST", "/twins/ok/methods", `{"methodName":"lockDoor"}`).want(t, 200)
 	same(t, "answer", a.body, `{"status":200,"payload":"phone"}`)
-	h.detach(linkKey{slot: d.slot}, p)
+	h.detach(linkKey{slot: d.slot, id: d.id}, p)
 	a = h.do(t, "POST", "/twins/ok/methods", `{"methodName":"lockDoor"}`).want(t, 200)
 	same(t, "answer", a.body, `{"status":200,"payload":{"Response":"locked"}}`)
+}
+
+// TestConnectionOutlivesItsDevice deletes a device whose connection takes its
+// time to end. The next device may get its place in the store, and must not
+// get its calls answered by the other's connection.
+func TestConnectionOutlivesItsDevice(t *testing.T) {
+	h := newHub(t, "")
+	slow := &phone{}
+	slow.subscribed.Store(true)
+	for _, attachedLate := range []bool{false, true} {
+		h.do(t, "PUT", "/devices/old", "{}").want(t, 200)
+		old, _ := h.store.find("old")
+		key := linkKey{slot: old.slot, id: old.id}
+		if !attachedLate {
+			h.attach(key, slow)
+		}
+		h.do(t, "DELETE", "/devices/old", "").want(t, 204)
+		for _, id := range []string{"new", "old"} {
+			h.do(t, "PUT", "/devices/"+id, "{}").want(t, 200)
+			d, _ := h.store.find(id)
+			same(t, "slot of "+id, d.slot, old.slot)
+			if attachedLate && id == "new" {
+				h.attach(key, slow)
+			}
+			h.do(t, "POST", "/twins/"+id+"/methods", `{"methodName":"any"}`).refused(t, 404, "DeviceNotOnline")
+			if attachedLate {
+				h.detach(key, slow) // its connection finds that there is no such device
+			}
+			h.do(t, "DELETE", "/devices/"+id, "").want(t, 204)
+		}
+	}
 }
 
 func TestReportedFollowsDesired(t *testing.T) {
@@ -148,7 +179,7 @@ func TestJobWaitsForTheSubscription(t *testing.T) {
 		h.do(t, "PUT", "/devices/mine", "{}").want(t, 200)
 		d, _ := h.store.find("mine")
 		p := &phone{}
-		h.attach(linkKey{slot: d.slot}, p)
+		h.attach(linkKey{slot: d.slot, id: d.id}, p)
 		h.do(t, "PUT", "/jobs/v2/a", methodJob("a", "*", "x")).want(t, 200)
 		time.Sleep(3 * time.Second)
 		same(t, "calls before it subscribed", len(p.calls), 0)

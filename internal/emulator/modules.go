@@ -172,11 +172,6 @@ func (s *Server) removeModule(deviceID, moduleID string, match condition) *apiEr
 	if refusal != nil {
 		return refusal
 	}
-	s.links.mu.Lock()
-	l := s.links.live[linkKey{d.slot, moduleID}]
-	s.links.mu.Unlock()
-	if l != nil {
-		l.close("the module was deleted")
-	}
+	s.cutModule(d.slot, moduleID, "the module was deleted")
 	return nil
 }

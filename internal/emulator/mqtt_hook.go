@@ -32,7 +32,7 @@ func (h *deviceHook) ID() string { return "hub" }
 // Provides lists the events that the hub handles.
 func (h *deviceHook) Provides(event byte) bool {
 	switch event {
-	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablished, mqtt.OnDisconnect,
+	case mqtt.OnConnect, mqtt.OnConnectAuthenticate, mqtt.OnSessionEstablish, mqtt.OnSessionEstablished, mqtt.OnDisconnect,
 		mqtt.OnACLCheck, mqtt.OnPacketRead, mqtt.OnPacketEncode, mqtt.OnPacketProcessed, mqtt.OnPublish,
 		mqtt.OnSubscribed, mqtt.OnUnsubscribed:
 		return true
@@ -90,7 +90,10 @@ func (h *deviceHook) refuse(cl *mqtt.Client, code *packets.Code, why string) err
 // OnConnectAuthenticate is asked after OnConnect, which has looked already.
 func (h *deviceHook) OnConnectAuthenticate(*mqtt.Client, packets.Packet) bool { return true }
 
-// OnSessionEstablished follows the CONNACK: from here on the device is connected.
+// OnSessionEstablish comes before the CONNACK: from here on the device is connected.
+func (h *deviceHook) OnSessionEstablish(cl *mqtt.Client, _ packets.Packet) { connOf(cl).link.attach() }
+
+// OnSessionEstablished follows the CONNACK: from here on the hub sends.
 func (h *deviceHook) OnSessionEstablished(cl *mqtt.Client, _ packets.Packet) { connOf(cl).link.begin() }
 
 // OnDisconnect sends the will of a device that left without a goodbye.

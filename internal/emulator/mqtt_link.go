@@ -53,18 +53,22 @@ type will struct {
 func newMQTTLink(f *front, cl *mqtt.Client, v visitor) *mqttLink {
 	return &mqttLink{
 		front: f, server: f.server, client: cl, subject: v.subject,
-		key: linkKey{v.subject.slot, v.subject.moduleID()}, expires: v.expires,
+		key: v.subject.key(), expires: v.expires,
 		number: f.connections.Add(1),
 		out:    make(chan packets.Packet, maxPendingToSend), done: make(chan struct{}),
 		calls: map[string]chan<- methodAnswer{},
 	}
 }
 
-// begin makes the device connected: everything the hub has for it goes here.
+// attach makes the device connected, and ends a connection that it had before.
+// It comes before the CONNACK: who has that may connect again at once, and the
+// later connection must not be the one that ends.
+func (l *mqttLink) attach() { l.server.attach(l.key, l) }
+
+// begin follows the CONNACK: everything the hub has for the device goes here.
 func (l *mqttLink) begin() {
 	l.running.Go(l.write)
 	l.expiry = time.AfterFunc(time.Until(l.expires)-l.server.skew(), func() { l.close("its token expired") })
-	l.server.attach(l.key, l)
 	// Between the check of its key and now the device may have been disabled.
 	m, refusal := l.server.store.look(l.subject.id, l.subject.moduleID())
 	if refusal != nil || disabled(m.rec) == 1 {

@@ -125,6 +125,21 @@ func TestOneConnectionForADevice(t *testing.T) {
 	})
 }
 
+// TestConnectedWithTheConnack: who has its CONNACK is connected already, or one
+// that comes back at once would find its later connection ended, not the first.
+func TestConnectedWithTheConnack(t *testing.T) {
+	h := newHub(t, "")
+	h.do(t, "PUT", "/devices/d", "{}").want(t, 200)
+	for range 100 {
+		d := h.online(t, "d")
+		same(t, "state", h.do(t, "GET", "/twins/d", "").doc(t)["connectionState"], any("Connected"))
+		next := h.online(t, "d")
+		d.hungUp()
+		next.subscribe(0, methodsTopic+"#") // it stays
+		next.conn.Close()
+	}
+}
+
 func TestConnectionsEndInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := trio(t)
