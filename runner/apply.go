@@ -3,8 +3,8 @@ package runner
 import (
 	"context"
 	"errors"
-	"slices"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"

@@ -32,6 +32,7 @@ type call struct {
 	target   hub.Target
 	nth      int    // of this operation, and method, on this target; from 1
 	name     string // of the method
+	payload  json.RawMessage
 	query    hub.Query
 	sent     hub.Patch
 	ifMatch  string
@@ -346,7 +347,7 @@ func (h *fakeHub) mergeLocked(t hub.Target, p hub.Patch, ifMatch string) (hub.Tw
 
 // Invoke lets the device answer.
 func (h *fakeHub) Invoke(ctx context.Context, t hub.Target, m hub.Call) (hub.Answer, error) {
-	c := &call{op: opInvoke, target: t, name: m.Method}
+	c := &call{op: opInvoke, target: t, name: m.Method, payload: m.Payload}
 	f, err := h.arrive(ctx, c)
 	if err != nil {
 		return hub.Answer{}, err

@@ -65,11 +65,11 @@ func (c *counters) count(o spec.Outcome) { c.outcomes[outcomeIndex(o)].Add(1) }
 func newJobRun(r *Run, job *spec.Job) *jobRun {
 	j := &jobRun{
 		roster: newRoster(job, r.pools), journal: r.journal, observer: r.observer, crashed: r.crashed,
-		latency:     hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
-		over:        make(chan struct{}),
-		policy:      policy{offline: job.Offline},
-		picked:      r.only,
-		status:      spec.StatusNotStarted,
+		latency: hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
+		over:    make(chan struct{}),
+		policy:  policy{offline: job.Offline},
+		picked:  r.only,
+		status:  spec.StatusNotStarted,
 	}
 	if m := job.Method; m != nil {
 		j.policy.idempotent = m.Idempotent

@@ -30,7 +30,7 @@ func jobFields() []Field {
 		{Path: "jobs[].target", Type: FieldObject, Short: "query", Required: true, Synonyms: []string{"query", "where", "condition", "querycondition", "devices"}, Doc: "Which devices or modules the job acts on. A text alone is the query.", Example: "tags.building = 43"},
 		{Path: "jobs[].delay", Type: FieldDuration, Default: "0s", Min: "0s", Synonyms: []string{"after", "wait"}, Doc: "How long after the start of the run the job is due, or after the jobs that it needs.", Example: "10s"},
 		{Path: "jobs[].at", Type: FieldTime, Synonyms: []string{"starttime", "start"}, Doc: "When the job is due, instead of delay.", Example: "2026-12-01T02:00:00Z"},
-		{Path: "jobs[].needs", Type: FieldObject, List: true, Short: "job", Planned: true, Synonyms: []string{"dependson", "need"}, Doc: "Jobs that must have ended first. A name alone asks for success.", Example: "[move]"},
+		{Path: "jobs[].needs", Type: FieldObject, List: true, Short: "job", Synonyms: []string{"dependson", "need"}, Doc: "Jobs that must have ended first. A name alone asks for success.", Example: "[move]"},
 		{Path: "jobs[].needs[].job", Type: FieldText, Required: true, Synonyms: []string{"name"}, Doc: "The name of a job of this plan.", Example: "move"},
 		{Path: "jobs[].needs[].if", Type: FieldText, Default: string(NeedSucceeded), Values: []string{string(NeedSucceeded), string(NeedAlways)}, Synonyms: []string{"when", "condition"}, Doc: "How that job must have ended.", Example: "always"},
 	}

@@ -33,16 +33,12 @@ func (p *parser) payload(n *yaml.Node) *jsonValue {
 			"write the value itself, as in payload: {lockTime: 10m}")
 	}
 	p.payloadSize(n, len(c.out))
-	return p.jsonValue(n, &c)
+	return p.jsonValue(&c)
 }
 
 // jsonValue returns what a converter wrote.
-func (p *parser) jsonValue(n *yaml.Node, c *converter) *jsonValue {
-	template := c.built.template(c.out)
-	if template != nil && !p.opts.AllowPlanned {
-		p.unsupported(n, "values of a device (${device...}) are part of the plan language, but not supported yet")
-	}
-	return &jsonValue{json: c.out, template: template}
+func (p *parser) jsonValue(c *converter) *jsonValue {
+	return &jsonValue{json: c.out, template: c.built.template(c.out)}
 }
 
 // resolveJSON fills in the variables of a text unless it has values of a

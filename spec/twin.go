@@ -46,7 +46,7 @@ func (p *parser) twinSection(limits twinLimits, n *yaml.Node) *jsonValue {
 	if walk.size > limits.size {
 		p.at(n, RuleTwinSize, fmt.Sprintf("%s counts %d bytes", limits.name, walk.size), fmt.Sprintf("the hub keeps %d bytes of %s in a twin", limits.size, limits.name))
 	}
-	return p.jsonValue(n, &c)
+	return p.jsonValue(&c)
 }
 
 // twinWalk applies the hub's rules while a section is converted, and measures

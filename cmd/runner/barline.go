@@ -150,6 +150,8 @@ func describe(j runner.JobProgress, clock *stopwatch, now time.Time) cells {
 	switch {
 	case j.Ended && !j.Started:
 		return cells{done: "not started"}
+	case j.ScheduledAt.IsZero():
+		return cells{done: waitsFor(j)}
 	case !j.Started:
 		if wait := j.ScheduledAt.Sub(now); wait > 0 {
 			return cells{done: "starts in " + (wait + time.Second - 1).Truncate(time.Second).String()}
@@ -262,4 +264,13 @@ func visibleWidth(line string) int {
 			line = line[1:]
 		}
 	}
+}
+
+// waitsFor names the jobs that another one waits for.
+func waitsFor(j runner.JobProgress) string {
+	names := make([]string, len(j.Needs))
+	for i, need := range j.Needs {
+		names[i] = need.Job
+	}
+	return "waits for " + strings.Join(names, ", ")
 }

@@ -108,6 +108,9 @@ func classify(err error) *failure {
 			hint: "nothing was sent; use the connection string of the plan's hub, or change hub.hostName in the plan",
 		}
 	}
+	if e, ok := errors.AsType[*runner.NeedError](err); ok {
+		return &failure{code: exitInvalid, err: err, hint: fmt.Sprintf("nothing was sent; name --job %s as well", e.Need)}
+	}
 	if _, ok := errors.AsType[*runner.PinMismatchError](err); ok {
 		return &failure{code: exitMismatch, err: err, hint: "nothing was sent; preview the plan again with --out, and apply that"}
 	}

@@ -40,6 +40,10 @@ func (u *ui) RunStarted(run *runner.Run) {
 	}
 	now := time.Now()
 	for _, j := range run.Progress() {
+		if j.ScheduledAt.IsZero() {
+			u.line(fmt.Sprintf("job %s: %s", j.Name, waitsFor(j)), slog.String("event", "jobWaits"), slog.String("job", j.Name))
+			continue
+		}
 		if wait := j.ScheduledAt.Sub(now); wait > 0 {
 			u.line(fmt.Sprintf("job %s: starts in %s", j.Name, round(wait+time.Millisecond)),
 				slog.String("event", "jobScheduled"), slog.String("job", j.Name), slog.Time("at", j.ScheduledAt.UTC()))
