@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"hash/maphash"
+	"math/bits"
 	"slices"
 
 	"iothub-runner/internal/hub"
@@ -72,18 +73,27 @@ type targetKey struct {
 }
 
 // appendKey makes the bytes that a target is sorted and found by: device,
-// module, hub. Ids hold no NUL.
+// module, hub, as far as there is something to say. Ids hold no NUL.
 func appendKey(b []byte, t targetKey) []byte {
 	b = append(b, t.DeviceID...)
-	b = append(b, 0)
-	b = append(b, t.ModuleID...)
+	if t.ModuleID == "" && t.pool == 0 {
+		return b
+	}
+	b = append(append(b, 0), t.ModuleID...)
+	if t.pool == 0 {
+		return b
+	}
 	return append(b, 0, byte(t.pool))
 }
 
 func parseKey(key []byte) targetKey {
 	device, rest, _ := bytes.Cut(key, []byte{0})
-	module, pool, _ := bytes.Cut(rest, []byte{0})
-	return targetKey{pool: int(pool[0]), Target: hub.Target{DeviceID: string(device), ModuleID: string(module)}}
+	module, pool, several := bytes.Cut(rest, []byte{0})
+	t := targetKey{Target: hub.Target{DeviceID: string(device), ModuleID: string(module)}}
+	if several {
+		t.pool = int(pool[0])
+	}
+	return t
 }
 
 // add puts a target in and returns its index; known tells that it was there.
@@ -100,7 +110,7 @@ func (c *cohort) add(t targetKey) (index uint32, known bool) {
 	index = uint32(c.size)
 	c.push(key)
 	c.table[slot] = index + 1
-	if c.size*4 > len(c.table)*3 {
+	if full(c.size, len(c.table)) {
 		c.grow()
 	}
 	return index, false
@@ -116,8 +126,12 @@ func (c *cohort) lookup(t targetKey) (index uint32, known bool) {
 
 // find returns the slot of key, or the free one where it belongs.
 func (c *cohort) find(key []byte) int {
-	mask := len(c.table) - 1
-	for slot := int(maphash.Bytes(c.seed, key)) & mask; ; slot = (slot + 1) & mask {
+	// The high bits of hash times size are a slot, whatever the size.
+	high, _ := bits.Mul64(maphash.Bytes(c.seed, key), uint64(len(c.table)))
+	for slot := int(high); ; slot++ {
+		if slot == len(c.table) {
+			slot = 0
+		}
 		found := c.table[slot]
 		if found == 0 || bytes.Equal(c.key(found-1), key) {
 			return slot
@@ -125,18 +139,17 @@ func (c *cohort) find(key []byte) int {
 	}
 }
 
+// full tells whether a table of so many slots should grow before it holds more.
+func full(size, slots int) bool { return size*5 > slots*4 }
+
 func (c *cohort) grow() {
-	c.table = make([]uint32, 2*len(c.table))
+	c.table = make([]uint32, len(c.table)+len(c.table)/2)
 	c.fill()
 }
 
 // rebuild makes the table anew, for a cohort whose listing goes on after all.
 func (c *cohort) rebuild() {
-	size := 64
-	for c.size*4 > size*3 {
-		size *= 2
-	}
-	c.table = make([]uint32, size)
+	c.table = make([]uint32, max(64, 2*c.size))
 	c.fill()
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,9 +66,16 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	return cmd
 }
 
+// gcPercent is how much garbage may stand beside what is in use.
+const gcPercent = 25
+
 // runApply checks everything that can be checked before a hub is asked, then
 // carries the plan out.
 func runApply(ctx context.Context, env environment, f *applyFlags, file string) error {
+	// What grows with the fleet are records without pointers, which cost the
+	// collector nothing to look at: it may as well come often, and the process
+	// stay small.
+	debug.SetGCPercent(gcPercent)
 	talk, err := newTalk(env, f.talkFlags)
 	if err != nil {
 		return err
