@@ -30,6 +30,9 @@ type emulatorFlags struct {
 	fleet     string
 	tier      string
 	units     int
+	behaviour map[string]string
+	state     string
+	admin     string
 }
 
 func newEmulator(env environment) *cobra.Command {
@@ -51,6 +54,9 @@ queries, for the devices of a fleet file or for none. It runs until interrupted.
 	flags.StringVar(&f.fleet, "fleet", "", "simulate the devices of `FILE` (default: an empty registry)")
 	flags.StringVar(&f.tier, "tier", "none", "apply the throttles of this `TIER`: none, free, S1, S2 or S3")
 	flags.IntVar(&f.units, "units", 1, "`N` units of the tier")
+	flags.StringToStringVar(&f.behaviour, "behaviour", nil, "switch what is not known of the real hub, `NAME=VALUE`; docs/emulator.md lists the switches")
+	flags.StringVar(&f.state, "state", "", "keep devices, twins and jobs in `FILE`; needs --tls-dir")
+	flags.StringVar(&f.admin, "admin", "", "serve the control endpoint for tests at `ADDR` (default: not at all)")
 	f.add(flags)
 	return cmd
 }
@@ -60,6 +66,7 @@ type ready struct {
 	HostName                string `json:"hostName"`
 	HTTPSAddr               string `json:"httpsAddr"`
 	MQTTAddr                string `json:"mqttAddr"`
+	AdminAddr               string `json:"adminAddr,omitempty"`
 	CAFile                  string `json:"caFile"`
 	ServiceConnectionString string `json:"serviceConnectionString"`
 }
@@ -77,6 +84,7 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 	}
 	server, err := emulator.Start(emulator.Options{
 		HostName: f.hostName, HTTPSAddr: f.https, MQTTAddr: f.mqtt, TLSDir: f.tlsDir,
+		AdminAddr: f.admin, StateFile: f.state, Behaviour: f.behaviour,
 		Fleet: devices, Tier: f.tier, Units: f.units, Log: talk.log,
 	})
 	if err != nil {
@@ -105,7 +113,7 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 		}
 	}
 	r := ready{
-		HostName: server.HostName(), HTTPSAddr: server.HTTPSAddr(), MQTTAddr: server.MQTTAddr(),
+		HostName: server.HostName(), HTTPSAddr: server.HTTPSAddr(), MQTTAddr: server.MQTTAddr(), AdminAddr: server.AdminAddr(),
 		CAFile: caFile, ServiceConnectionString: server.ConnectionString(),
 	}
 	if f.readyFile != "" {

@@ -90,7 +90,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: serve READYFILE ARG...")
 	}
-	p := command(ts, append([]string{"runner", "emulator", "--ready-file", args[0]}, args[1:]...))
+	p := command(ts, append([]string{"runner", "emulator", "--mqtt", "127.0.0.1:0", "--ready-file", args[0]}, args[1:]...))
 	p.Stderr = nil
 	stderr, err := p.StderrPipe()
 	ts.Check(err)
