@@ -222,8 +222,43 @@ func TestJobEdges(t *testing.T) {
 	})
 }
 
-// TestMethodEcho shows a job's method as the hub read it: by known names only.
-func TestMethodEcho(t *testing.T) {
-	got := methodEcho(`{ "MethodName": "a", "timeoutInSeconds": 5, "payload": {"x": [1, 2]}, "connectTimeoutInSeconds": 7 }`)
-	same(t, "echo", got, `{"methodName":"a","payload":{"x":[1,2]},"connectTimeoutInSeconds":7}`)
+// TestLargeJobOfSlowDevices has more calls to make than may be under way.
+func TestLargeJobOfSlowDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "version: 1\ndevices:\n  - idPattern: d-%d\n    count: 20000\n    methods: {slow: {latency: 10s}}\n")
+		h.do(t, "PUT", "/jobs/v2/a", methodJob("a", "*", "slow")).want(t, 200)
+		time.Sleep(5 * time.Second)
+		same(t, "calls under way", at(t, h.job(t, "a"), "deviceJobStatistics", "runningCount"), any(float64(maxFlying)))
+		time.Sleep(30 * time.Second)
+		same(t, "status", h.job(t, "a")["status"], any("completed"))
+		same(t, "devices", at(t, h.job(t, "a"), "deviceJobStatistics", "succeededCount"), any(20000.0))
+		total := 0
+		h.EachExecuted(func(_ string, e Executed) bool {
+			total += e.Methods
+			return true
+		})
+		same(t, "executed", total, 20000)
+	})
+}
+
+// TestOldJobsMakeRoom checks that the rows of all jobs together are bounded,
+// and that the oldest ended ones go first.
+func TestOldJobsMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, moods)
+		for _, id := range []string{"a", "b", "c"} {
+			h.do(t, "PUT", "/jobs/v2/"+id, methodJob(id, "deviceId = 'ok'", "quiet")).want(t, 200)
+			time.Sleep(time.Second)
+		}
+		newest := h.schedules.since(0)[2]
+		newest.mu.Lock()
+		newest.rows = make([]jobRow, maxRows)
+		newest.mu.Unlock()
+		h.schedules.purge(h.Now())
+		var left []string
+		for _, j := range h.schedules.since(0) {
+			left = append(left, j.id)
+		}
+		same(t, "jobs that are remembered", left, []string{"c"})
+	})
 }

@@ -38,34 +38,6 @@ const (
 	opNotEmulated
 )
 
-// String returns the name that fault rules use.
-func (o operation) String() string {
-	switch o {
-	case opGetTwin:
-		return "getTwin"
-	case opPatchTwin:
-		return "patchTwin"
-	case opPutTwin:
-		return "putTwin"
-	case opInvoke:
-		return "invoke"
-	case opQuery:
-		return "query"
-	case opGetDevice, opListDevices, opListModules, opGetModule:
-		return "readRegistry"
-	case opPutDevice, opDeleteDevice, opBulk, opPutModule, opDeleteModule:
-		return "writeRegistry"
-	case opDeviceStatistics, opServiceStatistics:
-		return "statistics"
-	case opPurge:
-		return "purge"
-	case opPutJob, opGetJob, opCancelJob, opListJobs, opListOldJobs, opGetOldJob:
-		return "jobs"
-	case opUnknown, opNotEmulated:
-	}
-	return "other"
-}
-
 // needs returns the permissions of which the caller must have one.
 func (o operation) needs() permission {
 	switch o {

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -270,4 +271,41 @@ func TestCloseCutsHangingCalls(t *testing.T) {
 		t.Errorf("Close: %v", err)
 	}
 	<-ended
+}
+
+func TestChunkedBodies(t *testing.T) {
+	s, c := startHub(t, Options{Fleet: fleet.Default()})
+	for size, want := range map[int]int{10: 200, maxTwinBody: 413} {
+		body := io.MultiReader(strings.NewReader(`{"tags":{"a":"`), strings.NewReader(strings.Repeat("x", size)), strings.NewReader(`"}}`))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, "https://"+s.HTTPSAddr()+"/twins/myDevice?api-version=2021-04-12", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", signedBy(t, s, "service", s.HostName(), time.Hour))
+		resp, err := c.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		same(t, "status of a chunked body", resp.StatusCode, want)
+	}
+}
+
+func TestWarnsOfOpenListeners(t *testing.T) {
+	var said strings.Builder
+	s, err := New(Options{Log: slog.New(slog.NewTextHandler(&said, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{"127.0.0.1:443", "[::1]:443"} {
+		s.warnOpen("HTTPS", addr)
+		same(t, "said of "+addr, said.String(), "")
+	}
+	for _, addr := range []string{"[::]:443", "192.0.2.1:443"} {
+		said.Reset()
+		s.warnOpen("HTTPS", addr)
+		if !strings.Contains(said.String(), "level=WARN") || !strings.Contains(said.String(), addr) {
+			t.Errorf("said of %s: %q, want a warning", addr, said.String())
+		}
+	}
 }

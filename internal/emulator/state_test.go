@@ -147,6 +147,31 @@ func TestStateIsSavedNowAndThen(t *testing.T) {
 	same(t, "mode", info.Mode().Perm(), os.FileMode(0o600))
 }
 
+func TestStateIsSavedByTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		h := reopen(t, dir, moods)
+		h.serving.Go(h.keepSaving)
+		synctest.Wait()
+		h.do(t, "PATCH", "/twins/ok", `{"tags":{"a":1}}`).want(t, 200)
+		time.Sleep(stateInterval + time.Millisecond)
+		synctest.Wait()
+		file := filepath.Join(dir, "state")
+		first, err := os.ReadFile(file)
+		if err != nil || !strings.Contains(string(first), `"a":1`) {
+			t.Fatalf("the state after an interval is %s, %v", first, err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * stateInterval)
+		if _, err := os.Stat(file); err == nil {
+			t.Error("the state was saved again though nothing had changed")
+		}
+		h.leave(t)
+	})
+}
+
 func TestBrokenState(t *testing.T) {
 	if _, err := New(Options{StateFile: "state"}); err == nil {
 		t.Error("New took a state file without a TLS directory")
