@@ -18,7 +18,7 @@ import (
 
 const (
 	stateSchema = "runner/emulator-state/v1"
-	// stateInterval is how much a crash can lose.
+	// stateInterval is how much a crash can lose of a state that is quick to write.
 	stateInterval = 15 * time.Second
 )
 
@@ -317,12 +317,15 @@ func (s *Server) keepSaving() {
 		case <-ticker.C:
 		}
 		if now := s.changes(); now != saved {
+			began := time.Now()
 			if err := s.saveState(); err != nil {
 				// The next save, or the one at the end, may do better.
 				s.log.Error("the state was not saved", "error", err)
 				continue
 			}
 			saved = now
+			// A large state takes seconds to write; that must not be all it does.
+			ticker.Reset(max(stateInterval, 10*time.Since(began)))
 		}
 	}
 }
