@@ -8,6 +8,10 @@
 //
 //	{"t":"intent","job":"lock","device":"door-1","attempt":1,"at":"…","crc":"9a0b1c2d"}
 //
+// A line is read only as this package writes it, so that nothing of a later
+// version is half understood. A journal has one writer at a time, which holds a
+// lock on the file; anybody may read.
+//
 // The order of the lines is the order in which they were acknowledged. What was
 // acknowledged is in the hands of the operating system at least, so a kill of
 // the process loses none of it; how much a crash of the machine can lose is

@@ -139,6 +139,20 @@ func TestPruneLeavesWhatIsInUse(t *testing.T) {
 	}
 }
 
+// TestPruneLooksAgain: a journal may be resumed and closed between the look at
+// its age and the lock.
+func TestPruneLooksAgain(t *testing.T) {
+	path := journalFile(t, header().Append(nil))
+	looks := 0
+	removed, err := journal.PruneOne(path, func(os.FileInfo) bool {
+		looks++
+		return looks == 1
+	})
+	if _, gone := os.Stat(path); removed || err != nil || gone != nil || looks != 2 {
+		t.Errorf("pruning what is old no more = %v, %v after %d looks, file: %v, want it kept after 2", removed, err, looks, gone)
+	}
+}
+
 func TestPruneErrors(t *testing.T) {
 	if _, err := journal.Prune(filepath.Join(t.TempDir(), "none"), 1, 0, time.Now()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Prune of no folder = %v, want ErrNotExist", err)

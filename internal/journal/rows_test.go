@@ -202,7 +202,8 @@ func TestRow(t *testing.T) {
 	if got, ok := journal.Row(line); !ok || string(got) != row {
 		t.Errorf("Row(%s) = %s, %v, want %s", line, got, ok, row)
 	}
-	for _, rec := range story() {
+	holdsRow := journal.Intent{Before: json.RawMessage(`{"a":1,"row":{}}`)}
+	for _, rec := range append(story(), holdsRow) {
 		_, isResult := rec.(journal.Result)
 		if got, ok := journal.Row(rec.Append(nil)); ok != isResult {
 			t.Errorf("Row of a %T = %s, %v, want %v", rec, got, ok, isResult)
