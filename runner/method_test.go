@@ -49,6 +49,10 @@ func TestMethodRetriesByClass(t *testing.T) {
 			job: method("m", attempts(1)), want: spec.OutcomeSucceeded, starts: []time.Duration{0, 10 * sec, 40 * sec},
 		},
 		{
+			name: "429 leaves the attempts to others", faults: []fault{refused(throttled(sec)), refused(kind(hub.KindNotSent)), refused(kind(hub.KindNotSent))},
+			job: method("m"), want: spec.OutcomeSucceeded, starts: []time.Duration{0, sec, sec + 100*time.Millisecond, sec + 200*time.Millisecond},
+		},
+		{
 			name: "429 without a hint", faults: []fault{refused(throttled(0))},
 			job: method("m", attempts(1)), want: spec.OutcomeSucceeded, starts: []time.Duration{0, sec},
 		},

@@ -46,7 +46,7 @@ func TestReportIsAsPromised(t *testing.T) {
 		g.hub.set("door-2", `{"building":43,"floor":3,"$version":4}`, `{"moved":true}`)
 		g.hub.on(opInvoke, "door-2", 0, refused(offline()))
 		g.hub.on(opInvoke, "door-3", 0, acted(noAnswer()))
-		g.hub.on(opInvoke, "door-4", 1, refused(throttled(10*time.Second)))
+		g.hub.on(opInvoke, "door-7", 1, refused(throttled(10*time.Second)))
 		g.hub.on(opInvoke, "door-6", 0, refused(notFound()))
 		g.hub.on(opPatch, "door-3", 1, acted(kind(hub.KindCut)))
 		g.hub.answer = func(c call) hub.Answer {
