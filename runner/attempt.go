@@ -105,6 +105,10 @@ func (w *worker) callFor(dispatch context.Context, it *item) (call hub.Call, f f
 func (w *worker) cannotFill(it *item, err error) finished {
 	row := w.newRow(it, spec.OutcomeFailed)
 	row.Error = &spec.RowError{Kind: "missingValue", Message: err.Error() + "; nothing was sent"}
+	if it.unsure { // by an earlier attempt, when the value was there
+		row.Outcome, row.Twin = spec.OutcomeUnanswered, it.doubt
+		row.Error.Message = err.Error() + "; nothing was sent again"
+	}
 	return w.settle(it, row, 0)
 }
 
