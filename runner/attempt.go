@@ -232,12 +232,24 @@ func (w *worker) asWanted(it *item, s *sight, began time.Time) finished {
 	return w.settle(it, row, took)
 }
 
-// turn waits for the job's rate and for the hub's pace.
+// turn waits for the hub's pace and for the job's rate. Who waited for the rate
+// while the hub said 429 waits for both again: a turn that was not used in its
+// time would come on top of the rate later.
 func (w *worker) turn(dispatch context.Context, it *item, c class, cost int) bool {
-	if w.limit != nil && !sleep(dispatch, w.limit.Reserve().Delay()) {
-		return false
+	pacer := w.pools[it.pool].pacer
+	for pacer.take(dispatch, c, cost) {
+		if w.limit == nil {
+			return true
+		}
+		wait := w.limit.Reserve().Delay()
+		if !sleep(dispatch, wait) {
+			return false
+		}
+		if wait <= 0 || !pacer.resting(c) {
+			return true
+		}
 	}
-	return w.pools[it.pool].pacer.take(dispatch, c, cost)
+	return false
 }
 
 // intent journals that an attempt is about to be made, and returns once that

@@ -120,6 +120,14 @@ func (p *pacer) answered(c class, took time.Duration, err error) {
 	p.lanes[c].refusedFor(time.Now(), e.Wait)
 }
 
+// resting tells whether the hub has asked us to stay away for now.
+func (p *pacer) resting(c class) bool {
+	l := &p.lanes[c]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.resting)
+}
+
 // waitedFor returns how long calls were held back in all.
 func (p *pacer) waitedFor() time.Duration {
 	var sum time.Duration
