@@ -221,6 +221,9 @@ func (r *Run) Cause() error { return r.cause }
 func (r *Run) Status() spec.Status {
 	rank := []spec.Status{spec.StatusSucceeded, spec.StatusFailed, spec.StatusStopped, spec.StatusInterrupted}
 	worst := 0
+	if _, ok := errors.AsType[*JournalError](r.cause); ok {
+		worst = 1 // the rows stand, but nobody could resume from them
+	}
 	for _, j := range r.jobs {
 		status := j.status
 		if status == spec.StatusNotStarted {
