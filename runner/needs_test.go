@@ -117,3 +117,18 @@ func TestTemplatesPerDevice(t *testing.T) {
 		}
 	})
 }
+
+// A call that may have run is not undone by a value that has gone since.
+func TestTemplateThatCanNoLongerBeFilled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, "door-1")
+		g.hub.set("door-1", `{}`, `{"site":"oslo"}`)
+		g.hub.on(opInvoke, "door-1", 1, fault{err: noAnswer(), acts: true, hook: func() { g.hub.set("door-1", `{}`, `{}`) }})
+		lock := templated(t, `{name: lock, type: directMethod, target: {all: true}, method: lockDoor, idempotent: true, payload: "${device.tags.site}"}`)
+		res := g.apply(context.Background(), lock)
+		row := res.row(t, "lock", "door-1")
+		if row.Outcome != spec.OutcomeUnanswered || errorKind(row) != "missingValue" {
+			t.Errorf("row = %+v, want unanswered for want of the value", row)
+		}
+	})
+}
