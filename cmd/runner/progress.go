@@ -45,7 +45,7 @@ func (u *ui) RunStarted(run *runner.Run) {
 			continue
 		}
 		if wait := j.ScheduledAt.Sub(now); wait > 0 {
-			u.line(fmt.Sprintf("job %s: starts in %s", j.Name, round(wait+time.Millisecond)),
+			u.line(fmt.Sprintf("job %s: starts in %s", j.Name, round(wait)),
 				slog.String("event", "jobScheduled"), slog.String("job", j.Name), slog.Time("at", j.ScheduledAt.UTC()))
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,6 +53,7 @@ func hubOf(ts *testscript.TestScript) *emulator.Server {
 //	hub idle                   assert that no device executed anything
 //	hub connections MAX        assert how many connections were made
 //	hub offline DEVICE         disconnect a device
+//	hub lock PLAN              be the run that holds the lock of a plan, until hub unlock PLAN
 //	hub policy NAME            use the connection string of another policy
 //	hub wrongkey FILE          write a connection string with a key that is not the hub's
 func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
@@ -79,6 +81,8 @@ func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case "offline":
 		ts.Check(hubOf(ts).SetOnline(rest[0], false))
+	case "lock", "unlock":
+		lockPlan(ts, args[0], rest[0])
 	case "wrongkey":
 		cs := "HostName=" + hubOf(ts).HostName() + ";SharedAccessKeyName=service;SharedAccessKey=" + wrongKey
 		ts.Check(os.WriteFile(ts.MkAbs(rest[0]), []byte(cs+"\n"), 0o600))
@@ -91,6 +95,21 @@ func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("hub %s: unknown", args[0])
 	}
+}
+
+// lockPlan takes or gives back the lock of a plan, as a run in another process
+// would.
+func lockPlan(ts *testscript.TestScript, verb, plan string) {
+	name := key(ts.Name() + " lock " + plan)
+	if verb == "unlock" {
+		unlock, _ := made.Load(name)
+		unlock.(func())()
+		return
+	}
+	env := environment{getenv: ts.Getenv}
+	unlock, err := lock(context.Background(), env, &openedHub{name: ts.Getenv("HUB")}, &spec.Plan{Name: plan}, 0)
+	ts.Check(err)
+	made.Store(name, unlock)
 }
 
 func startHub(ts *testscript.TestScript, args []string) {

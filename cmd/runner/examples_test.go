@@ -1,0 +1,145 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"iothub-runner/spec"
+)
+
+// examplePlans are the plans among the examples, with how each ends on the
+// fleet that it names and what the devices come to. The tutorial, which takes
+// its time, has a script of its own.
+func examplePlans() map[string]struct {
+	code     int
+	outcomes map[spec.Outcome]int
+} {
+	type ending = struct {
+		code     int
+		outcomes map[spec.Outcome]int
+	}
+	return map[string]ending{
+		"firmware.yaml":         {exitMissed, map[spec.Outcome]int{spec.OutcomeSucceeded: 348, spec.OutcomeRejected: 8, spec.OutcomeOffline: 4}},
+		"module-tags.yaml":      {exitOK, map[spec.Outcome]int{spec.OutcomeSucceeded: 133}},
+		"nightly.yaml":          {exitOK, map[spec.Outcome]int{spec.OutcomeSucceeded: 132}},
+		"tutorial.yaml":         {exitOK, map[spec.Outcome]int{spec.OutcomeSucceeded: 2}},
+		"wait-for-devices.yaml": {exitOK, map[spec.Outcome]int{spec.OutcomeSucceeded: 3}},
+	}
+}
+
+// TestExamples applies every plan among the examples with the command that
+// stands in it.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("../../examples/*.yaml")
+	if err != nil || len(files) != len(examplePlans()) {
+		t.Fatalf("%d plans in examples (%v), want the %d of examplePlans", len(files), err, len(examplePlans()))
+	}
+	for _, file := range files {
+		name := filepath.Base(file)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want, known := examplePlans()[name]
+			if !known {
+				t.Fatalf("no ending is known for %s", name)
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan, findings := spec.Parse(name, text, spec.Options{FS: os.DirFS("../../examples")})
+			if len(findings) > 0 || plan.Description == "" {
+				t.Fatalf("Parse(%s) = %q, %v; want a description and no findings", name, plan.Description, findings)
+			}
+			if name == "tutorial.yaml" {
+				return // applied by the script tutorial
+			}
+			args := strings.Fields(exampleCommand(t, string(text)))
+			for i, arg := range args {
+				args[i] = strings.ReplaceAll(arg, "examples/", "../../examples/")
+			}
+			code, stdout, stderr := apply(t, args...)
+			if code != want.code {
+				t.Errorf("exit code %d, want %d\n%s", code, want.code, stderr)
+			}
+			if err := checkReport([]byte(stdout)); err != nil {
+				t.Fatal(err)
+			}
+			var rep spec.Report
+			if err := json.Unmarshal([]byte(stdout), &rep); err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprint(rep.Summary.Outcomes) != fmt.Sprint(want.outcomes) {
+				t.Errorf("outcomes %v, want %v", rep.Summary.Outcomes, want.outcomes)
+			}
+		})
+	}
+}
+
+// exampleCommand returns the arguments of the apply command in a plan's comment.
+func exampleCommand(t *testing.T, text string) string {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^#   runner apply (.*)$`).FindStringSubmatch(text)
+	if m == nil {
+		t.Fatal("no comment with a command: #   runner apply ...")
+	}
+	return m[1]
+}
+
+// TestNightlyScript runs the script for cron as cron does, on a good night and
+// on a bad one.
+func TestNightlyScript(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	runner := filepath.Join(dir, "runner")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, runner); err != nil {
+		t.Fatal(err)
+	}
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reports := filepath.Join(dir, "reports")
+	night := func(plan string) (code int, said string) {
+		cmd := exec.CommandContext(t.Context(), filepath.Join(examples, "cron", "nightly.sh"),
+			filepath.Join(examples, plan), "--emulator="+filepath.Join(examples, "fleets", "sensors.yaml"))
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "RUNNER=" + runner, "REPORTS=" + reports}
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return cmd.ProcessState.ExitCode(), string(out)
+	}
+	if code, said := night("nightly.yaml"); code != 0 || said != "" {
+		t.Errorf("a good night ends with %d and says %q, want 0 and nothing", code, said)
+	}
+	code, said := night("firmware.yaml")
+	if code != exitMissed || !strings.Contains(said, "runner: error: job install: 12 of 360") || !strings.Contains(said, "some devices did not do it") {
+		t.Errorf("a bad night ends with %d and says %q, want 1 and why", code, said)
+	}
+	entries, err := os.ReadDir(reports)
+	if err != nil || len(entries) != 2 {
+		t.Fatalf("%d reports, want 2 (%v)", len(entries), err)
+	}
+	for i := range 40 {
+		if err := os.WriteFile(filepath.Join(reports, fmt.Sprintf("a-old-%02d.json", i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	night("nightly.yaml")
+	entries, err = os.ReadDir(reports)
+	if err != nil || len(entries) != 30 || !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "nightly-") }) {
+		t.Errorf("%d reports are kept, want 30 with the newest (%v)", len(entries), err)
+	}
+}
