@@ -67,13 +67,14 @@ func drawBars(jobs []runner.JobProgress, clocks []stopwatch, now time.Time, l lo
 	names = min(names, max(8, width/3))
 	lines := make([]string, 0, rows)
 	for _, i := range shown {
-		line := padded(jobs[i].Name, names) + "  "
-		room := width - names - 2
-		if n := barWidth(width); n > 0 {
-			line += l.bar(jobs[i], clocks[i].elapsed(now), n) + "  "
-			room -= n + 2
+		name, text := padded(jobs[i].Name, names)+"  ", texts[i].join(dones, times)
+		n := barWidth(width)
+		if n == 0 {
+			lines = append(lines, clipLine(name+text, width))
+			continue
 		}
-		lines = append(lines, line+clipLine(texts[i].join(dones, times), room))
+		bar := l.bar(jobs[i], clocks[i].elapsed(now), n) + "  "
+		lines = append(lines, name+bar+clipLine(text, width-names-2-n-2))
 	}
 	if hidden := len(jobs) - len(shown); hidden > 0 {
 		ended := 0

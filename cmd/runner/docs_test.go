@@ -1,0 +1,261 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"iothub-runner/spec"
+)
+
+// block is a fenced block of a page.
+type block struct {
+	lang string
+	text string
+	line int
+}
+
+// blocks returns the fenced blocks of a page.
+func blocks(t *testing.T, file string) []block {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []block
+	var open *block
+	for i, line := range strings.Split(string(text), "\n") {
+		fence, isFence := strings.CutPrefix(strings.TrimSpace(line), "```")
+		switch {
+		case isFence && open == nil:
+			open = &block{lang: fence, line: i + 1}
+		case isFence:
+			all = append(all, *open)
+			open = nil
+		case open != nil:
+			open.text += line + "\n"
+		}
+	}
+	if open != nil {
+		t.Fatalf("%s:%d: the block does not end", file, open.line)
+	}
+	return all
+}
+
+func pages() []string { return []string{"../../README.md", "../../docs/guide.md"} }
+
+// quick makes a plan's delays of seconds ones of hundredths: the plan itself is
+// run at its own pace by the script tutorial.
+func quick(plan string) string {
+	return regexp.MustCompile(`delay: (\d+)s`).ReplaceAllString(plan, "delay: ${1}0ms")
+}
+
+// TestDocumentedPlans applies every plan on the pages to the emulator.
+func TestDocumentedPlans(t *testing.T) {
+	t.Parallel()
+	n := 0
+	for _, page := range pages() {
+		for _, b := range blocks(t, page) {
+			if b.lang != "yaml" {
+				continue
+			}
+			n++
+			plan := filepath.Join(t.TempDir(), "plan.yaml")
+			if err := os.WriteFile(plan, []byte(quick(b.text)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			code, stdout, stderr := apply(t, "--emulator", plan)
+			if code != exitOK || strings.Contains(stderr, "warning") {
+				t.Errorf("%s:%d: exit code %d, want 0 without warnings\n%s", page, b.line, code, stderr)
+			}
+			if err := checkReport([]byte(stdout)); err != nil {
+				t.Errorf("%s:%d: %v", page, b.line, err)
+			}
+		}
+	}
+	if n < 4 {
+		t.Errorf("%d plans on the pages, want 4 at least", n)
+	}
+}
+
+// TestREADMEPlanIsTheTutorial: the first plan on the page is the file that the
+// first command names.
+func TestREADMEPlanIsTheTutorial(t *testing.T) {
+	t.Parallel()
+	file, err := os.ReadFile("../../examples/tutorial.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan := blocks(t, "../../README.md")[0].text; !strings.HasSuffix(string(file), plan) {
+		t.Errorf("the README's plan is not that of examples/tutorial.yaml:\n%s", plan)
+	}
+}
+
+// TestREADMEOutput runs the README's first command and finds every line that
+// the page shows, in its order, in what comes out.
+func TestREADMEOutput(t *testing.T) {
+	t.Parallel()
+	b := blocks(t, "../../README.md")[1]
+	command, shown, _ := strings.Cut(b.text, "\n")
+	args, ok := strings.CutPrefix(command, "$ go run ./cmd/runner apply --emulator ")
+	if !ok {
+		t.Fatalf("README.md:%d: the first command is %q", b.line, command)
+	}
+	text, err := os.ReadFile(filepath.Join("../..", args))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := filepath.Join(t.TempDir(), "tutorial.yaml")
+	if err := os.WriteFile(plan, []byte(quick(string(text))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := apply(t, "--emulator", plan)
+	if code != exitOK {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	rest := timeless(stderr + stdout)
+	for line := range strings.Lines(timeless(shown)) {
+		if strings.TrimSpace(line) == "…" {
+			continue
+		}
+		_, after, found := strings.Cut(rest, line)
+		if !found {
+			t.Fatalf("README.md shows a line that does not come, or not in this place:\n%s\nwhat comes:\n%s", line, rest)
+		}
+		rest = after
+	}
+}
+
+// timeless puts one and the same value where each run has its own.
+func timeless(text string) string {
+	for _, r := range []struct{ pattern, with string }{
+		{`\d{4}-\d\d-\d\dT[\d:.]+Z`, "TIME"},
+		{`\d{8}T\d{6}Z-[0-9a-f]{6}`, "ID"},
+		{`\b\d+(\.\d+)?(ms|s)\b`, "DURATION"},
+	} {
+		text = regexp.MustCompile(r.pattern).ReplaceAllString(text, r.with)
+	}
+	return text
+}
+
+// TestDocumentedFlags finds every flag on the pages among those of the commands.
+func TestDocumentedFlags(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{"help": true, "version": true}
+	for _, cmd := range newRoot(environment{}).Commands() {
+		for m := range strings.FieldsSeq(cmd.Flags().FlagUsages()) {
+			if name, ok := strings.CutPrefix(strings.TrimRight(m, ","), "--"); ok {
+				name, _, _ = strings.Cut(name, "[")
+				known[name] = true
+			}
+		}
+	}
+	for _, page := range pages() {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, "az iot ") {
+				continue
+			}
+			for _, m := range regexp.MustCompile("(?:^|[ `(])--([a-z-]+)").FindAllStringSubmatch(line, -1) {
+				if !known[m[1]] {
+					t.Errorf("%s names the flag --%s, which no command has", page, m[1])
+				}
+			}
+		}
+	}
+}
+
+// TestDocumentedLinks: what the pages link to in the repository is there.
+func TestDocumentedLinks(t *testing.T) {
+	t.Parallel()
+	for _, page := range pages() {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s links to what is not there: %v", page, err)
+			}
+		}
+	}
+}
+
+// TestDocumentedTables: the README's tables have every outcome and every exit
+// code.
+func TestDocumentedTables(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := section(t, string(text), "## What became of a device")
+	for _, o := range spec.Outcomes() {
+		if !strings.Contains(table, "\n| `"+string(o)+"` | ") {
+			t.Errorf("the README's table of outcomes lacks %s", o)
+		}
+	}
+	if n := strings.Count(table, "\n| `"); n != len(spec.Outcomes()) {
+		t.Errorf("the README's table has %d outcomes, want %d", n, len(spec.Outcomes()))
+	}
+	table = section(t, string(text), "## Exit codes")
+	for _, code := range []int{
+		exitOK, exitMissed, exitInvalid, exitHub, exitStopped, exitLocked, exitMismatch, exitInternal, exitSIGINT, exitSIGTERM,
+	} {
+		if !regexp.MustCompile(fmt.Sprintf(`(?m)^\| (\d+, )?%d[ ,]`, code)).MatchString(table) {
+			t.Errorf("the README's table of exit codes lacks %d", code)
+		}
+	}
+}
+
+// section returns what stands under a heading.
+func section(t *testing.T, text, heading string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(text, "\n"+heading+"\n")
+	if !found {
+		t.Fatalf("no heading %q", heading)
+	}
+	body, _, _ := strings.Cut(rest, "\n## ")
+	return body
+}
+
+// TestDocumentedJQ runs the guide's questions to a report, where jq is at hand.
+func TestDocumentedJQ(t *testing.T) {
+	t.Parallel()
+	var script string
+	for _, b := range blocks(t, "../../docs/guide.md") {
+		if b.lang == "sh" && strings.Contains(b.text, "jq ") {
+			script += b.text
+		}
+	}
+	if strings.Count(script, "jq ") < 5 {
+		t.Fatalf("the guide asks few questions:\n%s", script)
+	}
+	if _, err := exec.LookPath("jq"); err != nil {
+		t.Log("jq is not installed: the guide's questions are not asked")
+		return
+	}
+	dir := t.TempDir()
+	code, _, stderr := apply(t, "--emulator=../../examples/fleets/sensors.yaml", "--report", filepath.Join(dir, "report.json"), "../../examples/firmware.yaml")
+	if code != exitMissed {
+		t.Fatalf("exit code %d\n%s", code, stderr)
+	}
+	cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", script)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("jq: %v\n%s", err, out)
+	}
+	for _, want := range []string{`"failed"`, `"rejected": 8`, "install\tk2-", "\"409\": 8", "target: {devices: [\"k2-"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the answers lack %q:\n%s", want, out)
+		}
+	}
+}
