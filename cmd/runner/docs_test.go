@@ -229,14 +229,14 @@ func section(t *testing.T, text, heading string) string {
 // TestDocumentedJQ runs the guide's questions to a report, where jq is at hand.
 func TestDocumentedJQ(t *testing.T) {
 	t.Parallel()
-	var script string
+	var script strings.Builder
 	for _, b := range blocks(t, "../../docs/guide.md") {
 		if b.lang == "sh" && strings.Contains(b.text, "jq ") {
-			script += b.text
+			script.WriteString(b.text)
 		}
 	}
-	if strings.Count(script, "jq ") < 5 {
-		t.Fatalf("the guide asks few questions:\n%s", script)
+	if strings.Count(script.String(), "jq ") < 5 {
+		t.Fatalf("the guide asks few questions:\n%s", &script)
 	}
 	if _, err := exec.LookPath("jq"); err != nil {
 		t.Log("jq is not installed: the guide's questions are not asked")
@@ -247,7 +247,7 @@ func TestDocumentedJQ(t *testing.T) {
 	if code != exitMissed {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
-	cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", script)
+	cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", script.String())
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -103,7 +103,7 @@ func TestNightlyScript(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(self, runner); err != nil {
+	if err = os.Symlink(self, runner); err != nil {
 		t.Fatal(err)
 	}
 	examples, err := filepath.Abs("../../examples")
@@ -115,9 +115,9 @@ func TestNightlyScript(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), filepath.Join(examples, "cron", "nightly.sh"),
 			filepath.Join(examples, plan), "--emulator="+filepath.Join(examples, "fleets", "sensors.yaml"))
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "RUNNER=" + runner, "REPORTS=" + reports}
-		out, err := cmd.CombinedOutput()
+		out, runErr := cmd.CombinedOutput()
 		if cmd.ProcessState == nil {
-			t.Fatal(err)
+			t.Fatal(runErr)
 		}
 		return cmd.ProcessState.ExitCode(), string(out)
 	}
@@ -133,7 +133,7 @@ func TestNightlyScript(t *testing.T) {
 		t.Fatalf("%d reports, want 2 (%v)", len(entries), err)
 	}
 	for i := range 40 {
-		if err := os.WriteFile(filepath.Join(reports, fmt.Sprintf("a-old-%02d.json", i)), nil, 0o600); err != nil {
+		if err = os.WriteFile(filepath.Join(reports, fmt.Sprintf("a-old-%02d.json", i)), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -45,8 +45,8 @@ func TestWholeFleet(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+		if writeErr := os.WriteFile(path, []byte(text), 0o600); writeErr != nil {
+			t.Fatal(writeErr)
 		}
 		return path
 	}

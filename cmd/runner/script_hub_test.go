@@ -259,8 +259,7 @@ func checkReport(text []byte) error {
 
 // cmdJSONLines is "jsonlines FILE": every line of it is one JSON object.
 func cmdJSONLines(ts *testscript.TestScript, _ bool, args []string) {
-	lines := strings.Split(strings.TrimSuffix(ts.ReadFile(args[0]), "\n"), "\n")
-	for _, line := range lines {
+	for line := range strings.SplitSeq(strings.TrimSuffix(ts.ReadFile(args[0]), "\n"), "\n") {
 		if !gjson.Valid(line) || !strings.HasPrefix(line, "{") {
 			ts.Fatalf("%s: not a JSON object: %s", args[0], line)
 		}
@@ -270,7 +269,7 @@ func cmdJSONLines(ts *testscript.TestScript, _ bool, args []string) {
 // noSecret fails when a text holds a key of the environment's connection
 // string, in any form that a program might show it in, or a signature.
 func noSecret(ts *testscript.TestScript, name, text string) {
-	for _, part := range strings.Split(ts.Getenv(connectionStringVar), ";") {
+	for part := range strings.SplitSeq(ts.Getenv(connectionStringVar), ";") {
 		secret, ok := strings.CutPrefix(part, "SharedAccessKey=")
 		if ok && secret != "" && strings.Contains(text, strings.TrimRight(secret, "=")) {
 			ts.Fatalf("%s holds the key of the connection string:\n%s", name, text)

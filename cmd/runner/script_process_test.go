@@ -126,7 +126,14 @@ func cmdFIFO(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	file := ts.MkAbs(args[1])
 	if args[0] == "-wait" {
-		ts.Check(<-fifoOf(ts, file))
+		late := time.NewTimer(processTimeout)
+		defer late.Stop()
+		select {
+		case err := <-fifoOf(ts, file):
+			ts.Check(err)
+		case <-late.C:
+			ts.Fatalf("nobody wrote to the pipe, or closed it")
+		}
 		return
 	}
 	name := ts.MkAbs(args[0])

@@ -87,7 +87,7 @@ func TestScript(t *testing.T) {
 }
 
 // processTimeout ends a program that hangs, so that its script fails by itself.
-const processTimeout = 2 * time.Minute
+const processTimeout = time.Minute
 
 // process is the runner as a script's command starts it.
 type process struct {

@@ -19,14 +19,14 @@ func verdict(rep *spec.Report, cause error, reportFile string, record *record) *
 			f.hint = hubHint(e)
 		}
 	case f.code == exitSIGINT || f.code == exitSIGTERM:
-		f.hint = "devices marked notReached were not touched" + goOn(rep, record)
+		f.hint = "devices marked notReached were not touched" + goOn(record)
 	case f.code == exitInternal:
 		f.hint = "nothing is sent that cannot be recorded; make room for the journal, then run the plan again"
 	case rep.Summary.Attempts == 0:
 		f.err, f.hint = errors.New(missedJobs(rep)), "nothing was sent"
 	case f.code == exitStopped:
 		f.err = errors.New(missedJobs(rep))
-		f.hint = "devices marked notReached were not touched" + goOn(rep, record)
+		f.hint = "devices marked notReached were not touched" + goOn(record)
 	default:
 		f.err, f.hint = errors.New(missedJobs(rep)), missedHint(rep, reportFile)
 	}
@@ -37,7 +37,7 @@ func verdict(rep *spec.Report, cause error, reportFile string, record *record) *
 }
 
 // goOn says how to go on with a run, if its journal is kept.
-func goOn(rep *spec.Report, record *record) string {
+func goOn(record *record) string {
 	if record.shown == "" {
 		return ""
 	}
