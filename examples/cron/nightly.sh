@@ -31,9 +31,11 @@ case $code in
 *) echo "nothing or not everything was done (exit code $code)" ;;
 esac
 
-# Names sort by time, so the oldest come first.
-count=$(ls "$reports" | wc -l)
-ls "$reports" | head -n "$((count > 30 ? count - 30 : 0))" | while read -r old; do
-    rm -f "$reports/$old"
-done
+# Names of one plan sort by time, so the oldest come first.
+surplus=$(($(ls "$reports" | wc -l) - 30))
+if [ "$surplus" -gt 0 ]; then
+    ls "$reports" | sed -n "1,${surplus}p" | while read -r old; do
+        rm -f "$reports/$old"
+    done
+fi
 exit "$code"
