@@ -38,10 +38,10 @@ type talkFlags struct {
 }
 
 func (f *talkFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.progress, "progress", "auto", "progress on stderr: `auto`, tty, plain or none")
+	flags.StringVar(&f.progress, "progress", "auto", "progress on stderr, `HOW`: auto, tty, plain or none")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "say nothing on stderr but errors")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log every request to the hub (never a secret)")
-	flags.StringVar(&f.logFormat, "log-format", "text", "format of everything on stderr: `text` or json")
+	flags.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of everything on stderr: text or json")
 }
 
 func (c *connection) add(flags *pflag.FlagSet) {
