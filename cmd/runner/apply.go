@@ -90,7 +90,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	}
 	defer hub.close()
 	if pinned != nil {
-		if err := pinned.Check(plan, []string{hub.name}); err != nil {
+		if err = pinned.Check(plan, []string{hub.name}); err != nil {
 			return err
 		}
 	}

@@ -151,7 +151,7 @@ func describe(j runner.JobProgress, clock *stopwatch, now time.Time) cells {
 	switch {
 	case j.Ended && !j.Started:
 		return cells{done: "not started"}
-	case j.ScheduledAt.IsZero():
+	case !j.Started && j.ScheduledAt.IsZero():
 		return cells{done: waitsFor(j)}
 	case !j.Started:
 		if wait := j.ScheduledAt.Sub(now); wait > 0 {

@@ -29,6 +29,7 @@ func TestDrawBars(t *testing.T) {
 	later := runner.JobProgress{Name: "a-job-with-a-rather-long-name", ScheduledAt: now.Add(90 * time.Second)}
 	never := runner.JobProgress{Name: "never", Ended: true}
 	looking := runner.JobProgress{Name: "look", Started: true}
+	needy := runner.JobProgress{Name: "needy", Needs: []spec.Need{{Job: "lock"}, {Job: "move"}}}
 	tests := []struct {
 		name        string
 		jobs        []runner.JobProgress
@@ -36,13 +37,14 @@ func TestDrawBars(t *testing.T) {
 		width, rows int
 		want        []string
 	}{
-		{"all states", []runner.JobProgress{half, listing, ended, later, never, looking}, look{}, 80, 24, []string{
+		{"all states", []runner.JobProgress{half, listing, ended, later, never, looking, needy}, look{}, 80, 24, []string{
 			"lock                        [=========         ]  50 of 100   10s left  5 offli…",
 			"move                        [      ===         ]  70          10s       70 succ…",
 			"wave                        [==============    ]  100 of 100  6s        20 notR…",
 			"a-job-with-a-rather-long-…  [                  ]  starts in 1m30s",
 			"never                       [                  ]  not started",
 			"look                        [      ===         ]  looking for devices",
+			"needy                       [                  ]  waits for lock, move",
 		}},
 		{"wide, with everything that the terminal can show", []runner.JobProgress{half}, look{color: true, unicode: true}, 100, 24, []string{
 			"lock  \x1b[33m━━━━━━━━━━━━\x1b[0m\x1b[2m─────────────\x1b[0m  50 of 100  10s left  5 offline, 45 succeeded",

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"iothub-runner/spec"
@@ -91,6 +93,27 @@ func exampleCommand(t *testing.T, text string) string {
 		t.Fatal("no comment with a command: #   runner apply ...")
 	}
 	return m[1]
+}
+
+// TestPlanFromPipe reads a plan from a pipe by name, as shells make one for
+// <(command): it can be read once.
+func TestPlanFromPipe(t *testing.T) {
+	t.Parallel()
+	plan, err := os.ReadFile("../../examples/module-tags.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err = syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var writing sync.WaitGroup
+	writing.Go(func() { _ = os.WriteFile(pipe, plan, 0o600) })
+	code, _, stderr := apply(t, "--emulator=../../examples/fleets/sensors.yaml", pipe)
+	if code != exitOK {
+		t.Errorf("exit code %d\n%s", code, stderr)
+	}
+	writing.Wait()
 }
 
 // TestNightlyScript runs the script for cron as cron does, on a good night and
