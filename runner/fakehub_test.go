@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,6 +71,7 @@ type fakeHub struct {
 	arrived  func(c call) // the test's own check of an effect about to happen
 	pages    []hub.Page   // served in order instead of the twins, if set
 	quiet    bool         // keep no record of calls
+	matchIDs bool         // understand deviceId IN [...] as well
 
 	mu       sync.Mutex
 	order    []hub.Target
@@ -232,6 +234,12 @@ func (h *fakeHub) scriptedLocked(q hub.Query) (hub.Page, error) {
 func (h *fakeHub) pageLocked(q hub.Query) (hub.Page, error) {
 	head, where, _ := strings.Cut(q.Text, " WHERE ")
 	selects := h.match[where]
+	if ids, ok := strings.CutPrefix(where, "deviceId IN ["); ok && h.matchIDs {
+		list := strings.Split(strings.TrimSuffix(ids, "]"), ",")
+		selects = func(t hub.Target) bool {
+			return slices.Contains(list, "'"+strings.ReplaceAll(t.DeviceID, "'", `\'`)+"'")
+		}
+	}
 	if selects == nil && where != "" {
 		return hub.Page{}, &hub.Error{Kind: hub.KindInvalid, Code: 400004, StatusCode: 400, Message: "bad query " + where}
 	}

@@ -111,7 +111,8 @@ func rowTarget(row spec.Row) hub.Target {
 func checkRow(g *rig, job *spec.Job, row spec.Row) {
 	g.Helper()
 	bare := row.StartedAt == nil
-	if bare && (row.Attempts != 0 || row.Error != nil || row.History != nil) {
+	reason := row.Error != nil && row.Outcome != spec.OutcomeSkipped // a skipped one says why
+	if bare && (row.Attempts != 0 || reason || row.History != nil) {
 		g.Errorf("row %+v: a target that never began has neither attempts nor errors", row)
 	}
 	if bare {

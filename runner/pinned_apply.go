@@ -88,22 +88,16 @@ func (d *dispatcher) leaveAlone(it *item, kind, why string) bool {
 		return false
 	}
 	w := worker{jobRun: d.jobRun}
-	f := w.skip(it, kind, why)
+	row := &spec.Row{DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: spec.OutcomeSkipped}
+	if len(d.pools) > 1 {
+		row.Hub = d.pools[it.pool].Name
+	}
+	row.Error = &spec.RowError{Kind: kind, Message: why}
+	f := w.settle(it, row, 0)
 	f.item = it
 	d.busy++ // settle takes it off again
 	d.settle(f)
 	return true
-}
-
-// skip settles a target that is left alone, with the reason.
-func (w *worker) skip(it *item, kind, why string) finished {
-	if it.began.IsZero() {
-		it.began = time.Now()
-	}
-	row := w.newRow(it, spec.OutcomeSkipped)
-	row.Error = &spec.RowError{Kind: kind, Message: why}
-	row.History = it.history
-	return w.settle(it, row, 0)
 }
 
 // Waiting for another job of the run to be done with a twin.
@@ -131,7 +125,16 @@ func (w *worker) heldToPin(it *item, s *sight, asWanted bool) (finished, bool) {
 		it.due = time.Now().Add(pinPoll)
 		return finished{}, true
 	}
-	return w.skip(it, kindChanged, fmt.Sprintf("its twin has changed since the preview: the etag was %q and is %q", w.pins.etag(i), s.etag)), true
+	if it.unsure {
+		return w.giveUp(it, verdict{stepEnd, spec.OutcomeUnanswered}), true
+	}
+	row := w.newRow(it, spec.OutcomeSkipped)
+	row.Error = &spec.RowError{
+		Kind:    kindChanged,
+		Message: fmt.Sprintf("its twin has changed since the preview: the etag was %q and is %q", w.pins.etag(i), s.etag),
+	}
+	row.History = it.history
+	return w.settle(it, row, 0), true
 }
 
 // openPin notes that the item's twin is about to be patched.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -238,17 +239,21 @@ func (v *view) lookUp(ctx context.Context, named []hub.Row) ([]hub.Row, error) {
 			at[row.DeviceID] = i
 		}
 	}
-	for ids := range inLists(named) {
+	for ids, missing := range inLists(named) {
 		text := queryText(&spec.Target{Source: spec.SourceDevices, Where: "deviceId IN [" + ids + "]"}, v.looks)
 		err := v.eachPage(ctx, 0, text, func(p page) error {
 			for _, row := range p.rows {
 				if i, ok := at[row.DeviceID]; ok && row.ModuleID == "" {
 					named[i] = row
+					missing--
 				}
+			}
+			if missing <= 0 {
+				return errLimit
 			}
 			return nil
 		})
-		if err != nil {
+		if err != nil && err != errLimit { //nolint:errorlint // our own, handed back as it is
 			return nil, err
 		}
 	}
@@ -256,10 +261,10 @@ func (v *view) lookUp(ctx context.Context, named []hub.Row) ([]hub.Row, error) {
 }
 
 // inLists yields the ids of devices as lists for the operator IN, each of which
-// one page can answer and one query can hold.
-func inLists(named []hub.Row) func(yield func(string) bool) {
+// one page can answer and one query can hold, and how many are in it.
+func inLists(named []hub.Row) iter.Seq2[string, int] {
 	const maxChars = 7000 // a query may have 8192
-	return func(yield func(string) bool) {
+	return func(yield func(string, int) bool) {
 		var b strings.Builder
 		n := 0
 		for _, row := range named {
@@ -267,7 +272,7 @@ func inLists(named []hub.Row) func(yield func(string) bool) {
 				continue
 			}
 			if n == pageSize || b.Len() > maxChars {
-				if !yield(b.String()) {
+				if !yield(b.String(), n) {
 					return
 				}
 				b.Reset()
@@ -280,7 +285,7 @@ func inLists(named []hub.Row) func(yield func(string) bool) {
 			n++
 		}
 		if n > 0 {
-			yield(b.String())
+			yield(b.String(), n)
 		}
 	}
 }

@@ -32,6 +32,7 @@ func (p *preview) forecast(now time.Time) *Forecast {
 		c.loads[v.job.Name] = d.load(&p.plan.Hub, v.job.Rate)
 	}
 	total.requests[classQuery] += len(p.pools) // to see whether the hub is there
+	total.messages += len(p.pools)
 	f.Summary.Load = total.load(&p.plan.Hub, 0)
 	for _, v := range p.jobs {
 		f.add(v, c)

@@ -143,7 +143,7 @@ type rig struct {
 	observer *recorder
 	options  runner.Options
 	plan     *spec.Plan
-	text     []byte // of the last report
+	size     spec.Hub // of previews
 
 	mu         sync.Mutex
 	violations []string
