@@ -117,7 +117,7 @@ func (w *worker) heldToPin(it *item, s *sight, asWanted bool) (finished, bool) {
 	switch state := w.pins.compare(i, s.etag); {
 	case state == pinKept:
 		return finished{}, false
-	case it.pinOpen && asWanted: // by a patch of this job whose answer never came
+	case it.doubt != nil && asWanted: // by a patch of this job whose answer never came
 		return finished{}, false
 	case state == pinOpen && it.pinWaits < pinWaits && w.pins.others(i, it.pinOpen):
 		it.pinWaits++
@@ -180,7 +180,11 @@ func (r *Run) recallPins(p *Pinned) error {
 	for _, j := range r.jobs {
 		for i := range uint32(j.cohort.size) {
 			e := j.cohort.at(i)
-			if o, _ := e.outcome(); o != spec.OutcomeSucceeded || j.job.Twin == nil {
+			k, known := p.index(parseKey(j.cohort.key(i)))
+			if known && e.state == stateBegun && j.job.Twin != nil {
+				p.begin(k) // revive goes on with it
+			}
+			if o, _ := e.outcome(); !known || o != spec.OutcomeSucceeded || j.job.Twin == nil {
 				continue
 			}
 			row, b, err := journal.ReadRow(r.journal, e.position(), buf)
@@ -190,7 +194,7 @@ func (r *Run) recallPins(p *Pinned) error {
 			buf = b
 			twin := gjson.GetBytes(row, "twin")
 			version, etag := twin.Get("version").Int(), twin.Get("etag").String()
-			if k, known := p.index(parseKey(j.cohort.key(i))); known && etag != "" && version > versions[k] {
+			if etag != "" && version > versions[k] {
 				versions[k] = version
 				p.etags[k] = etag
 			}

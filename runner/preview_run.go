@@ -211,10 +211,11 @@ func (s *survey) look(ctx context.Context, p page) error {
 // page of a query shows a hundred.
 const manyNames = 20
 
-// lookAtNamed looks at the devices that the plan lists by id.
+// lookAtNamed looks at the devices that the plan lists by id, also for a job
+// that does not care for their twins: an id may be misspelled.
 func (v *view) lookAtNamed(ctx context.Context) error {
 	named := v.named()
-	if len(named) >= manyNames && v.looks.etag && !v.direct {
+	if len(named) >= manyNames && !v.direct {
 		var err error
 		if named, err = v.lookUp(ctx, named); err != nil {
 			return err
@@ -239,8 +240,10 @@ func (v *view) lookUp(ctx context.Context, named []hub.Row) ([]hub.Row, error) {
 			at[row.DeviceID] = i
 		}
 	}
+	wanted := v.looks
+	wanted.etag = true
 	for ids, missing := range inLists(named) {
-		text := queryText(&spec.Target{Source: spec.SourceDevices, Where: "deviceId IN [" + ids + "]"}, v.looks)
+		text := queryText(&spec.Target{Source: spec.SourceDevices, Where: "deviceId IN [" + ids + "]"}, wanted)
 		err := v.eachPage(ctx, 0, text, func(p page) error {
 			for _, row := range p.rows {
 				if i, ok := at[row.DeviceID]; ok && row.ModuleID == "" {
@@ -301,9 +304,13 @@ type seen struct {
 func (v *view) look(ctx context.Context, p page, named bool) error {
 	var fresh []seen
 	v.take(p, func(row *hub.Row, key targetKey, _ uint32) {
-		fresh = append(fresh, seen{targetKey: key, sight: v.sight(row)})
+		s := v.sight(row)
+		if s == nil && named && row.ETag != "" {
+			s = &sight{etag: row.ETag}
+		}
+		fresh = append(fresh, seen{targetKey: key, sight: s})
 	})
-	if v.looks.etag {
+	if v.looks.etag || named {
 		if err := v.readTwins(ctx, fresh); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"iothub-runner/spec"
@@ -293,12 +294,7 @@ func nextOpening(w *spec.Window, t time.Time) (from, to time.Time) {
 }
 
 func opensOn(w *spec.Window, day time.Weekday) bool {
-	for _, d := range w.Days {
-		if d == day {
-			return true
-		}
-	}
-	return len(w.Days) == 0
+	return len(w.Days) == 0 || slices.Contains(w.Days, day)
 }
 
 // clock returns a time of day; one that the change to summer time leaves out is

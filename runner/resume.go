@@ -174,6 +174,7 @@ func (d *dispatcher) revive(index uint32) (*item, error) {
 	harmless := d.job.Twin != nil || d.policy.idempotent
 	if d.job.Twin != nil {
 		it.doubt = &spec.TwinResult{Before: parseSections(intent.Before), Patch: parseSections(intent.Patch)}
+		it.pinOpen = d.pins != nil // recallPins has begun it
 	}
 	if d.picks(spec.OutcomeUnanswered) && (harmless || len(d.picked) > 0) {
 		return it, nil

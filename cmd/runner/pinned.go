@@ -20,8 +20,8 @@ func (f *applyFlags) planOf(env environment, talk *talk, file string) (*spec.Pla
 		return nil, nil, err
 	}
 	if pinned == nil {
-		plan, planErr := f.loadPlan(env, talk, file)
-		return plan, nil, planErr
+		plan, loadErr := f.loadPlan(env, talk, file)
+		return plan, nil, loadErr
 	}
 	if len(f.jobs)+len(f.vars)+len(f.files) > 0 {
 		return nil, nil, usageError("--job, --var and --var-file are part of the pinned preview already", "give them to runner preview --out, and apply what that saves")
@@ -42,7 +42,7 @@ func openPinned(file string) (*runner.Pinned, error) {
 	}
 	in, err := os.Open(file) //nolint:gosec // the user names the file
 	if err != nil {
-		return nil, nil //nolint:nilnil // as above
+		return nil, nil //nolint:nilnil // reading it as a plan says what is wrong
 	}
 	defer in.Close() //nolint:errcheck // only read
 	head := bufio.NewReader(in)
