@@ -96,6 +96,9 @@ func (w *worker) callFor(dispatch context.Context, it *item) (call hub.Call, f f
 	if err != nil {
 		return call, w.cannotFill(it, err), false
 	}
+	if f, held := w.heldToPayload(it, e.payload); held {
+		return call, f, false
+	}
 	call = w.call
 	call.Payload = e.payload
 	return call, f, true

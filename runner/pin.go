@@ -59,7 +59,7 @@ type PinnedJob struct {
 type pinLine struct {
 	Job     string         `json:"job,omitempty"`
 	Hub     int            `json:"hub,omitempty"`
-	Devices [][]string     `json:"devices,omitempty"` // id, or id and etag
+	Devices [][]string     `json:"devices,omitempty"` // id; etag; hash of a payload of its own
 	End     map[string]int `json:"end,omitempty"`
 	SHA256  string         `json:"sha256,omitempty"`
 }
@@ -133,13 +133,22 @@ func (pw *PinWriter) add(job string, fresh []seen) error {
 	line := pinLine{Job: job, Hub: fresh[0].pool, Devices: make([][]string, len(fresh))}
 	for i, f := range fresh {
 		pin := []string{f.String()}
-		if f.sight != nil {
+		switch {
+		case f.payload != nil:
+			pin = append(pin, "", payloadSum(f.payload))
+		case f.sight != nil:
 			pin = append(pin, f.etag)
 		}
 		line.Devices[i] = pin
 	}
 	pw.targets[job] += len(fresh)
 	return pw.line(line)
+}
+
+// payloadSum is a short hash of a payload, to tell whether it has changed.
+func payloadSum(payload json.RawMessage) string {
+	sum := sha256.Sum256(payload)
+	return hex.EncodeToString(sum[:8])
 }
 
 // hashJob hashes all that a job does to whom: what the plan takes from files

@@ -23,7 +23,7 @@ type Pinned struct {
 
 	devices *cohort            // of all jobs
 	members map[string]*bitset // of devices, by job
-	counts  map[string]int
+	sums    map[string]map[uint32]string // of payloads that differ by device, by job
 
 	mu    sync.Mutex
 	etags []string // by index in devices; empty if the twin was not looked at
@@ -40,7 +40,7 @@ func IsPinned(head []byte) bool { return bytes.HasPrefix(head, []byte(`{"schema"
 // ReadPinned reads a pinned preview. The error says why it is none, or why it
 // is not whole.
 func ReadPinned(r io.Reader) (*Pinned, error) {
-	p := &Pinned{devices: newCohort(), members: map[string]*bitset{}, counts: map[string]int{}}
+	p := &Pinned{devices: newCohort(), members: map[string]*bitset{}, sums: map[string]map[uint32]string{}}
 	in := bufio.NewReaderSize(r, 64<<10)
 	sum := sha256.New()
 	for n := 1; ; n++ {
@@ -76,6 +76,7 @@ func (p *Pinned) header(line []byte) error {
 	}
 	for _, j := range p.Header.Jobs {
 		p.members[j.Name] = &bitset{}
+		p.sums[j.Name] = map[uint32]string{}
 	}
 	return nil
 }
@@ -108,8 +109,10 @@ func (p *Pinned) line(text, sum []byte) (end bool, err error) {
 		if len(d) > 1 && p.etags[index] == "" {
 			p.etags[index] = d[1]
 		}
+		if len(d) > 2 {
+			p.sums[line.Job][index] = d[2]
+		}
 		members.add(index)
-		p.counts[line.Job]++
 	}
 	return false, nil
 }

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -133,6 +134,25 @@ func (w *worker) heldToPin(it *item, s *sight, asWanted bool) (finished, bool) {
 		Kind:    kindChanged,
 		Message: fmt.Sprintf("its twin has changed since the preview: the etag was %q and is %q", w.pins.etag(i), s.etag),
 	}
+	row.History = it.history
+	return w.settle(it, row, 0), true
+}
+
+// heldToPayload compares what would be sent with what the preview showed. It is
+// true when that ends the pass.
+func (w *worker) heldToPayload(it *item, payload json.RawMessage) (finished, bool) {
+	if w.pins == nil {
+		return finished{}, false
+	}
+	i, _ := w.pins.index(it.targetKey)
+	if was := w.pins.sums[w.job.Name][i]; was == payloadSum(payload) {
+		return finished{}, false
+	}
+	if it.unsure {
+		return w.giveUp(it, verdict{stepEnd, spec.OutcomeUnanswered}), true
+	}
+	row := w.newRow(it, spec.OutcomeSkipped)
+	row.Error = &spec.RowError{Kind: kindChanged, Message: "what would be sent to it has changed since the preview, with its twin"}
 	row.History = it.history
 	return w.settle(it, row, 0), true
 }

@@ -223,7 +223,7 @@ func TestApplyDoesWhatPreviewSaid(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 7))
 			g := randomFleet(t, r)
-			jobs := randomJobs(r)
+			jobs := pinnableJobs(r)
 			f := g.preview(runner.PreviewOptions{}, jobs...)
 			var res result
 			if seed%2 == 0 {
@@ -299,7 +299,7 @@ func randomFleet(t *testing.T, r *rand.Rand) *rig {
 	return g
 }
 
-func randomJobs(r *rand.Rand) []spec.Job {
+func pinnableJobs(r *rand.Rand) []spec.Job {
 	aim := func(j *spec.Job) {
 		switch r.IntN(5) {
 		case 0:
@@ -407,3 +407,28 @@ func TestPreviewWithoutRoomForThePin(t *testing.T) {
 type fullDisk struct{}
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errDiskFull }
+
+// A call that is filled in from the twin is made if it is still the one that
+// the preview showed, whatever else has changed in the twin.
+func TestPinnedHoldsToWhatIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lock := templated(t, `{name: lock, type: directMethod, target: {all: true}, method: lockDoor, payload: {door: "${device.id}", site: "${device.tags.site}"}}`)
+		g := newRig(t, "same", "other", "moved", "bare")
+		for _, id := range []string{"same", "other", "moved"} {
+			g.hub.set(id, `{}`, `{"site":"A"}`)
+		}
+		f := g.preview(runner.PreviewOptions{}, lock)
+		if f.Summary.Calls != 3 || f.Summary.Failing != 1 || f.Jobs[0].Groups[0].Error != "the device's tags.site is missing" {
+			t.Errorf("preview: %+v, want three calls and one device without a site: %+v", f.Summary, f.Jobs[0].Groups)
+		}
+		if want := `{"door":"moved","site":"A"}`; !slices.ContainsFunc(f.Jobs[0].Groups, func(g runner.Group) bool { return g.Call != nil && string(g.Call.Payload) == want }) {
+			t.Errorf("groups %+v, want one with the payload %s", f.Jobs[0].Groups, want)
+		}
+		file := g.pin(lock)
+		g.hub.set("other", `{}`, `{"site":"A","more":1}`)
+		g.hub.set("moved", `{}`, `{"site":"B"}`)
+		res := g.applyPinned(file, lock)
+		wantError(t, res.row(t, "lock", "moved"), "changedSincePreview")
+		wantOutcomes(t, res.job(t, "lock"), spec.StatusFailed, map[spec.Outcome]int{spec.OutcomeSucceeded: 2, spec.OutcomeSkipped: 1, spec.OutcomeFailed: 1})
+	})
+}

@@ -2,9 +2,11 @@ package runner
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +79,11 @@ type jobCounts struct {
 func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast, error) {
 	if err := checkHubs(plan, o.Hubs, o.Rehearsal); err != nil {
 		return nil, err
+	}
+	for i := range plan.Jobs {
+		if err := checkNeeds(plan, &plan.Jobs[i]); err != nil {
+			return nil, err
+		}
 	}
 	p := &preview{PreviewOptions: o, plan: plan}
 	for _, h := range o.Hubs {
@@ -293,11 +300,22 @@ func inLists(named []hub.Row) iter.Seq2[string, int] {
 	}
 }
 
-// looked-at target.
+// checkNeeds makes sure that the jobs that a job needs are part of the run.
+func checkNeeds(plan *spec.Plan, job *spec.Job) error {
+	for _, need := range job.Needs {
+		if !slices.ContainsFunc(plan.Jobs, func(j spec.Job) bool { return j.Name == need.Job }) {
+			return &NeedError{Job: job.Name, Need: need.Job}
+		}
+	}
+	return nil
+}
+
+// seen is a target that was looked at.
 type seen struct {
 	targetKey
 	*sight
-	err error
+	payload json.RawMessage // of a call that differs by device
+	err     error
 }
 
 // look works out what the job does to the targets of a page.
@@ -364,6 +382,9 @@ func (v *view) add(f *seen, named bool) {
 	if f.err == nil {
 		e, err := v.effect(f.Target, f.sight)
 		if err == nil {
+			if v.job.Method != nil && v.job.Method.Template != nil {
+				f.payload = e.payload
+			}
 			v.groups.add(name, v.group(&e, named))
 			return
 		}
@@ -376,6 +397,10 @@ func (v *view) add(f *seen, named bool) {
 // group counts an effect and describes it.
 func (v *view) group(e *effect, named bool) Group {
 	c := &v.counts
+	if named && v.looks.etag && (v.job.Method != nil || !e.unchanged()) {
+		c.named++
+		c.messages++
+	}
 	if m := v.job.Method; m != nil {
 		c.calls++
 		c.steps += steps(len(e.payload), methodStep)
@@ -389,10 +414,6 @@ func (v *view) group(e *effect, named bool) Group {
 		c.unchanged++
 		c.messages++ // a run reads the twin itself before it says so
 		return Group{Unchanged: true}
-	}
-	if named {
-		c.named++
-		c.messages++
 	}
 	c.changes++
 	c.messages += steps(len(e.desired.patch)+len(e.tags.patch), v.meter)

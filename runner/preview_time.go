@@ -216,16 +216,12 @@ func (c *calendar) span(job *spec.Job) span {
 	}
 	start := due(c.now, job)
 	for _, need := range job.Needs {
-		if other := c.job(need.Job); other != nil {
-			s := c.span(other)
-			after := s.start
-			if !s.end.IsZero() {
-				after = s.end
-			}
-			if after = after.Add(job.Delay); after.After(start) {
-				start = after
-			}
+		s := c.span(c.job(need.Job))
+		after := s.start
+		if !s.end.IsZero() {
+			after = s.end
 		}
+		start = later(start, after.Add(job.Delay))
 	}
 	s := span{start: start}
 	if s.start.Before(c.now) {
@@ -247,12 +243,8 @@ func (c *calendar) span(job *spec.Job) span {
 }
 
 func (c *calendar) job(name string) *spec.Job {
-	for i := range c.plan.Jobs {
-		if c.plan.Jobs[i].Name == name {
-			return &c.plan.Jobs[i]
-		}
-	}
-	return nil // left out of this run
+	i := slices.IndexFunc(c.plan.Jobs, func(j spec.Job) bool { return j.Name == name })
+	return &c.plan.Jobs[i] // checkNeeds has made sure that there is one
 }
 
 // Why a job whose time has passed would not run.

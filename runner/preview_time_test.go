@@ -113,12 +113,12 @@ func TestPreviewForecastsStarts(t *testing.T) {
 	})
 }
 
-// A job that needs one which is left out of the run does not wait for it.
+// A job that needs one which is left out cannot run, and has no preview.
 func TestPreviewOfSomeJobs(t *testing.T) {
 	g := newRig(t, "a")
-	f := g.preview(runner.PreviewOptions{}, method("second", func(j *spec.Job) { j.Needs = []spec.Need{{Job: "first"}} }))
-	if got := f.Jobs[0].StartsAt.Sub(f.CreatedAt.Time); got != 0 {
-		t.Errorf("starts after %v, want at once", got)
+	_, err := g.tryPreview(runner.PreviewOptions{}, method("second", func(j *spec.Job) { j.Needs = []spec.Need{{Job: "first"}} }))
+	if diff := cmp.Diff(&runner.NeedError{Job: "second", Need: "first"}, err); diff != "" {
+		t.Errorf("Preview (-want +have):\n%s", diff)
 	}
 }
 

@@ -63,6 +63,8 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "for what `TIME` to wait for another run of this plan on this hub to end")
 	f.hubFlags.add(flags)
 	f.talkFlags.add(flags)
+	completePlan(cmd)
+	completeFlag(cmd, "durability", oneOf("always", "batch", "off"))
 	return cmd
 }
 

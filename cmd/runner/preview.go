@@ -64,6 +64,8 @@ It ends with 0, or with 5 if apply would stop before it sent anything.`,
 	flags.BoolVar(&f.direct, "direct", false, "read each twin by itself instead of trusting the query index, which can be minutes behind")
 	f.hubFlags.add(flags)
 	f.talkFlags.add(flags)
+	completePlan(cmd)
+	completeFlag(cmd, "format", oneOf("text", "json", "markdown"))
 	return cmd
 }
 

@@ -91,7 +91,9 @@ A job calls a direct method or patches twins, over a target query, after a delay
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError(err.Error(), see(cmd.CommandPath()))
 	})
-	root.AddCommand(newValidate(env), newPreview(env), newApply(env), newEmulator(env), newVersion(env))
+	root.CompletionOptions.DisableDefaultCmd = true // ours is newCompletion
+	root.AddCommand(newInit(env), newValidate(env), newPreview(env), newApply(env), newEmulator(env),
+		newSchema(env), newExplain(env), newCompletion(env), newVersion(env))
 	return root
 }
 

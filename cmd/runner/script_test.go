@@ -76,6 +76,7 @@ func TestScript(t *testing.T) {
 			"hole":      cmdHole,
 			"report":    cmdReport,
 			"jsonlines": cmdJSONLines,
+			"values":    cmdValues,
 			"secretless": func(ts *testscript.TestScript, _ bool, files []string) {
 				for _, file := range files {
 					noSecret(ts, file, ts.ReadFile(file))

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -46,12 +44,13 @@ given), with 1 if one of them is not, and with 3 if a file cannot be read.`,
 	flags.BoolVar(&f.strict, "strict", false, "take warnings for errors")
 	f.varFlags.add(flags)
 	f.talkFlags.add(flags)
+	completePlan(cmd)
+	completeFlag(cmd, "format", oneOf("text", "json", "github", "sarif"))
 	return cmd
 }
 
 func runValidate(env environment, f *validateFlags, files []string) error {
-	format := findingsFormat(f.format)
-	if format == nil {
+	if !slices.Contains(spec.Formats(), spec.Format(f.format)) {
 		return usageError(fmt.Sprintf("--format %q: want text, json, github or sarif", f.format), "")
 	}
 	if slices.Index(files, "-") != lastIndex(files, "-") {
@@ -77,7 +76,7 @@ func runValidate(env environment, f *validateFlags, files []string) error {
 	if f.strict {
 		all = all.Strict()
 	}
-	if err := format(env.stdout, all); err != nil {
+	if err := all.Write(env.stdout, spec.Format(f.format), version); err != nil {
 		return &failure{code: exitMissed, err: fmt.Errorf("write findings: %w", reason(err))}
 	}
 	if len(unread) > 0 {
@@ -143,55 +142,4 @@ func lastIndex(list []string, s string) int {
 		}
 	}
 	return -1
-}
-
-// findingsFormat returns what writes findings in a format, nil if there is no
-// such format.
-func findingsFormat(name string) func(io.Writer, spec.Diagnostics) error {
-	switch name {
-	case "text":
-		return func(w io.Writer, all spec.Diagnostics) error {
-			_, err := io.WriteString(w, all.String())
-			return err
-		}
-	case "json":
-		return writeFindingsJSON
-	}
-	return nil
-}
-
-// finding is one finding as programs read it.
-type finding struct {
-	File      string        `json:"file"`
-	Line      int           `json:"line,omitempty"`
-	Column    int           `json:"column,omitempty"`
-	EndColumn int           `json:"endColumn,omitempty"`
-	Rule      spec.Rule     `json:"rule"`
-	Severity  spec.Severity `json:"severity"`
-	Message   string        `json:"message"`
-	Hint      string        `json:"hint,omitempty"`
-	Source    string        `json:"source,omitempty"`
-}
-
-// findings is what --format json writes.
-type findings struct {
-	Schema   string    `json:"schema"`
-	Errors   int       `json:"errors"`
-	Warnings int       `json:"warnings"`
-	Findings []finding `json:"findings"`
-}
-
-func writeFindingsJSON(w io.Writer, all spec.Diagnostics) error {
-	doc := findings{Schema: "runner/findings/v1", Findings: make([]finding, len(all))}
-	doc.Errors, doc.Warnings = all.Count()
-	for i, d := range all {
-		doc.Findings[i] = finding{
-			File: d.File, Line: d.Pos.Line, Column: d.Pos.Column, EndColumn: d.EndColumn,
-			Rule: d.Rule, Severity: d.Severity, Message: d.Summary, Hint: d.Hint, Source: d.Source,
-		}
-	}
-	out := json.NewEncoder(w)
-	out.SetEscapeHTML(false)
-	out.SetIndent("", "  ")
-	return out.Encode(doc)
 }

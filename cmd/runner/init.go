@@ -1,0 +1,93 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"iothub-runner/spec"
+)
+
+//go:embed init.yaml
+var firstPlan string
+
+// schemaFile is where init puts the schema that the plan's first line names.
+const schemaFile = "plan.schema.json"
+
+// initFlags are the flags of runner init.
+type initFlags struct {
+	talkFlags
+	force bool
+}
+
+func newInit(env environment) *cobra.Command {
+	var f initFlags
+	cmd := &cobra.Command{
+		Use:   "init [PLAN]",
+		Short: "write a first plan, with comments",
+		Long: `init writes a plan to start from, plan.yaml unless another name is given, and
+beside it the schema with which an editor completes and checks it. The plan runs as
+it is on the emulated hub. - writes the plan to stdout.`,
+		Example: `  runner init
+  runner apply --emulator plan.yaml`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			file := "plan.yaml"
+			if len(args) > 0 {
+				file = args[0]
+			}
+			return runInit(env, &f, file)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&f.force, "force", false, "replace a file that is there already")
+	f.talkFlags.add(flags)
+	return cmd
+}
+
+func runInit(env environment, f *initFlags, file string) error {
+	talk, err := newTalk(env, f.talkFlags)
+	if err != nil {
+		return err
+	}
+	text := strings.ReplaceAll(firstPlan, "PLANFILE", filepath.Base(file))
+	if file == "-" {
+		_, err := fmt.Fprint(env.stdout, strings.ReplaceAll(text, "runner validate -", "runner validate plan.yaml"))
+		return err
+	}
+	if err := create(file, text, f.force); err != nil {
+		hint := "name a file that can be written"
+		if errors.Is(err, fs.ErrExist) {
+			hint = "name another file, or replace it with --force"
+		}
+		return &failure{code: exitInvalid, err: fmt.Errorf("write plan %q: %w", file, reason(err)), hint: hint}
+	}
+	schema := filepath.Join(filepath.Dir(file), schemaFile)
+	if err := create(schema, string(spec.PlanSchemaJSON()), true); err != nil {
+		return &failure{code: exitInvalid, err: fmt.Errorf("write schema %q: %w", schema, reason(err)), hint: "the plan is written; runner schema prints its schema"}
+	}
+	talk.line(fmt.Sprintf("%s is written, and %s for your editor; try it: runner apply --emulator %s", file, schema, file),
+		slog.String("event", "written"), slog.String("plan", file), slog.String("schema", schema))
+	return nil
+}
+
+// create writes a file, which must not be there yet unless it may be replaced.
+func create(name, text string, replace bool) error {
+	mode := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	if !replace {
+		mode |= os.O_EXCL
+	}
+	f, err := os.OpenFile(name, mode, 0o644) //nolint:gosec // the user names it, and others may read it
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
