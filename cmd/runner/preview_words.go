@@ -215,7 +215,7 @@ func quotaText(l *runner.Load) string {
 }
 
 func percent(share float64) string {
-	if share > 0 && share < 0.001 {
+	if share < 0.001 {
 		return "less than 0.1%"
 	}
 	return fmt.Sprintf("%.1f%%", share*100)
