@@ -96,8 +96,8 @@ func (w *worker) callFor(dispatch context.Context, it *item) (call hub.Call, f f
 	if err != nil {
 		return call, w.cannotFill(it, err), false
 	}
-	if f, held := w.heldToPayload(it, e.payload); held {
-		return call, f, false
+	if pinned, held := w.heldToPayload(it, e.payload); held {
+		return call, pinned, false
 	}
 	call = w.call
 	call.Payload = e.payload

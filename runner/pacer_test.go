@@ -87,10 +87,8 @@ func TestPaceUnderThrottle(t *testing.T) {
 		for _, queue := range []float64{0.1, 0.5, 2, 30} { // in seconds
 			t.Run(fmt.Sprintf("rate %v queue %vs", rate, queue), func(t *testing.T) {
 				h := &throttledHub{rate: rate, queue: max(2, int(rate*queue)), base: 5 * time.Millisecond}
-				length := 10 * time.Minute
-				if rate > 500 {
-					length = time.Minute // enough calls all the same
-				}
+				// As long as a fleet of 50,000 takes, and at least a minute.
+				length := max(time.Minute, time.Duration(50_000/rate*float64(time.Second)))
 				taken, refused := simulate(h, &lane{}, 64, length)
 				kept := float64(taken) / (rate * length.Seconds())
 				share := float64(refused) / float64(taken+refused)

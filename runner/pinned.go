@@ -21,8 +21,8 @@ import (
 type Pinned struct {
 	Header PinHeader
 
-	devices *cohort            // of all jobs
-	members map[string]*bitset // of devices, by job
+	devices *cohort                      // of all jobs
+	members map[string]*bitset           // of devices, by job
 	sums    map[string]map[uint32]string // of payloads that differ by device, by job
 
 	mu    sync.Mutex

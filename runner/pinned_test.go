@@ -54,10 +54,10 @@ func (g *rig) applyPinned(file []byte, jobs ...spec.Job) result {
 	return g.apply(context.Background(), jobs...)
 }
 
-func wantError(t testing.TB, row spec.Row, kind string) {
-	t.Helper()
+func wantError(tb testing.TB, row spec.Row, kind string) {
+	tb.Helper()
 	if row.Outcome != spec.OutcomeSkipped || row.Error == nil || row.Error.Kind != kind {
-		t.Errorf("row %+v, want it skipped for %s", row, kind)
+		tb.Errorf("row %+v, want it skipped for %s", row, kind)
 	}
 }
 

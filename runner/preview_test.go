@@ -43,8 +43,8 @@ func (g *rig) tryPreview(o runner.PreviewOptions, jobs ...spec.Job) (*runner.For
 }
 
 // checkForecast fails the test if the numbers of a forecast do not add up.
-func checkForecast(t testing.TB, f *runner.Forecast) {
-	t.Helper()
+func checkForecast(tb testing.TB, f *runner.Forecast) {
+	tb.Helper()
 	var sum runner.ForecastSummary
 	for i := range f.Jobs {
 		j := &f.Jobs[i]
@@ -61,22 +61,22 @@ func checkForecast(t testing.TB, f *runner.Forecast) {
 			g := &j.Groups[k]
 			counted[kindOf(g)] += g.Count
 			if len(g.Devices) == 0 || len(g.Devices) > g.Count || len(g.Devices) > 20 {
-				t.Errorf("job %s: a group of %d names %d devices", j.Name, g.Count, len(g.Devices))
+				tb.Errorf("job %s: a group of %d names %d devices", j.Name, g.Count, len(g.Devices))
 			}
 		}
 		want := map[string]int{"change": j.Changes, "call": j.Calls, "unchanged": j.Unchanged, "failing": j.Failing}
 		for kind, n := range want {
 			if counted[kind] != n {
-				t.Errorf("job %s: the groups count %d %s, the job %d", j.Name, counted[kind], kind, n)
+				tb.Errorf("job %s: the groups count %d %s, the job %d", j.Name, counted[kind], kind, n)
 			}
 		}
 		if n := j.Changes + j.Calls + j.Unchanged + j.Failing; n != j.Targets {
-			t.Errorf("job %s: %d targets are accounted for, %d were found", j.Name, n, j.Targets)
+			tb.Errorf("job %s: %d targets are accounted for, %d were found", j.Name, n, j.Targets)
 		}
 	}
 	sum.Load = f.Summary.Load
 	if diff := cmp.Diff(sum, f.Summary); diff != "" {
-		t.Errorf("the summary is not the sum of the jobs (-sum +summary):\n%s", diff)
+		tb.Errorf("the summary is not the sum of the jobs (-sum +summary):\n%s", diff)
 	}
 }
 

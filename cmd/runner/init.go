@@ -48,7 +48,7 @@ it is on the emulated hub. - writes the plan to stdout.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.force, "force", false, "replace a file that is there already")
-	f.talkFlags.add(flags)
+	f.add(flags)
 	return cmd
 }
 
