@@ -46,6 +46,7 @@ type jobRun struct {
 	status    spec.Status
 	reason    error
 	attempts  int
+	before    int // attempts of the past, which are in attempts as well
 	retries   int
 }
 

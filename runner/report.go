@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"iothub-runner/internal/journal"
@@ -18,7 +19,7 @@ func (j *jobRun) report() spec.JobReport {
 		ScheduledAt: spec.Time{Time: j.scheduledAt},
 		StartedAt:   optionalTime(j.startedAt), EndedAt: optionalTime(j.endedAt),
 		Targets: j.cohort.size, Outcomes: map[spec.Outcome]int{},
-		Attempts: j.attempts, Retries: j.retries,
+		Attempts: j.attempts, Retries: j.retries, RatePerSecond: j.ratePerSecond(),
 		LatencyMs: spec.Latency{
 			P50: j.quantile(50), P90: j.quantile(90), P99: j.quantile(99), Max: milliseconds(j.latency.Max()),
 		},
@@ -33,6 +34,15 @@ func (j *jobRun) report() spec.JobReport {
 		}
 	}
 	return rep
+}
+
+// ratePerSecond is what the job kept up since it was started, or resumed.
+func (j *jobRun) ratePerSecond() float64 {
+	took := j.endedAt.Sub(j.startedAt).Seconds()
+	if j.startedAt.IsZero() || took <= 0 {
+		return 0
+	}
+	return math.Round(float64(j.attempts-j.before)/took*10) / 10
 }
 
 func (j *jobRun) quantile(q float64) int64 { return milliseconds(j.latency.ValueAtQuantile(q)) }
@@ -121,7 +131,7 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 	}
 	const tail = "[]\n    }"
 	fmt.Fprintf(out, "\n    %s[", frame[:len(frame)-len(tail)])
-	rows := rowReader{journal: r.journal, several: len(r.pools) > 1, pools: r.pools}
+	rows := rowReader{journal: r.journal, lines: journal.NewRowReader(r.journal), several: len(r.pools) > 1, pools: r.pools}
 	for i, index := range j.cohort.sorted() {
 		row, err := rows.row(j.cohort, index)
 		if err != nil {
@@ -145,9 +155,9 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 // rowReader finds the rows of the report.
 type rowReader struct {
 	journal *journal.Writer
+	lines   *journal.RowReader
 	pools   []*pool
 	several bool
-	buf     []byte
 	made    []byte
 }
 
@@ -157,8 +167,7 @@ func (rr *rowReader) row(c *cohort, index uint32) ([]byte, error) {
 	if e.position() == noLine {
 		return rr.bare(c, index), nil
 	}
-	row, buf, err := journal.ReadRow(rr.journal, e.position(), rr.buf)
-	rr.buf = buf
+	row, err := rr.lines.Row(e.position())
 	if err != nil && rr.journal.Err() != nil {
 		return rr.bare(c, index), nil //nolint:nilerr // the journal broke before the line was in it; the outcome is known all the same
 	}

@@ -41,7 +41,7 @@ type MismatchError struct {
 
 // Error says what differs.
 func (e *MismatchError) Error() string {
-	return fmt.Sprintf("the journal is of another %s: it has %s, this is %s", e.What, e.Want, e.Have)
+	return fmt.Sprintf("the run to go on with is of another %s: it has %s, this is %s", e.What, e.Want, e.Have)
 }
 
 // Check refuses a plan or hubs that are not those of the journal.
@@ -123,7 +123,7 @@ func keyOf(t journal.Target) targetKey {
 // unless the user has picked its outcome.
 func (j *jobRun) resume(p *pastJob) {
 	j.cohort, j.whole = p.cohort, p.listed
-	j.attempts, j.retries = p.attempts, p.retries
+	j.attempts, j.before, j.retries = p.attempts, p.attempts, p.retries
 	if p.listed {
 		j.cohort.freeze()
 	}

@@ -185,9 +185,9 @@ func TestPastIsOfThisPlan(t *testing.T) {
 		want string
 	}{
 		{spec.Plan{Name: "p", SHA256: "s"}, []string{"h"}, ""},
-		{spec.Plan{Name: "q", SHA256: "s"}, []string{"h"}, "the journal is of another plan: it has p, this is q"},
-		{spec.Plan{Name: "p", SHA256: "t"}, []string{"h"}, "the journal is of another version of the plan file: it has sha256 s, this is sha256 t"},
-		{spec.Plan{Name: "p", SHA256: "s"}, []string{"h", "i"}, "the journal is of another hub: it has [h], this is [h i]"},
+		{spec.Plan{Name: "q", SHA256: "s"}, []string{"h"}, "the run to go on with is of another plan: it has p, this is q"},
+		{spec.Plan{Name: "p", SHA256: "t"}, []string{"h"}, "the run to go on with is of another version of the plan file: it has sha256 s, this is sha256 t"},
+		{spec.Plan{Name: "p", SHA256: "s"}, []string{"h", "i"}, "the run to go on with is of another hub: it has [h], this is [h i]"},
 	}
 	for _, tt := range tests {
 		past := runner.NewPast()

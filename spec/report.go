@@ -135,9 +135,11 @@ type JobReport struct {
 	Outcomes    map[Outcome]int `json:"outcomes"`
 	Attempts    int             `json:"attempts"`
 	Retries     int             `json:"retries"`
-	LatencyMs   Latency         `json:"latencyMs"`
-	Waves       []Wave          `json:"waves"`
-	Devices     []Row           `json:"devices"`
+	// RatePerSecond is how many attempts a second the job kept up.
+	RatePerSecond float64 `json:"ratePerSecond"`
+	LatencyMs     Latency `json:"latencyMs"`
+	Waves         []Wave  `json:"waves"`
+	Devices       []Row   `json:"devices"`
 }
 
 // Latency is the distribution of a job's attempts that were answered.

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,8 +22,10 @@ import (
 type record struct {
 	writer *journal.Writer
 	id     string
+	began  time.Time // of the run
 	path   string
 	shown  string         // path to tell the user; empty if the journal is not kept
+	prune  string         // folder to remove old journals from; empty for none
 	dir    string         // to remove at the end; empty if the journal is kept
 	plan   string         // the argument of apply, to go on with
 	past   *runner.Past   // what it held when it was opened; nil if it is new
@@ -30,6 +33,13 @@ type record struct {
 	keep   bool           // keep it all the same: it is the only trace
 	unused bool           // nothing was begun, so there is nothing to keep
 }
+
+// Old journals of a plan on a hub are removed when there are more than so many
+// or they are older than that.
+const (
+	keepJournals = 50
+	keepFor      = 90 * 24 * time.Hour
+)
 
 // newRunID makes an id that sorts by time and that no two runs share.
 func newRunID(now time.Time) string {
@@ -52,15 +62,20 @@ func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Pla
 	if len(only) > 0 && f.resume == "" {
 		return nil, usageError("--only goes with --resume", "")
 	}
-	if f.resume != "" && f.journal != "" {
+	if f.resume != "" && f.journal != "" && !isReport(f.resume) {
 		return nil, usageError("--resume goes on with the journal it names; leave --journal out", "")
 	}
-	r := &record{id: newRunID(time.Now()), path: f.resume, shown: f.resume, only: only}
-	if f.resume != "" {
+	now := time.Now()
+	r := &record{id: newRunID(now), began: now, path: f.resume, shown: f.resume, only: only}
+	if f.resume != "" && !isReport(f.resume) {
 		return r, r.resume(hub, plan, durability)
 	}
 	if err := r.place(env, f.journal, hub, plan); err != nil {
 		return nil, err
+	}
+	if f.resume != "" {
+		err := r.resumeReport(f.resume, hub, plan, durability)
+		return r, err
 	}
 	return r, r.create(hub, plan, durability)
 }
@@ -83,7 +98,7 @@ func (r *record) place(env environment, path string, hub *openedHub, plan *spec.
 	if err != nil {
 		return err
 	}
-	r.path = filepath.Join(dir, r.id+".ndjson")
+	r.path, r.prune = filepath.Join(dir, r.id+".ndjson"), dir
 	r.shown = r.path
 	return nil
 }
@@ -91,7 +106,7 @@ func (r *record) place(env environment, path string, hub *openedHub, plan *spec.
 func (r *record) create(hub *openedHub, plan *spec.Plan, d journal.Durability) error {
 	w, err := journal.Create(r.path, journal.Header{
 		Run: r.id, Plan: plan.Name, File: plan.File, SHA256: plan.SHA256,
-		Hubs: []string{hub.name}, Runner: version, StartedAt: time.Now(),
+		Hubs: []string{hub.name}, Runner: version, StartedAt: r.began,
 	}, d)
 	if err != nil {
 		return &failure{code: exitInvalid, err: err, hint: "name another file with --journal; nothing is sent without a journal"}
@@ -106,29 +121,85 @@ func (r *record) resume(hub *openedHub, plan *spec.Plan, d journal.Durability) e
 	past := runner.NewPast()
 	w, err := journal.Open(r.path, d, past.Visit)
 	if errors.Is(err, journal.ErrEmpty) {
-		if err = os.Remove(r.path); err != nil {
-			return &failure{code: exitInvalid, err: fmt.Errorf("start the empty journal afresh: %w", err)}
-		}
 		return r.create(hub, plan, d)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return &failure{code: exitInvalid, err: fmt.Errorf("--resume %q: no such file", r.path), hint: "an interrupted run says where its journal is; by default below $XDG_STATE_HOME/runner"}
-	}
 	if err != nil {
-		return &failure{code: exitMismatch, err: err, hint: "nothing was sent; a journal that is not whole cannot say which devices were reached"}
+		return r.cannotResume(err)
 	}
 	if err := past.Check(plan, []string{hub.name}); err != nil {
-		return &failure{
-			code: exitMismatch, err: errors.Join(err, w.Close()),
-			hint: "resume with the plan file of that run, or start a new run without --resume",
-		}
+		return otherPlan(errors.Join(err, w.Close()))
 	}
 	r.writer, r.past = w, past
 	return nil
 }
 
+// resumeReport goes on where a report ends, in a journal of its own.
+func (r *record) resumeReport(report string, hub *openedHub, plan *spec.Plan, d journal.Durability) error {
+	f, err := os.Open(report) //nolint:gosec // the user names the file
+	if err != nil {
+		return r.cannotResume(err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	past := runner.NewPast()
+	err = past.ReadReport(f, func() (*journal.Writer, error) {
+		if mismatch := past.Check(plan, []string{hub.name}); mismatch != nil {
+			return nil, otherPlan(mismatch)
+		}
+		r.id, r.began = past.Header.Run, past.Header.StartedAt // the run stays the one it was
+		createErr := r.create(hub, plan, d)
+		return r.writer, createErr
+	})
+	if err != nil {
+		if _, ok := errors.AsType[*failure](err); ok {
+			return err
+		}
+		return &failure{code: exitMismatch, err: err, hint: "nothing was sent; --resume takes the journal of a run, or its whole JSON report"}
+	}
+	r.past = past
+	return nil
+}
+
+// isReport tells whether a file begins as reports do.
+func isReport(path string) bool {
+	f, err := os.Open(path) //nolint:gosec // the user names the file
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // only read
+	head := make([]byte, 64)
+	n, _ := io.ReadFull(f, head) // a shorter file is no report
+	text := strings.TrimLeft(string(head[:n]), "{ \t\r\n")
+	return strings.HasPrefix(text, `"schema"`)
+}
+
+func otherPlan(err error) error {
+	return &failure{
+		code: exitMismatch, err: err,
+		hint: "nothing was sent; resume with the plan file of that run, or start a new run without --resume",
+	}
+}
+
+// cannotResume says why a file cannot be gone on with.
+func (r *record) cannotResume(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &failure{
+			code: exitInvalid, err: fmt.Errorf("--resume %q: no such file", r.path),
+			hint: "an interrupted run says where its journal is; by default below $XDG_STATE_HOME/runner",
+		}
+	case errors.Is(err, journal.ErrInUse):
+		return &failure{code: exitLocked, err: err, hint: "nothing was sent; wait for that run to end, or stop it"}
+	case errors.Is(err, journal.ErrNotJournal):
+		return &failure{code: exitInvalid, err: err, hint: "nothing was sent; --resume takes the journal of a run, or its JSON report"}
+	}
+	return &failure{code: exitMismatch, err: err, hint: "nothing was sent; a journal that is not whole cannot say which devices were reached"}
+}
+
 func (r *record) close() {
 	_ = r.writer.Close() // what it could not write was reported when it could not
+	if r.prune != "" {
+		_, _ = journal.Prune(r.prune, keepJournals, keepFor, time.Now()) // old files that stay do no harm
+	}
 	switch {
 	case r.dir != "" && !r.keep:
 		_ = os.RemoveAll(r.dir) // a temporary folder; the system removes it otherwise
