@@ -83,20 +83,29 @@ func markdownJobs(f *runner.Forecast) string {
 			break
 		}
 		j := &f.Jobs[i]
-		starts, takes := at(j.StartsAt), "?"
-		if len(j.After) > 0 {
-			starts = "after " + strings.Join(j.After, ", ") + "; " + starts
-		}
-		if j.EndsAt != nil {
-			takes = secondsText(j.Seconds)
-		}
-		if j.Stopped+j.Error != "" {
-			starts, takes = "**never**: "+j.Stopped+j.Error, ""
-		}
+		starts, takes := markdownTimes(j)
 		fmt.Fprintf(&b, "| %s | %s of %s | %d | %d | %d | %d | %d | %s | %s |\n", code(j.Name, 64), actionText(j), code(j.Target, 120),
-			j.Targets, j.Changes, j.Calls, j.Unchanged, j.Failing, cell(starts, 200), takes)
+			j.Targets, j.Changes, j.Calls, j.Unchanged, j.Failing, starts, takes)
 	}
 	return b.String()
+}
+
+// markdownTimes says when a job starts and how long it takes, in two cells.
+func markdownTimes(j *runner.JobForecast) (starts, takes string) {
+	if why := j.Stopped + j.Error; why != "" {
+		return "**never**: " + cell(why, 300), ""
+	}
+	starts = at(j.StartsAt)
+	if len(j.After) > 0 {
+		starts = "after " + strings.Join(j.After, ", ") + "; " + starts
+	}
+	if text := wavesText(j); text != "" {
+		starts += ", " + text
+	}
+	if j.EndsAt == nil {
+		return cell(starts, 300), "?"
+	}
+	return cell(starts, 300), round(j.EndsAt.Sub(j.StartsAt.Time)).String()
 }
 
 // markdownTable returns the rows of the differences, those that matter most

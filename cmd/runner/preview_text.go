@@ -20,7 +20,7 @@ const (
 func writePreviewText(w io.Writer, f *runner.Forecast) error {
 	out := bufio.NewWriter(w)
 	h := &f.Hubs[0]
-	fmt.Fprintf(out, "Plan %s (%s) on hub %s", f.Plan.Name, f.Plan.File, h.Name)
+	fmt.Fprintf(out, "Plan %s (%s) on hub %s", f.Plan.Name, clip(f.Plan.File, 500), clip(h.Name, 300))
 	if size := hubSize(h); size != "" {
 		fmt.Fprintf(out, " (%s)", size)
 	}
@@ -41,7 +41,7 @@ func writePreviewText(w io.Writer, f *runner.Forecast) error {
 		fmt.Fprintln(out, "How long that takes is not known: the plan does not say how large the hub is (hub.sku, hub.units).")
 	}
 	for _, warning := range f.Warnings {
-		fmt.Fprintf(out, "warning: %s\n", warning)
+		fmt.Fprintf(out, "warning: %s\n", clip(warning, 500))
 	}
 	return out.Flush()
 }
@@ -53,12 +53,12 @@ func textJob(out io.Writer, j *runner.JobForecast, h *runner.HubForecast) {
 		fmt.Fprintf(out, "  would not run: %s\n", j.Stopped)
 		return
 	case j.Error != "":
-		fmt.Fprintf(out, "  could not be looked at: %s\n", j.Error)
+		fmt.Fprintf(out, "  could not be looked at: %s\n", clip(j.Error, 1000))
 		return
 	}
 	fmt.Fprintf(out, "  %s\n  %s\n", startText(j), countsText(j))
-	if len(j.Waves) > 0 {
-		fmt.Fprintf(out, "  in waves, up to %v targets\n", j.Waves)
+	if text := wavesText(j); text != "" {
+		fmt.Fprintf(out, "  %s\n", text)
 	}
 	if j.Targets > 0 {
 		fmt.Fprintf(out, "  %s\n", loadText(&j.Load, h))
@@ -80,11 +80,11 @@ func textJob(out io.Writer, j *runner.JobForecast, h *runner.HubForecast) {
 func textGroup(out io.Writer, g *runner.Group) {
 	fmt.Fprintf(out, "  %s: %s\n", count(g.Count, "device"), devicesText(g, textDevices))
 	if g.Various {
-		fmt.Fprintf(out, "    each with values of its own; those of %s:\n", g.Devices[0])
+		fmt.Fprintf(out, "    each with values of its own; those of %s:\n", clip(g.Devices[0], 300))
 	}
 	switch {
 	case g.Error != "":
-		fmt.Fprintf(out, "    ! cannot be done: %s\n", g.Error)
+		fmt.Fprintf(out, "    ! cannot be done: %s\n", clip(g.Error, 1000))
 	case g.Unchanged:
 		fmt.Fprintln(out, "    = as wanted already")
 	case g.Call != nil:

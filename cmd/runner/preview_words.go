@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -128,18 +129,22 @@ func changesText(s *runner.ForecastSummary) string {
 
 // devicesText names some devices of a group and counts the others.
 func devicesText(g *runner.Group, most int) string {
-	if g.Count <= most && len(g.Devices) == g.Count {
-		return strings.Join(g.Devices, ", ")
+	var named []string
+	for _, d := range g.Devices[:min(most, len(g.Devices))] {
+		named = append(named, clip(d, 300))
 	}
-	named := g.Devices[:min(most, len(g.Devices))]
-	return fmt.Sprintf("%s and %d more", strings.Join(named, ", "), g.Count-len(named))
+	text := strings.Join(named, ", ")
+	if more := g.Count - len(named); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // startText says when a job starts and when its time is over.
 func startText(j *runner.JobForecast) string {
 	text := "starts " + at(j.StartsAt)
 	if len(j.After) > 0 {
-		text = "starts after " + strings.Join(j.After, " and ") + ", " + at(j.StartsAt) + " at the earliest"
+		text = "starts after " + clip(strings.Join(j.After, " and "), 200) + ", " + at(j.StartsAt) + " at the earliest"
 	}
 	if j.EndsAt != nil {
 		text += ", ends " + at(*j.EndsAt) + " at the earliest"
@@ -151,6 +156,18 @@ func startText(j *runner.JobForecast) string {
 		text += fmt.Sprintf(", in the window from %s to %s", at(j.Window.From), at(j.Window.To))
 	}
 	return text
+}
+
+// wavesText says how a rollout goes on; empty if there is none.
+func wavesText(j *runner.JobForecast) string {
+	if len(j.Waves) == 0 {
+		return ""
+	}
+	up := make([]string, len(j.Waves))
+	for i, n := range j.Waves {
+		up[i] = strconv.Itoa(n)
+	}
+	return clip("in waves up to "+strings.Join(up, ", ")+" targets", 200)
 }
 
 // at is an absolute time for people; fractions of seconds say nothing here.
@@ -245,7 +262,7 @@ func clip(s string, most int) string {
 		return unicode.ReplacementChar
 	}, s))
 	if len(runes) <= most {
-		return s
+		return string(runes)
 	}
 	return string(runes[:most-1]) + "…"
 }
