@@ -144,6 +144,7 @@ type rig struct {
 	options  runner.Options
 	plan     *spec.Plan
 	size     spec.Hub // of previews
+	text     []byte   // of the last report
 
 	mu         sync.Mutex
 	violations []string

@@ -17,6 +17,7 @@ const (
 	markdownReserve = 2_000
 	markdownDevices = 3
 	markdownValue   = 120
+	markdownCell    = 300
 )
 
 // markdown collects a text that stays below the limit.
@@ -64,7 +65,7 @@ func markdownHead(f *runner.Forecast, h *runner.HubForecast) string {
 			fmt.Fprintf(&b, "\n> and %s\n", count(len(f.Warnings)-i, "more warning"))
 			break
 		}
-		fmt.Fprintf(&b, "\n> :warning: %s\n", cell(warning, 300))
+		fmt.Fprintf(&b, "\n> :warning: %s\n", cell(warning))
 	}
 	return b.String()
 }
@@ -93,7 +94,7 @@ func markdownJobs(f *runner.Forecast) string {
 // markdownTimes says when a job starts and how long it takes, in two cells.
 func markdownTimes(j *runner.JobForecast) (starts, takes string) {
 	if why := j.Stopped + j.Error; why != "" {
-		return "**never**: " + cell(why, 300), ""
+		return "**never**: " + cell(why), ""
 	}
 	starts = at(j.StartsAt)
 	if len(j.After) > 0 {
@@ -103,9 +104,9 @@ func markdownTimes(j *runner.JobForecast) (starts, takes string) {
 		starts += ", " + text
 	}
 	if j.EndsAt == nil {
-		return cell(starts, 300), "?"
+		return cell(starts), "?"
 	}
-	return cell(starts, 300), round(j.EndsAt.Sub(j.StartsAt.Time)).String()
+	return cell(starts), round(j.EndsAt.Sub(j.StartsAt.Time)).String()
 }
 
 // markdownTable returns the rows of the differences, those that matter most
@@ -126,12 +127,12 @@ func markdownTable(f *runner.Forecast) []string {
 
 // groupRows returns the rows of a group: one for each property.
 func groupRows(j *runner.JobForecast, g *runner.Group) []string {
-	who := fmt.Sprintf("| %s | %d | %s |", code(j.Name, 64), g.Count, cell(devicesText(g, markdownDevices), 300))
+	who := fmt.Sprintf("| %s | %d | %s |", code(j.Name, 64), g.Count, cell(devicesText(g, markdownDevices)))
 	switch {
 	case g.Unchanged:
 		return nil // the totals count them
 	case g.Error != "":
-		return []string{who + " **cannot be done** | | " + cell(g.Error, 300) + " |\n"}
+		return []string{who + " **cannot be done** | | " + cell(g.Error) + " |\n"}
 	case g.Call != nil:
 		payload := "no payload"
 		if g.Call.Payload != nil {
@@ -199,12 +200,10 @@ func markdownFoot(f *runner.Forecast, h *runner.HubForecast) string {
 
 // cell makes a text safe to stand in a cell of a table: it cannot end it, be
 // markup, or mention anybody.
-func cell(s string, most int) string {
+func cell(s string) string {
 	var b strings.Builder
-	for _, r := range clip(s, most) {
+	for _, r := range clip(s, markdownCell) {
 		switch {
-		case r == '\n' || r == '\r' || r == '\t':
-			b.WriteByte(' ')
 		case r == '@':
 			b.WriteString("&#64;")
 		case r == '<':

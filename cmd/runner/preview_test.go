@@ -41,11 +41,11 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-func rendered(t testing.TB, format string, f *runner.Forecast) []byte {
-	t.Helper()
+func rendered(tb testing.TB, format string, f *runner.Forecast) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	if err := forecastFormat(format)(&b, f); err != nil {
-		t.Fatalf("write as %s: %v", format, err)
+		tb.Fatalf("write as %s: %v", format, err)
 	}
 	return b.Bytes()
 }

@@ -262,3 +262,9 @@ func TestOldJobsMakeRoom(t *testing.T) {
 		same(t, "jobs that are remembered", left, []string{"c"})
 	})
 }
+
+// TestMethodEcho shows a job's method as the hub read it: by known names only.
+func TestMethodEcho(t *testing.T) {
+	got := methodEcho(`{ "MethodName": "a", "timeoutInSeconds": 5, "payload": {"x": [1, 2]}, "connectTimeoutInSeconds": 7 }`)
+	same(t, "echo", got, `{"methodName":"a","payload":{"x":[1,2]},"connectTimeoutInSeconds":7}`)
+}

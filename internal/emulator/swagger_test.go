@@ -72,7 +72,7 @@ func TestAnswersMatchTheSwagger(t *testing.T) {
 	done[opGetOldJob] = true // answers 404 only: there are no import and export jobs
 	for op := opUnknown + 1; op < opNotEmulated; op++ {
 		if !done[op] {
-			t.Errorf("no request here covers operation %d (%s) of the route table", op, op)
+			t.Errorf("no request here covers operation %d of the route table", op)
 		}
 	}
 }
