@@ -253,6 +253,7 @@ func TestAzHabits(t *testing.T) {
 		{what: "a page larger than there is", line: "POST /devices/query", headers: headers("x-ms-max-item-count: 1000"), status: 200, body: `{"query": "SELECT deviceId FROM devices"}`, want: []string{`"gone"`}},
 		{what: "twin, with a bare star", line: "PATCH /twins/door-001", headers: headers("If-Match: *"), status: 200, body: `{"properties": {"desired": {"a": [1, {"b": "c"}]}}}`, want: []string{`"a":\[1,\{"b":"c"\}\]`}},
 		{what: "bulk, with a mode in upper case", line: "POST /devices", headers: headers(), status: 200, body: `[{"id": "az-1", "importMode": "CREATE", "unheardOf": 1}]`, want: []string{`"isSuccessful":true`}},
+		{what: "update, with a bare star", line: "PUT /devices/az-1", headers: headers("If-Match: *"), status: 200, body: `{"deviceId": "az-1", "status": "disabled"}`, want: []string{`"status":"disabled"`}},
 		{what: "an answer that is worth zipping", line: "GET /devices", headers: headers(), status: 200, want: []string{`"deviceId":"door-025"`}},
 		{what: "no jobs of the old kind", line: "GET /jobs", headers: headers(), status: 200, want: []string{`^\[\]$`}},
 		{what: "a job for now", line: "PUT /jobs/v2/az-now", headers: headers(), status: 200, body: job("az-now", ""), want: []string{`"jobId":"az-now"`}},

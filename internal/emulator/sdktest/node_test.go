@@ -66,6 +66,7 @@ func TestNodeOnStandardPorts(t *testing.T) {
 	for _, program := range programs(t, filepath.Join("node", "ports")) {
 		runNode(t, node, h.environment(t, "localhost"), program)
 	}
+	runDocs(t, node, h)
 }
 
 // excused says whether a test cannot run for a reason that is not ours. It
