@@ -7,6 +7,10 @@
 // of a pair mean anything.
 //
 //	go run ./internal/bench -runner bin/runner method twin list
+//
+// The other measurements are of a whole run: what a million devices cost in
+// memory and in time a device, how much of a throttled hub's rate is kept, how
+// soon after its due time a job makes its first call.
 package main
 
 import (
@@ -40,7 +44,9 @@ func main() {
 	flag.Parse()
 	names := flag.Args()
 	if len(names) == 0 {
-		names = []string{"method", "twin", "list"}
+		for _, m := range measurements() {
+			names = append(names, m.name)
+		}
 	}
 	for _, name := range names {
 		i := slices.IndexFunc(measurements(), func(m measurement) bool { return m.name == name })
@@ -64,6 +70,9 @@ func measurements() []measurement {
 		{"method", measureMethod},
 		{"twin", measureTwin},
 		{"list", measureList},
+		{"million", measureMillion},
+		{"throttle", measureThrottle},
+		{"start", measureStart},
 	}
 }
 

@@ -11,14 +11,16 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // hub is an emulated hub in a process of its own.
 type hub struct {
-	dir  string
-	proc *exec.Cmd
-	env  []string
+	dir   string
+	proc  *exec.Cmd
+	env   []string
+	admin string // address of its control endpoint
 }
 
 const readyTimeout = time.Minute
@@ -34,7 +36,7 @@ func startHub(s settings, fleet string, extra ...string) (*hub, error) {
 	}
 	args := append([]string{
 		"-c", s.serverCPU, s.runner, "emulator", "--quiet", "--https", "127.0.0.1:0", "--mqtt", "127.0.0.1:0",
-		"--fleet", h.path("fleet.yaml"), "--ready-file", h.path("ready.json"),
+		"--fleet", h.path("fleet.yaml"), "--ready-file", h.path("ready.json"), "--admin", "127.0.0.1:0",
 	}, extra...)
 	h.proc = exec.Command("taskset", args...) //nolint:noctx // ended by stop
 	h.proc.Stderr = os.Stderr
@@ -57,10 +59,11 @@ func (h *hub) awaitReady() error {
 		if err != nil {
 			return err
 		}
-		var ready struct{ CAFile, ServiceConnectionString string }
+		var ready struct{ CAFile, ServiceConnectionString, AdminAddr string }
 		if err := json.Unmarshal(text, &ready); err != nil {
 			return err
 		}
+		h.admin = ready.AdminAddr
 		h.env = append(os.Environ(),
 			"IOTHUB_SERVICE_CONNECTION_STRING="+ready.ServiceConnectionString,
 			"SSL_CERT_FILE="+ready.CAFile, "XDG_STATE_HOME="+h.path("state"))
@@ -78,6 +81,7 @@ func (h *hub) stop() error {
 type usage struct {
 	cpu  time.Duration
 	wall time.Duration
+	rss  int64 // at its peak, in bytes
 }
 
 // measure runs a program pinned to the client's core.
@@ -90,7 +94,11 @@ func (h *hub) measure(s settings, args ...string) (usage, error) {
 	if err := cmd.Run(); err != nil {
 		return usage{}, fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, said.Bytes())
 	}
-	return usage{cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), wall: time.Since(begin)}, nil
+	u := usage{cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), wall: time.Since(begin)}
+	if r, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		u.rss = r.Maxrss << 10
+	}
+	return u, nil
 }
 
 // apply runs a plan and leaves its report in the hub's folder.
@@ -102,11 +110,11 @@ func (h *hub) apply(s settings, plan string) (usage, error) {
 	if err != nil {
 		return u, err
 	}
-	return u, h.checkReport(s)
+	return u, h.checkReport(s.devices * strings.Count(plan, "type:"))
 }
 
 // checkReport makes sure that what was measured is the whole work.
-func (h *hub) checkReport(s settings) error {
+func (h *hub) checkReport(want int) error {
 	f, err := os.Open(h.path("report.json"))
 	if err != nil {
 		return err
@@ -121,8 +129,8 @@ func (h *hub) checkReport(s settings) error {
 	if err := json.NewDecoder(f).Decode(&report); err != nil {
 		return err
 	}
-	if n := report.Summary.Outcomes["succeeded"]; n != s.devices {
-		return fmt.Errorf("%d of %d devices succeeded: %v", n, s.devices, report.Summary.Outcomes)
+	if n := report.Summary.Outcomes["succeeded"]; n != want {
+		return fmt.Errorf("%d of %d rows succeeded: %v", n, want, report.Summary.Outcomes)
 	}
 	return nil
 }

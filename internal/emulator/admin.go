@@ -71,6 +71,7 @@ type adminStatusDoc struct {
 	Now       time.Time               `json:"now"`
 	Devices   int                     `json:"devices"`
 	Connected int64                   `json:"connected"`
+	Accepted  int                     `json:"accepted"` // connections to the service API since the start
 	Executed  Executed                `json:"executed"`
 	Faults    bool                    `json:"faults"`
 	IndexLag  string                  `json:"indexLag"`
@@ -84,7 +85,7 @@ type throttleSeen struct {
 
 func (s *Server) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 	doc := adminStatusDoc{
-		HostName: s.hostName, Now: s.clock.now().UTC(), Devices: s.Devices(), Connected: s.connectedCount(),
+		HostName: s.hostName, Now: s.clock.now().UTC(), Devices: s.Devices(), Connected: s.connectedCount(), Accepted: s.Accepted(),
 		Faults: !s.faultsOff.Load(), IndexLag: time.Duration(s.store.lag.Load()).String(), Throttles: map[string]throttleSeen{},
 	}
 	s.EachExecuted(func(_ string, e Executed) bool {
