@@ -121,17 +121,17 @@ func readAnswer(cn *conn, limit int64) (a answer, keep bool, err error) {
 		}
 	}
 	a.status, a.header = res.StatusCode, res.Header
-	a.body, err = readBody(res, limit)
+	a.body, err = cn.readBody(res, limit)
 	return a, err == nil && !res.Close && cn.in.Buffered() == 0, err
 }
 
 // readBody reads a body whole, in one piece when its length is announced.
-func readBody(res *http.Response, limit int64) ([]byte, error) {
+func (cn *conn) readBody(res *http.Response, limit int64) ([]byte, error) {
 	if res.ContentLength > limit {
 		return nil, tooLong(limit)
 	}
 	if res.Header.Get("Content-Encoding") == "gzip" {
-		return readCompressed(res.Body, limit)
+		return cn.readCompressed(res.Body, limit)
 	}
 	if res.ContentLength >= 0 {
 		b := make([]byte, res.ContentLength)
@@ -141,12 +141,18 @@ func readBody(res *http.Response, limit int64) ([]byte, error) {
 	return readUpTo(res.Body, limit)
 }
 
-func readCompressed(body io.Reader, limit int64) ([]byte, error) {
-	z, err := gzip.NewReader(body)
+// readCompressed keeps its decompressor with the connection: it is the largest
+// thing that reading an answer takes.
+func (cn *conn) readCompressed(body io.Reader, limit int64) (b []byte, err error) {
+	if cn.unzip == nil {
+		cn.unzip, err = gzip.NewReader(body)
+	} else {
+		err = cn.unzip.Reset(body)
+	}
 	if err != nil {
 		return nil, err
 	}
-	b, err := readUpTo(z, limit)
+	b, err = readUpTo(cn.unzip, limit)
 	if err == nil {
 		_, err = io.Copy(io.Discard, body) // the end of a chunked body
 	}

@@ -2,6 +2,7 @@ package hubclient
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"errors"
 	"net"
@@ -29,6 +30,7 @@ type conn struct {
 	meter    *meter
 	in       *bufio.Reader
 	out      []byte // scratch for a request
+	unzip    *gzip.Reader
 	used     time.Time
 }
 
