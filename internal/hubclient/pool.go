@@ -130,16 +130,16 @@ func (p *pool) close() {
 
 // alive tells whether the hub still holds its end. Between answers it has
 // nothing to say, so anything that can be read is its goodbye.
-func (c *conn) alive(now time.Time) bool {
-	rested := now.Sub(c.used)
+func (cn *conn) alive(now time.Time) bool {
+	rested := now.Sub(cn.used)
 	if rested < probeAfter {
 		return true
 	}
-	if rested > idleTimeout || c.raw.SetReadDeadline(now.Add(probeTime)) != nil {
+	if rested > idleTimeout || cn.raw.SetReadDeadline(now.Add(probeTime)) != nil {
 		return false
 	}
 	var one [1]byte
-	_, err := c.raw.Read(one[:])
+	_, err := cn.raw.Read(one[:])
 	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
