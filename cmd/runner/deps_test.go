@@ -38,6 +38,7 @@ func boundaries() []boundary {
 		{"internal/twinquery", nil, "a language does not depend on who reads it"},
 		{"internal/emulator", []string{"internal/twinquery", "internal/emulator/fleet"}, "it is a second, independent reading of the hub's protocol"},
 		{"internal/emulator/fleet", nil, "simulated devices know no hub"},
+		{"internal/faults", nil, "it is tests alone, and they are what may import everything"},
 		{"internal/bench", nil, "it measures the programs from outside"},
 		{"internal/render", []string{"spec"}, "it shows a report, whoever wrote it"},
 		{"internal/hubtest", []string{"internal/hub"}, "it is handed the hub and the client under test"},
