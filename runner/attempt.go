@@ -297,6 +297,11 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 	if dispatch.Err() != nil {
 		return w.stopped(dispatch, it)
 	}
+	if p == invoking && !it.unsure {
+		if broken := w.takeBack(it); broken != nil {
+			return w.broken(it, broken)
+		}
+	}
 	least := err.Wait
 	if err.Kind == hub.KindThrottled {
 		least = max(least, throttleFloor)
@@ -308,6 +313,19 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 	it.due = time.Now().Add(wait)
 	it.shrink()
 	return finished{retries: 1}
+}
+
+// takeBack journals that a call was not taken and is to be made again. Without
+// it the intent would stand alone for as long as the item waits, and a kill in
+// that time would leave a device in doubt that was never called. Nobody waits
+// for the line: the next intent comes after it. It counts no attempts, because
+// the row that the item ends with counts them all.
+func (w *worker) takeBack(it *item) error {
+	row := &spec.Row{DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: spec.OutcomeNotReached}
+	w.row = appendRow(w.row[:0], row)
+	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
+	_, err := w.journal.Append(w.line)
+	return err
 }
 
 // giveUp settles an item with the outcome that stands. A device that may have

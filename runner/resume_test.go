@@ -136,6 +136,28 @@ func (g *rig) killAt(d time.Duration, jobs ...spec.Job) {
 	g.disk.data = data
 }
 
+// A device that was offline was not called, nor was one that the hub refused to
+// call: a run that dies while they wait for another attempt leaves no doubt.
+func TestResumeAfterAKillBetweenAttempts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(4)...)
+		g.fail(opInvoke, "device-000000", refused(hinted(offline(), time.Hour)))
+		g.fail(opInvoke, "device-000001", refused(throttled(time.Hour)))
+		g.fail(opInvoke, "device-000002", acted(noAnswer()), refused(hinted(offline(), time.Hour)))
+		jobs := []spec.Job{method("once", serial, whenOffline(spec.OfflineWait))}
+		g.killAt(time.Minute, jobs...)
+		res := g.apply(context.Background(), jobs...)
+		for _, id := range []string{"device-000000", "device-000001", "device-000003"} {
+			if row := res.row(t, "once", id); row.Outcome != spec.OutcomeSucceeded {
+				t.Errorf("%s: %+v, want it to be called", id, row)
+			}
+		}
+		if row := res.row(t, "once", "device-000002"); row.Outcome != spec.OutcomeUnanswered {
+			t.Errorf("%+v, want it to stay in doubt", row)
+		}
+	})
+}
+
 func TestResumePicksByOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, devices(4)...)
