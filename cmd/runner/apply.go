@@ -69,7 +69,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 }
 
 // gcPercent is how much garbage may stand beside what is in use.
-const gcPercent = 25
+const gcPercent = 20
 
 // runApply checks everything that can be checked before a hub is asked, then
 // carries the plan out.

@@ -1,7 +1,6 @@
 package hubclient
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -141,18 +140,15 @@ func (cn *conn) readBody(res *http.Response, limit int64) ([]byte, error) {
 	return readUpTo(res.Body, limit)
 }
 
-// readCompressed keeps its decompressor with the connection: it is the largest
-// thing that reading an answer takes.
+// readCompressed takes a decompressor from the pool: it is the largest thing
+// that reading an answer takes.
 func (cn *conn) readCompressed(body io.Reader, limit int64) (b []byte, err error) {
-	if cn.unzip == nil {
-		cn.unzip, err = gzip.NewReader(body)
-	} else {
-		err = cn.unzip.Reset(body)
-	}
-	if err != nil {
+	unzip := cn.pool.takeUnzip()
+	if err = unzip.Reset(body); err != nil {
 		return nil, err
 	}
-	b, err = readUpTo(cn.unzip, limit)
+	defer cn.pool.putUnzip(unzip)
+	b, err = readUpTo(unzip, limit)
 	if err == nil {
 		_, err = io.Copy(io.Discard, body) // the end of a chunked body
 	}

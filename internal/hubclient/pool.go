@@ -21,6 +21,8 @@ type pool struct {
 	mu     sync.Mutex
 	idle   []*conn // guarded by mu, the one used last at the end
 	closed bool    // guarded by mu
+
+	unzips chan *gzip.Reader // those that nobody uses
 }
 
 // conn is a connection and what it takes to speak on it.
@@ -30,7 +32,7 @@ type conn struct {
 	meter    *meter
 	in       *bufio.Reader
 	out      []byte // scratch for a request
-	unzip    *gzip.Reader
+	pool     *pool
 	used     time.Time
 }
 
@@ -45,7 +47,7 @@ const (
 )
 
 func newPool(d *dialer, size int) *pool {
-	return &pool{dialer: d, slots: make(chan struct{}, size)}
+	return &pool{dialer: d, slots: make(chan struct{}, size), unzips: make(chan *gzip.Reader, maxUnzips)}
 }
 
 // get returns a connection that nobody else uses, a new one if none is idle.
@@ -64,6 +66,7 @@ func (p *pool) get(ctx context.Context, deadline time.Time) (*conn, error) {
 		<-p.slots
 		return nil, err
 	}
+	c.pool = p
 	return c, nil
 }
 
@@ -114,6 +117,26 @@ func (p *pool) put(c *conn, keep bool) {
 	}
 	if !keep {
 		_ = c.Close() // whatever it has to say comes too late
+	}
+}
+
+// maxUnzips is how many decompressors are kept. Only pages are large enough to
+// come compressed, and few are read at once.
+const maxUnzips = 4
+
+func (p *pool) takeUnzip() *gzip.Reader {
+	select {
+	case z := <-p.unzips:
+		return z
+	default:
+		return new(gzip.Reader)
+	}
+}
+
+func (p *pool) putUnzip(z *gzip.Reader) {
+	select {
+	case p.unzips <- z:
+	default: // there are enough
 	}
 }
 
