@@ -20,8 +20,8 @@ func (f *applyFlags) planOf(env environment, talk *talk, file string) (*spec.Pla
 		return nil, nil, err
 	}
 	if pinned == nil {
-		plan, loadErr := f.loadPlan(env, talk, file)
-		return plan, nil, loadErr
+		plan, planErr := f.loadPlan(env, talk, file)
+		return plan, nil, planErr
 	}
 	if len(f.jobs)+len(f.vars)+len(f.files) > 0 {
 		return nil, nil, usageError("--job, --var and --var-file are part of the pinned preview already", "give them to runner preview --out, and apply what that saves")
@@ -37,12 +37,12 @@ func (f *applyFlags) planOf(env environment, talk *talk, file string) (*spec.Pla
 
 // openPinned reads a pinned preview; nil if the file is not meant to be one.
 func openPinned(file string) (*runner.Pinned, error) {
-	if file == "-" {
-		return nil, nil //nolint:nilnil // stdin is a plan
+	if info, err := os.Stat(file); file == "-" || err != nil || !info.Mode().IsRegular() {
+		return nil, nil //nolint:nilnil // reading it as a plan says what is wrong; a pipe can be read once
 	}
 	in, err := os.Open(file) //nolint:gosec // the user names the file
 	if err != nil {
-		return nil, nil //nolint:nilnil // reading it as a plan says what is wrong
+		return nil, nil //nolint:nilnil // as above
 	}
 	defer in.Close() //nolint:errcheck // only read
 	head := bufio.NewReader(in)
