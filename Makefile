@@ -59,6 +59,12 @@ bench: build ## measure runner against a bare loop, then the benchmarks that mat
 	go run ./internal/bench -runner bin/runner
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PKGS)
 
+# The large fleet is not for the race detector: it would take an hour.
+.PHONY: long
+long: ## kill and resume 60 runs, then a run over a million devices
+	go test $(RACE) -timeout 30m -run TestKill -v ./internal/faults -kills 60
+	go test -timeout 60m -run TestLargeFleet -v ./internal/faults -fleet 1000000
+
 .PHONY: clean
 clean: ## remove what was built; the tools stay
 	rm -rf bin dist

@@ -17,14 +17,13 @@ import (
 	"iothub-runner/internal/emulator"
 )
 
-// built is the program under test, which is built once. Under the race detector
-// it has one of its own.
+// built is the program under test, which is built once, when a test first needs
+// it. Under the race detector it has one of its own. TestMain removes its folder.
 var built = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "runner-faults-")
-	if err != nil {
+	if err := os.MkdirAll(buildDir(), 0o700); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "runner")
+	path := filepath.Join(buildDir(), "runner")
 	args := []string{"build", "-o", path}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
@@ -35,16 +34,14 @@ var built = sync.OnceValues(func() (string, error) {
 	}
 	cmd := exec.Command("go", append(args, "iothub-runner/cmd/runner")...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", errors.Join(fmt.Errorf("build the program: %w\n%s", err, out), os.RemoveAll(dir))
+		return "", fmt.Errorf("build the program: %w\n%s", err, out)
 	}
 	return path, nil
 })
 
-// removeBuilt removes the program, if it was built.
-func removeBuilt() {
-	if path, err := built(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(path))
-	}
+// buildDir belongs to this process alone.
+func buildDir() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("runner-faults-%d", os.Getpid()))
 }
 
 // process is a run of the program that is killed and resumed.
