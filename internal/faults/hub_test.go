@@ -115,7 +115,7 @@ func TestTokensRefused(t *testing.T) {
 	if !ok {
 		t.Fatalf("the run ended with %v, want a hub that refuses us", done.Cause())
 	}
-	if refusal, ok := errors.AsType[*hub.Error](cause); !ok || refusal.StatusCode != 401 {
+	if refusal, ok := errors.AsType[*hub.Error](cause); !ok || refusal.StatusCode != http.StatusUnauthorized {
 		t.Errorf("cause = %v, want a 401", cause)
 	}
 	checkRows(t, emulated, rep)
