@@ -193,7 +193,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 		return w.broken(it, err), false
 	}
 	w.openPin(it)
-	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, s.etag)
+	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, w.guard(s))
 	took := time.Since(began)
 	w.pools[it.pool].pacer.answered(classTwinWrite, took, err)
 	if err == nil {
@@ -216,6 +216,15 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 		it.doubt = result
 	}
 	return w.unsuccessful(dispatch, it, patching, herr, began, took), false
+}
+
+// guard is the precondition of a patch. A pinned twin is patched as it was
+// previewed, whatever the plan says.
+func (w *worker) guard(s *sight) string {
+	if w.job.Twin.Guard == spec.GuardNone && w.pins == nil {
+		return hub.AnyETag
+	}
+	return s.etag
 }
 
 // asWanted settles a twin that a direct read shows as wanted: it was so all

@@ -63,7 +63,7 @@ func buildJob(j *jobSection, shared *defaultSection) Job {
 		job.Offline = OfflinePolicy(or(j.Offline, shared.Offline, string(OfflineFail)))
 		job.Method = buildMethod(j, shared)
 	case TypeUpdateTwin:
-		job.Twin = &TwinUpdate{}
+		job.Twin = &TwinUpdate{Guard: Guard(or(j.Guard, shared.Guard, string(GuardETag)))}
 		job.Twin.Desired, job.Twin.DesiredTemplate = j.Desired.parts()
 		job.Twin.Tags, job.Twin.TagsTemplate = j.Tags.parts()
 		if c := j.Confirm; c != nil {

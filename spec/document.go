@@ -67,6 +67,7 @@ type jobSection struct {
 	Success         *successSection  `yaml:"success"`
 	Idempotent      *bool            `yaml:"idempotent"`
 	Offline         *string          `yaml:"offline"`
+	Guard           *string          `yaml:"guard"`
 	Concurrency     *int             `yaml:"concurrency"`
 	Rate            *float64         `yaml:"rate"`
 	Deadline        *time.Duration   `yaml:"deadline"`
@@ -264,7 +265,7 @@ func (p *parser) action(j *jobSection) {
 	j.Method = p.text(o, "method")
 	j.PayloadFile = p.text(o, "payloadFile")
 	j.ConnectTimeout, j.ResponseTimeout = p.duration(o, "connectTimeout"), p.duration(o, "responseTimeout")
-	j.Idempotent, j.Offline = p.boolean(o, "idempotent"), p.text(o, "offline")
+	j.Idempotent, j.Offline, j.Guard = p.boolean(o, "idempotent"), p.text(o, "offline"), p.text(o, "guard")
 	if n := o.value("success"); n != nil {
 		if s, ok := p.object(o.child("success"), n); ok {
 			j.Success = &successSection{object: s, Status: p.statuses(s, "status")}

@@ -61,6 +61,7 @@ func methodFields() []Field {
 		{Path: "jobs[].success", Type: FieldObject, Shared: true, Only: TypeDirectMethod, Doc: "Which answers of a device count as success.", Example: "{status: [200, 204]}"},
 		{Path: "jobs[].success.status", Type: FieldStatuses, Default: "200-299", Required: true, Min: "0", Max: "2147483647", Doc: "The statuses: a number, a range, or a list of them.", Example: `[200, "210-219"]`},
 		{Path: "jobs[].idempotent", Type: FieldBoolean, Shared: true, Only: TypeDirectMethod, Default: "false", Doc: "Says that a call which may have run may be sent again.", Example: "true"},
+		{Path: "jobs[].guard", Type: FieldText, Shared: true, Only: TypeUpdateTwin, Default: string(GuardETag), Values: []string{string(GuardETag), string(GuardNone)}, Doc: "What keeps a patch from overwriting changes it was not computed from: the twin's etag, or nothing.", Example: "none"},
 		{Path: "jobs[].offline", Type: FieldText, Shared: true, Only: TypeDirectMethod, Default: string(OfflineFail), Values: []string{string(OfflineFail), string(OfflineSkip), string(OfflineWait)}, Doc: "What becomes of a device that is not online; wait tries until the deadline.", Example: "wait"},
 		{Path: "jobs[].desired", Type: FieldJSONMap, Only: TypeUpdateTwin, Synonyms: []string{"properties"}, Doc: "Desired properties to merge into the twin; null deletes a key.", Example: "{building: 43, floor: 3}"},
 		{Path: "jobs[].tags", Type: FieldJSONMap, Only: TypeUpdateTwin, Doc: "Tags to merge into the twin; null deletes a key.", Example: "{moved: true}"},

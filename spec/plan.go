@@ -127,6 +127,7 @@ type TwinUpdate struct {
 	Tags            json.RawMessage
 	DesiredTemplate *Template
 	TagsTemplate    *Template
+	Guard           Guard
 	Confirm         *Confirm // nil if the hub's acceptance is enough
 }
 
@@ -222,6 +223,17 @@ type Retry struct {
 	Backoff    time.Duration
 	MaxBackoff time.Duration
 }
+
+// Guard says what keeps a patch from overwriting what it was not computed from.
+type Guard string
+
+// The guards. With GuardETag a patch is refused when the twin has changed since
+// it was read, and computed anew; with GuardNone it is sent in any case, and its
+// before-values may be out of date.
+const (
+	GuardETag Guard = "etag"
+	GuardNone Guard = "none"
+)
 
 // OfflinePolicy says what becomes of a device that is not online.
 type OfflinePolicy string
