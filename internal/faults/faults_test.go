@@ -52,14 +52,19 @@ func doubtful() map[string]outcomes {
 
 // hubFaults are those of single calls, as the hub's side of the fleet has them.
 func hubFaults() []faultCase {
-	const device = "operations: [method, twinRead, twinWrite]"
+	const (
+		device = "operations: [method, twinRead, twinWrite]"
+		// Calls that come together: a pacer that is refused again and again slows
+		// down to what is left, which is right and takes its time.
+		some = "devices: [once-00001*, again-00001*, twin-00001*]"
+	)
 	return []faultCase{
 		{name: "none", want: good()},
-		{name: "429", world: world{faults: "{fault: throttled, share: 5%, calls: 1, wait: 1s, " + device + "}"}, want: good()},
-		{name: "429 without a hint", world: world{faults: "{fault: throttled, share: 5%, calls: 1, wait: 0s, " + device + "}"}, want: good()},
+		{name: "429", world: world{faults: "{fault: throttled, calls: 1, wait: 1s, " + some + "}"}, want: good()},
+		{name: "429 without a hint", world: world{faults: "{fault: throttled, calls: 1, wait: 0s, " + some + "}"}, want: good()},
 		{
 			name:  "429 with a header",
-			world: world{faults: "{fault: throttled, share: 5%, calls: 1, wait: 1s, " + device + "}", behaviour: map[string]string{"retryAfter": "header"}},
+			world: world{faults: "{fault: throttled, calls: 1, wait: 1s, " + some + "}", behaviour: map[string]string{"retryAfter": "header"}},
 			want:  good(),
 		},
 		{name: "401 on a call", world: world{faults: "{fault: unauthorized, calls: 1, devices: [once-000040]}"}, want: good()},

@@ -136,14 +136,14 @@ func TestTokensRefused(t *testing.T) {
 	}
 }
 
-// TestThrottledTier asks more of an S1 hub than it takes: it holds calls back,
-// then refuses them. Once it has, its clock goes faster, so that nobody has to
-// wait for long.
+// TestThrottledTier asks more of an S1 hub than it takes, so that it holds calls
+// back. Once it has, its clock goes faster, so that nobody has to wait for long.
 func TestThrottledTier(t *testing.T) {
 	t.Parallel()
-	// The hub takes 40 steps of 4 KB a second: 400 at once, 400 more in its queue.
-	const steps, half = 8, each / 2
-	w := world{each: half, tier: "S1"}
+	// The hub takes 40 steps of 4 KB a second: 400 at once,
+	// which is 50 of these calls. There are 100.
+	const steps, few = 8, 50
+	w := world{each: few, tier: "S1"}
 	hub := w.start(t)
 	hurry, stop := context.WithCancel(t.Context())
 	var done sync.WaitGroup
@@ -152,7 +152,7 @@ func TestThrottledTier(t *testing.T) {
 		defer tick.Stop()
 		for hurry.Err() == nil {
 			<-tick.C
-			if _, refused := throttled(t, hub); refused == 0 {
+			if heldBack(t, hub) == 0 {
 				continue
 			}
 			if err := hub.Advance(200 * time.Millisecond); err != nil {
@@ -168,15 +168,15 @@ func TestThrottledTier(t *testing.T) {
 	if err := run.Cause(); err != nil {
 		t.Errorf("the run ended early: %v", err)
 	}
-	checkReport(t, hub, half, rep)
+	checkReport(t, hub, few, rep)
 	checkOutcomes(t, rep, good())
-	if delayed, refused := throttled(t, hub); delayed == 0 || refused == 0 || rep.Summary.ThrottledMs == 0 {
-		t.Errorf("%d calls delayed, %d refused, the run throttled for %d ms: want some of each", delayed, refused, rep.Summary.ThrottledMs)
+	if heldBack(t, hub) == 0 {
+		t.Error("the hub held no call back: nothing was tested")
 	}
 }
 
-// throttled is what the hub says of the calls that it held back and refused.
-func throttled(tb testing.TB, hub *emulator.Server) (delayed, refused int) {
+// heldBack is how many calls the hub says that it delayed or refused.
+func heldBack(tb testing.TB, hub *emulator.Server) (n int) {
 	tb.Helper()
 	w := httptest.NewRecorder()
 	hub.AdminHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/status", nil))
@@ -187,7 +187,7 @@ func throttled(tb testing.TB, hub *emulator.Server) (delayed, refused int) {
 		tb.Fatal(err)
 	}
 	for _, c := range status.Throttles {
-		delayed, refused = delayed+c.Delayed, refused+c.Refused
+		n += c.Delayed + c.Refused
 	}
-	return delayed, refused
+	return n
 }
