@@ -30,7 +30,8 @@ type dispatcher struct {
 	cursor      uint32 // of the cohort: up to here its targets were handed out
 	backlog     uint32 // and up to here they are not brought by a page
 	retries     dueItems
-	busy        int // items that are with a worker
+	freshNext   bool // it is a fresh target's turn
+	busy        int  // items that are with a worker
 	timer       *time.Timer
 	abortCause  error
 }
@@ -96,15 +97,15 @@ func (d *dispatcher) step(ctx context.Context, next *item, wait time.Duration) {
 }
 
 // next chooses what to hand out; if nothing is due yet, it says how long until
-// something is.
+// something is. Targets that are due again and fresh ones take turns: those that
+// fail over and over must not keep the others from ever being reached.
 func (d *dispatcher) next() (it *item, wait time.Duration) {
-	if len(d.retries) > 0 {
-		if wait = time.Until(d.retries[0].due); wait <= 0 {
-			return d.retries[0], 0
-		}
+	again, wait := d.dueAgain()
+	if again != nil && !d.freshNext {
+		return again, 0
 	}
 	if d.collect && !d.over {
-		return nil, wait
+		return again, wait
 	}
 	if len(d.fresh) == 0 && d.cursor < d.backlog {
 		d.refill()
@@ -112,12 +113,25 @@ func (d *dispatcher) next() (it *item, wait time.Duration) {
 	if len(d.fresh) > 0 {
 		return d.fresh[0], wait
 	}
-	return nil, wait
+	return again, wait
+}
+
+// dueAgain returns the target that is to be tried again first, if its time has
+// come; else how long until then, 0 if there is none.
+func (d *dispatcher) dueAgain() (it *item, wait time.Duration) {
+	if len(d.retries) == 0 {
+		return nil, 0
+	}
+	if wait = time.Until(d.retries[0].due); wait > 0 {
+		return nil, wait
+	}
+	return d.retries[0], 0
 }
 
 func (d *dispatcher) handedOut(it *item) {
 	d.busy++
-	if len(d.retries) > 0 && d.retries[0] == it {
+	d.freshNext = len(d.retries) > 0 && d.retries[0] == it
+	if d.freshNext {
 		heap.Pop(&d.retries)
 		return
 	}

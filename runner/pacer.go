@@ -37,7 +37,8 @@ func newPacer(sku string, units int) *pacer {
 // lately. The rate falls a little below that, comes back to it within
 // [plateau], rests there, and only then tries more, slowly at first. So the hub
 // is kept busy, and is asked for too much about three times a minute. The curve
-// is the cubic one that TCP uses for the same reason.
+// is the cubic one that TCP uses for the same reason. After slow answers alone
+// the rate comes back much faster, because nothing was refused.
 //
 // The first sign comes before there is anything to go by. After it the rate
 // starts low and multiplies until the second.
@@ -53,6 +54,7 @@ type lane struct {
 	last     time.Time     // when the last answer came
 	calm     time.Duration // what the fastest answers take when nothing is queued
 	draining bool          // the hub still works off what made it queue
+	soft     bool          // the last sign was slow answers, not a refusal
 	adjusted time.Time     // when the rate was last looked at
 	signed   time.Time     // when the last sign came
 	resting  time.Time     // nothing is sent before
@@ -66,6 +68,8 @@ const (
 	firstGuess = 10.0             // calls a second after the first sign, at least
 	firstRise  = 10.0             // times a second, until the second sign
 	startRise  = 2.0              // times a second, from four fifths of a known throttle
+	softRise   = 1.3              // times a second, once slow answers are fast again
+	farAbove   = 4.0              // times what is answered: then the rate bounds nothing
 	minRate    = 0.1              // calls a second; a hub that takes less is as good as down
 
 	adjustEvery = 100 * time.Millisecond
@@ -204,6 +208,7 @@ func (l *lane) refusedFor(now time.Time, hint time.Duration) {
 		hold = max(hold, hint)
 	}
 	l.signLocked(now)
+	l.soft = false
 	l.holdLocked(now, hold)
 }
 
@@ -219,7 +224,7 @@ func (l *lane) adjustLocked(now time.Time, since time.Duration) {
 		l.draining = false
 		l.growLocked(now, since)
 	case !l.draining && now.Sub(l.signed) >= signEvery:
-		l.draining = true
+		l.draining, l.soft = true, true
 		l.signLocked(now)
 	case l.draining && now.Sub(l.signed) > drainTime:
 		l.calm, l.draining = fastest, false // going slower has not helped: the devices take longer
@@ -264,6 +269,13 @@ func (l *lane) growLocked(now time.Time, since time.Duration) {
 			rise = startRise
 		}
 		l.rate *= math.Pow(rise, min(since, time.Second).Seconds())
+	case l.soft:
+		// Nothing was refused: it may have been this machine that was slow. Soon
+		// either the queue is back, or the rate is no bound any more.
+		l.rate *= math.Pow(softRise, min(since, time.Second).Seconds())
+		if taken, known := l.window.taken(now); known && l.limit == 0 && l.rate > farAbove*taken {
+			l.rate, l.knee, l.soft = 0, 0, false
+		}
 	default:
 		// The cubic curve through belowKnee at the sign and 1 at the plateau.
 		x := (now.Sub(l.signed) - plateau).Seconds() / plateau.Seconds()

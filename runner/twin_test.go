@@ -158,6 +158,11 @@ func TestTwinUpdate(t *testing.T) {
 			ifMatch: []string{"etag-2", "etag-3", "etag-4", "etag-5"}, reads: 3, after: moved,
 		},
 		{
+			name: "changed under our hands, and the plan does not mind", desired: old, tags: `{}`, wantDesired: moved,
+			arrange: func(g *rig) { g.meddle(1) }, change: func(j *spec.Job) { j.Twin.Guard = spec.GuardNone },
+			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"*"}, after: moved,
+		},
+		{
 			name: "changed under our hands for ever", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.meddle(100) },
 			outcome: spec.OutcomeFailed, ifMatch: []string{"etag-2", "etag-3", "etag-4", "etag-5"}, reads: 3,
