@@ -38,6 +38,15 @@ func (s *syncer) stop() {
 	s.done.Wait()
 }
 
+func (s *syncer) ended() bool {
+	select {
+	case <-s.quit:
+		return true
+	default:
+		return false
+	}
+}
+
 func (s *syncer) loop() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -45,6 +54,8 @@ func (s *syncer) loop() {
 		select {
 		case <-s.wake:
 		case <-s.quit:
+		}
+		if s.ended() { // whichever of the two was chosen: Close syncs what is left
 			return
 		}
 		began := time.Now()
