@@ -105,7 +105,6 @@ jobs:
 // A preview of 20,000 devices takes the pages of one listing and nothing else,
 // and a run does exactly what it said.
 func TestPreviewOfALargeFleet(t *testing.T) {
-	t.Parallel()
 	server, h := largeFleet(t, 1000)
 	plan := parsed(t, largePlan)
 	o := runner.PreviewOptions{Hubs: []runner.NamedHub{{Name: "hub", Hub: h}}}
@@ -172,7 +171,6 @@ func newJournal(t *testing.T) *journal.Writer {
 // An index that is behind makes a preview old, never a run wrong: what the pin
 // does not show as it is, is left alone.
 func TestPreviewOfAStaleIndex(t *testing.T) {
-	t.Parallel()
 	server, h := largeFleet(t, 100)
 	server.SetIndexLag(time.Hour)
 	for i := range 50 {
