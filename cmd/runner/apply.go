@@ -118,6 +118,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 
 	signals := watchSignals(ctx, talk, f.grace)
 	defer signals.stop()
+	signals.watchOutput(reports.stdout)
 	if !hub.emulated {
 		talk.line("hub "+hub.name, slog.String("event", "hub"), slog.String("hub", hub.name))
 	}

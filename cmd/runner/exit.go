@@ -108,6 +108,9 @@ func classify(err error) *failure {
 			hint: "nothing was sent; use the connection string of the plan's hub, or change hub.hostName in the plan",
 		}
 	}
+	if errors.Is(err, errOutputClosed) {
+		return &failure{code: exitStopped, err: err, hint: "write the report to a file with --report"}
+	}
 	if e, ok := errors.AsType[*runner.NeedError](err); ok {
 		return &failure{code: exitInvalid, err: err, hint: fmt.Sprintf("nothing was sent; name --job %s as well", e.Need)}
 	}
@@ -130,6 +133,9 @@ func codeOfRun(r *runner.Run) int {
 	}
 	if _, ok := errors.AsType[*runner.JournalError](cause); ok {
 		return exitInternal
+	}
+	if errors.Is(cause, errOutputClosed) {
+		return exitStopped
 	}
 	switch r.Status() {
 	case spec.StatusSucceeded:

@@ -37,8 +37,8 @@ func (f *applyFlags) planOf(env environment, talk *talk, file string) (*spec.Pla
 
 // openPinned reads a pinned preview; nil if the file is not meant to be one.
 func openPinned(file string) (*runner.Pinned, error) {
-	if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
-		return nil, nil //nolint:nilnil,nilerr // stdin, or a pipe that can be read once; or reading it as a plan says what is wrong
+	if info, err := os.Stat(file); file == "-" || err != nil || !info.Mode().IsRegular() {
+		return nil, nil //nolint:nilnil // reading it as a plan says what is wrong; a pipe can be read once
 	}
 	in, err := os.Open(file) //nolint:gosec // the user names the file
 	if err != nil {

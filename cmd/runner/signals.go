@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -20,14 +22,19 @@ type signals struct {
 	dispatch context.Context //nolint:containedctx // handed to the run
 	work     context.Context //nolint:containedctx // handed to the run
 
+	end  context.CancelCauseFunc // of dispatch
 	quit chan struct{}
 	done sync.WaitGroup
 }
+
+// errOutputClosed ends a run whose report nobody is there to read.
+var errOutputClosed = errors.New("standard output is closed, so nobody would read the report; nothing more was sent")
 
 func watchSignals(ctx context.Context, t *talk, grace time.Duration) *signals {
 	s := &signals{quit: make(chan struct{})}
 	var stop, cut context.CancelCauseFunc
 	s.dispatch, stop = context.WithCancelCause(ctx)
+	s.end = stop
 	s.work, cut = context.WithCancelCause(context.WithoutCancel(ctx))
 	// Two: a second signal must not be lost while the first is handled.
 	came := make(chan os.Signal, 2)
@@ -58,6 +65,46 @@ func (s *signals) waitGrace(came <-chan os.Signal, grace time.Duration) {
 	case <-came:
 	case <-timer.C:
 	case <-s.quit:
+	}
+}
+
+// outputPoll is how often the watch over the output looks whether it is still
+// wanted.
+const outputPoll = 250 * time.Millisecond
+
+// watchOutput ends dispatching when the reader of out goes away, at once if it
+// has gone already.
+func (s *signals) watchOutput(out io.Writer) {
+	f, ok := out.(*os.File)
+	if !ok {
+		return
+	}
+	if gone, err := hungUp(f, 0); gone || err != nil {
+		if gone {
+			s.end(errOutputClosed)
+		}
+		return
+	}
+	s.done.Go(func() {
+		if awaitClosed(f, s.quit) {
+			s.end(errOutputClosed)
+		}
+	})
+}
+
+// awaitClosed returns true when the reader of f has gone away, and false once
+// quit is closed or it turns out that it cannot be known.
+func awaitClosed(f *os.File, quit <-chan struct{}) bool {
+	for {
+		gone, err := hungUp(f, outputPoll)
+		if gone || err != nil {
+			return gone
+		}
+		select {
+		case <-quit:
+			return false
+		default:
+		}
 	}
 }
 
