@@ -8,6 +8,8 @@ SHELL := /bin/bash
 GOLANGCI_LINT_VERSION := v2.12.2
 TOOLS := $(CURDIR)/.tools/bin
 GOLANGCI_LINT := $(TOOLS)/golangci-lint
+ACTIONLINT_VERSION := v1.7.12
+ACTIONLINT := $(TOOLS)/actionlint
 
 # ---- settings that the command line may change ----
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
@@ -39,6 +41,7 @@ test: ## vet, build and run every test, with the race detector
 .PHONY: lint
 lint: tools ## check the code and the architecture
 	GOLANGCI_LINT_CACHE=$(CURDIR)/.tools/lint-cache $(GOLANGCI_LINT) run $(PKGS)
+	$(ACTIONLINT) -shellcheck= -pyflakes= examples/ci/github-actions.yml
 
 .PHONY: fmt
 fmt: tools ## format the code
@@ -77,3 +80,7 @@ tools: ## install the pinned tools into .tools, if they are not there
 	  | grep -qE '^\s+mod\s+github.com/golangci/golangci-lint/v2\s+$(GOLANGCI_LINT_VERSION)\s' \
 	|| { echo "make: installing golangci-lint $(GOLANGCI_LINT_VERSION) into .tools (once, some minutes)" >&2; \
 	     GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION); }
+	@go version -m $(ACTIONLINT) 2>/dev/null \
+	  | grep -qE '^\s+mod\s+github.com/rhysd/actionlint\s+$(ACTIONLINT_VERSION)\s' \
+	|| { echo "make: installing actionlint $(ACTIONLINT_VERSION) into .tools" >&2; \
+	     GOBIN=$(TOOLS) go install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION); }

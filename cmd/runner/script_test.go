@@ -77,6 +77,7 @@ func TestScript(t *testing.T) {
 			"report":    cmdReport,
 			"jsonlines": cmdJSONLines,
 			"values":    cmdValues,
+			"step":      cmdStep,
 			"secretless": func(ts *testscript.TestScript, _ bool, files []string) {
 				for _, file := range files {
 					noSecret(ts, file, ts.ReadFile(file))
