@@ -181,14 +181,14 @@ func TestPinnedKeepsExpectations(t *testing.T) {
 // A run of a pinned preview that dies at any byte of its journal goes on as
 // that: its own patches are not taken for somebody else's.
 func TestPinnedResumes(t *testing.T) {
-	jobs := func() []spec.Job {
-		return []spec.Job{
-			update("one", `{"floor":3}`, ""), update("two", "", `{"site":"B"}`, delay(2*time.Second)), method("lock", idempotent),
-		}
-	}
 	whole := 0
-	run := func(t *testing.T, limit int) {
+	run := func(t *testing.T, limit int, later time.Duration) {
 		t.Helper()
+		jobs := func() []spec.Job {
+			return []spec.Job{
+				update("two", "", `{"site":"B"}`, delay(later)), update("one", `{"floor":3}`, ""), method("lock", idempotent),
+			}
+		}
 		synctest.Test(t, func(t *testing.T) {
 			g := newRig(t, devices(6)...)
 			g.hub.takes[opPatch] = time.Second
@@ -210,9 +210,11 @@ func TestPinnedResumes(t *testing.T) {
 			}
 		})
 	}
-	run(t, 0)
-	for limit := 250; limit < whole; limit += 97 {
-		run(t, limit)
+	for _, later := range []time.Duration{0, time.Second, 2 * time.Second} {
+		run(t, 0, later)
+		for limit := 250; limit < whole; limit += 97 {
+			run(t, limit, later)
+		}
 	}
 }
 
@@ -325,6 +327,9 @@ func pinnableJobs(r *rand.Rand) []spec.Job {
 func TestReadPinnedRefusesDamage(t *testing.T) {
 	g := newRig(t, devices(3)...)
 	file := g.pin(update("move", `{"floor":3}`, ""), method("lock"))
+	if want := `{"end":{"lock":3,"move":3},"sha256":"`; !bytes.Contains(file, []byte("\n"+want)) {
+		t.Errorf("the file does not end with %s:\n%s", want, file)
+	}
 	for cut := range file {
 		if _, err := runner.ReadPinned(bytes.NewReader(file[:cut])); err == nil {
 			t.Errorf("a file that was cut at byte %d of %d was read", cut, len(file))

@@ -269,6 +269,13 @@ func TestPreviewSelectsLikeARun(t *testing.T) {
 	if n := f.Jobs[0].Calls; n != 4 {
 		t.Errorf("%d calls, want 4: device-000000 is left out, none comes twice", n)
 	}
+	if n := len(g.hub.of(opQuery, "")); n != 3 {
+		t.Errorf("%d queries for both jobs, want 3 pages of 2", n)
+	}
+	g.preview(runner.PreviewOptions{}, method("two", limited))
+	if n := len(g.hub.of(opQuery, "")); n != 4 {
+		t.Errorf("%d queries more for the limited job, want 1: it needs no second page", n-3)
+	}
 	if want := []string{"device-000001", "device-000002"}; !slices.Equal(f.Jobs[1].Groups[0].Devices, want) {
 		t.Errorf("devices of the limited job: %v, want %v", f.Jobs[1].Groups[0].Devices, want)
 	}

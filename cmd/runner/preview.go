@@ -119,9 +119,9 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 		return err
 	}
 	defer pin.discard()
-	signals := watchSignals(ctx, talk, 0)
-	defer signals.stop()
-	forecast, err := runner.Preview(signals.dispatch, plan, o)
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	forecast, err := runner.Preview(ctx, plan, o)
 	if err != nil {
 		return err
 	}

@@ -114,6 +114,28 @@ func (s *signals) stop() {
 	s.done.Wait()
 }
 
+// untilSignal returns a context that ends with the first signal. Nothing that
+// hangs on it has to be finished: it only reads. The returned function ends the
+// watch.
+func untilSignal(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	came := make(chan os.Signal, 1) // the first is enough
+	signal.Notify(came, os.Interrupt, syscall.SIGTERM)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		defer signal.Stop(came)
+		select {
+		case sig := <-came:
+			cancel(interrupted(sig))
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		watch.Wait()
+	}
+}
+
 func interrupted(sig os.Signal) *runner.InterruptedError {
 	if sig == syscall.SIGTERM {
 		return &runner.InterruptedError{Signal: "SIGTERM", ExitCode: exitSIGTERM}
