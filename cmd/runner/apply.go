@@ -82,23 +82,11 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	if err != nil {
 		return err
 	}
-	plan, pinned, err := f.planOf(env, talk, file)
-	if err != nil {
-		return err
-	}
-	hub, err := f.openHub(env, connections(plan), talk.log)
+	plan, pinned, hub, err := f.prepare(env, talk, file)
 	if err != nil {
 		return err
 	}
 	defer hub.close()
-	if pinned != nil {
-		if err = pinned.Check(plan, []string{hub.name}); err != nil {
-			return err
-		}
-	}
-	if err = override(plan, f); err != nil {
-		return err
-	}
 	reports, err := openReports(env, f.reports, file)
 	if err != nil {
 		return err
@@ -142,6 +130,29 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		return err
 	}
 	return conclude(run, talk, reports, record)
+}
+
+// prepare reads the plan and opens its hub, for as many calls at once as the
+// plan has once the flags stand above it.
+func (f *applyFlags) prepare(env environment, talk *talk, file string) (*spec.Plan, *runner.Pinned, *openedHub, error) {
+	plan, pinned, err := f.planOf(env, talk, file)
+	if err == nil {
+		err = override(plan, f)
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	hub, err := f.openHub(env, connections(plan), talk.log)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if pinned != nil {
+		if err = pinned.Check(plan, []string{hub.name}); err != nil {
+			hub.close()
+			return nil, nil, nil, err
+		}
+	}
+	return plan, pinned, hub, nil
 }
 
 // conclude writes the reports of a run that has ended and says how it went.
