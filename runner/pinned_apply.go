@@ -127,6 +127,7 @@ func (w *worker) heldToPin(it *item, s *sight, asWanted bool) (finished, bool) {
 		return finished{}, true
 	}
 	if it.unsure {
+		it.attempts-- // nothing was sent in this pass
 		return w.giveUp(it, verdict{stepEnd, spec.OutcomeUnanswered}), true
 	}
 	row := w.newRow(it, spec.OutcomeSkipped)

@@ -179,7 +179,9 @@ func TestPinnedKeepsExpectations(t *testing.T) {
 }
 
 // A run of a pinned preview that dies at any byte of its journal goes on as
-// that: its own patches are not taken for somebody else's.
+// that: its own patches are not taken for somebody else's. Only of the devices
+// that two jobs were patching at the same moment nobody can say whose change it
+// was; those are left alone, and their rows say so.
 func TestPinnedResumes(t *testing.T) {
 	whole := 0
 	run := func(t *testing.T, limit int, later time.Duration) {
@@ -204,8 +206,9 @@ func TestPinnedResumes(t *testing.T) {
 			}
 			res := g.applyPinned(file, jobs()...)
 			for _, j := range res.report.Jobs {
-				if j.Outcomes[spec.OutcomeSucceeded] != 6 || j.Outcomes[spec.OutcomeSkipped] != 1 {
-					t.Errorf("died at byte %d: job %s: %v, want 6 succeeded and the new one skipped", limit, j.Name, j.Outcomes)
+				done, alone := j.Outcomes[spec.OutcomeSucceeded], j.Outcomes[spec.OutcomeSkipped]+j.Outcomes[spec.OutcomeUnanswered]
+				if done+alone != 7 || alone < 1 || j.Type == spec.TypeDirectMethod && done != 6 {
+					t.Errorf("died at byte %d: job %s: %v, want 6 succeeded, less those that two jobs patched at once, and the new one skipped", limit, j.Name, j.Outcomes)
 				}
 			}
 		})
