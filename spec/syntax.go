@@ -100,6 +100,10 @@ func (f fault) explain() explanation {
 		e.offset, e.summary = lastOf("*"+name)(f), fmt.Sprintf("there is no anchor &%s before this alias", clip(name))
 		e.hint = "put a value that starts with * in quotes"
 		return e
+	case strings.Contains(f.problem, "expected ',' or") && f.reference() >= 0:
+		e.offset, e.summary = f.reference(), "a ${...} between brackets or braces needs quotes"
+		e.hint = `write "${var.floor}": YAML takes a bare { there for a mapping`
+		return e
 	case strings.Contains(f.problem, "exceeded max depth"):
 		e.rule, e.summary = RuleNesting, fmt.Sprintf("nested more than %d levels deep", maxDepth)
 		return e
@@ -175,6 +179,36 @@ func (f fault) openBracket() int {
 		}
 	}
 	return f.token()
+}
+
+// reference finds a ${ outside quotes that the reader stumbled over, or
+// returns -1. The brace could open a key, so the reader looks on for its colon,
+// to the end of the line and into the next.
+func (f fault) reference() int {
+	end := len(strings.TrimRight(f.text[:f.read], " \t\r\n"))
+	for range 2 {
+		start := strings.LastIndexByte(f.text[:end], '\n') + 1
+		if at := bareReference(f.text[start:end]); at >= 0 {
+			return start + at
+		}
+		end = max(start-1, 0)
+	}
+	return -1
+}
+
+func bareReference(line string) int {
+	var quote byte
+	for i := range len(line) - 1 {
+		switch c := line[i]; {
+		case quote == 0 && strings.HasPrefix(line[i:], "${"):
+			return i
+		case c == quote:
+			quote = 0
+		case quote == 0 && (c == '"' || c == '\''):
+			quote = c
+		}
+	}
+	return -1
 }
 
 // openQuote guesses the quote that is still open where the reader was: the
