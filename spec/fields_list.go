@@ -40,7 +40,7 @@ func targetFields() []Field {
 	return []Field{
 		{Path: "jobs[].target.query", Type: FieldText, Synonyms: []string{"where", "condition"}, Doc: "A condition of the twin query language, or a full SELECT from devices or devices.modules.", Example: "tags.building = 43"},
 		{Path: "jobs[].target.devices", Type: FieldText, List: true, Format: "deviceID", Synonyms: []string{"ids", "deviceids"}, Doc: "Devices by id, and modules as device/module; added to what the query finds.", Example: "[door-1, door-2]"},
-		{Path: "jobs[].target.devicesFile", Type: FieldText, Synonyms: []string{"file", "idsfile"}, Doc: "A text file beside the plan with one device or device/module a line; # starts a comment.", Example: "doors.txt"},
+		{Path: "jobs[].target.devicesFile", Type: FieldText, Synonyms: []string{"file", "idsfile"}, Doc: "A text file of at most 160 MB beside the plan with one device or device/module a line; # starts a comment.", Example: "doors.txt"},
 		{Path: "jobs[].target.exclude", Type: FieldText, List: true, Format: "deviceID", Synonyms: []string{"except"}, Doc: "Devices or modules to leave out.", Example: "[door-9]"},
 		{Path: "jobs[].target.limit", Type: FieldInteger, Min: "1", Doc: "At most so many devices.", Example: "500"},
 		{Path: "jobs[].target.expect", Type: FieldObject, Doc: "How many devices there must be; checked before the first request to one.", Example: "{min: 1, max: 500}"},
@@ -55,7 +55,7 @@ func methodFields() []Field {
 	return []Field{
 		{Path: "jobs[].method", Type: FieldText, Format: "method", Only: TypeDirectMethod, Synonyms: []string{"methodname"}, Doc: "The direct method to call.", Example: "lockDoor"},
 		{Path: "jobs[].payload", Type: FieldJSON, Only: TypeDirectMethod, Synonyms: []string{"body", "args"}, Doc: "What the method is given: any value. Without it the call has no payload.", Example: "{lockTime: 10m}"},
-		{Path: "jobs[].payloadFile", Type: FieldText, Only: TypeDirectMethod, Doc: "A JSON file beside the plan that holds the payload; nothing is filled in there.", Example: "payload.json"},
+		{Path: "jobs[].payloadFile", Type: FieldText, Only: TypeDirectMethod, Doc: "A JSON file beside the plan that holds the payload, at most 1 MB; nothing is filled in there.", Example: "payload.json"},
 		{Path: "jobs[].connectTimeout", Type: FieldDuration, Shared: true, Only: TypeDirectMethod, Default: "0s", Min: "0s", Max: "5m", Doc: "How long the hub waits for a device that is not connected.", Example: "10s"},
 		{Path: "jobs[].responseTimeout", Type: FieldDuration, Shared: true, Only: TypeDirectMethod, Default: "30s", Min: "5s", Max: "5m", Synonyms: []string{"timeout"}, Doc: "How long the hub waits for the device's answer.", Example: "60s"},
 		{Path: "jobs[].success", Type: FieldObject, Shared: true, Only: TypeDirectMethod, Doc: "Which answers of a device count as success.", Example: "{status: [200, 204]}"},

@@ -7,89 +7,155 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"unicode/utf8"
-
-	"gopkg.in/yaml.v3"
 )
 
-// maxFile is the largest file that a plan may name: a million ids of devices.
-const maxFile = 160 << 20
+// Bounds on the files that a plan names, far above what a plan needs.
+const (
+	maxDevicesFile  = 160 << 20 // a million ids of devices
+	maxPayloadFile  = 1 << 20   // eight times what the hub takes
+	maxPayloadFiles = 64 << 20  // all of them together
+	maxListed       = 5_000_000 // devices that the targets of a plan list, a shared file counted once
+	maxFileFindings = 10        // that are shown of one file
+)
+
+// planFiles is what was read of the files that a plan names. A file that many
+// jobs name is read once.
+type planFiles struct {
+	payloads map[string]payloadRead
+	lists    map[string]listRead
+	size     int // of the payload files
+	listed   int // devices
+}
+
+// remark is a finding that has no place yet.
+type remark struct {
+	rule          Rule
+	summary, hint string
+}
 
 // file reads a file that a field of the plan names, from the plan's folder.
-func (p *parser) file(n *yaml.Node, key, name string) (content []byte, ok bool) {
+func (p *parser) file(key, name string, limit int64) ([]byte, *remark) {
 	if p.opts.FS == nil {
-		p.at(n, RuleFile, fmt.Sprintf("%s %q cannot be read here", key, clip(name)), "a plan that is read from a stream has no folder; write the content into the plan")
-		return nil, false
+		return nil, &remark{RuleFile, fmt.Sprintf("%s %q cannot be read here", key, clip(name)), "a plan that is read from a stream has no folder; write the content into the plan"}
 	}
 	clean := path.Clean(strings.TrimPrefix(name, "./"))
 	if name == "" || !fs.ValidPath(clean) || clean == "." {
-		p.at(n, RuleFile, fmt.Sprintf("%s %q leaves the folder of the plan", key, clip(name)), "name a file beside the plan, as in data/doors.txt")
-		return nil, false
+		return nil, &remark{RuleFile, fmt.Sprintf("%s %q leaves the folder of the plan", key, clip(name)), "name a file beside the plan, as in data/doors.txt"}
 	}
 	info, err := fs.Stat(p.opts.FS, clean)
-	if err == nil && info.Size() > maxFile {
-		p.at(n, RuleFile, fmt.Sprintf("%s %q has %d bytes", key, clip(name), info.Size()), fmt.Sprintf("at most %d are read", maxFile))
-		return nil, false
+	if err == nil && info.Size() > limit {
+		return nil, &remark{RuleFile, fmt.Sprintf("%s %q has %d bytes", key, clip(name), info.Size()), fmt.Sprintf("at most %d are read", limit)}
 	}
+	var content []byte
 	if err == nil {
 		content, err = fs.ReadFile(p.opts.FS, clean)
 	}
 	if err != nil {
-		p.at(n, RuleFile, fmt.Sprintf("%s %q: %v", key, clip(name), unwrapPath(err)), "")
-		return nil, false
+		return nil, &remark{RuleFile, fmt.Sprintf("%s %q: %v", key, clip(name), unwrapPath(err)), ""}
 	}
-	return content, true
+	return content, nil
 }
 
-// payloadFile reads the payload from a file beside the plan.
+// payloadRead is a payload from a file, or why there is none.
+type payloadRead struct {
+	payload *jsonValue
+	remarks []remark
+}
+
+// payloadFile takes the payload from a file beside the plan.
 func (p *parser) payloadFile(j *jobSection) {
 	n, name := j.value("payloadFile"), *j.PayloadFile
-	content, ok := p.file(n, "payloadFile", name)
+	read, ok := p.files.payloads[name]
 	if !ok {
-		return
+		read = p.readPayload(name)
+		p.files.payloads[name] = read
+	}
+	for _, r := range read.remarks {
+		p.at(n, r.rule, r.summary, r.hint)
+	}
+	if read.payload != nil {
+		p.payloadSize(n, len(read.payload.json))
+		j.Payload = read.payload
+	}
+}
+
+func (p *parser) readPayload(name string) payloadRead {
+	content, problem := p.file("payloadFile", name, maxPayloadFile)
+	if problem != nil {
+		return payloadRead{remarks: []remark{*problem}}
+	}
+	if p.files.size += len(content); p.files.size > maxPayloadFiles {
+		return payloadRead{remarks: []remark{{RuleFile, fmt.Sprintf("the payload files have more than %d bytes together", maxPayloadFiles), "split the plan"}}}
 	}
 	var value json.RawMessage
 	if err := json.Unmarshal(content, &value); err != nil || !utf8.Valid(content) {
-		p.at(n, RuleFile, fmt.Sprintf("payloadFile %q is not JSON: %s", clip(name), jsonFault(content, err)), "")
-		return
+		return payloadRead{remarks: []remark{{RuleFile, fmt.Sprintf("payloadFile %q is not JSON: %s", clip(name), jsonFault(content, err)), ""}}}
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, value); err != nil {
 		panic("spec: JSON that was valid is not: " + err.Error())
 	}
+	read := payloadRead{payload: &jsonValue{json: compact.Bytes()}}
 	if found := p.src.secrets.scanner.kind(string(content)); found != "" {
-		p.at(n, RuleSecret, fmt.Sprintf("payloadFile %q holds %s", clip(name), found), secretHint)
+		read.remarks = append(read.remarks, remark{RuleSecret, fmt.Sprintf("payloadFile %q holds %s", clip(name), found), secretHint})
 	}
-	p.payloadSize(n, compact.Len())
-	j.Payload = &jsonValue{json: compact.Bytes()}
+	return read
 }
 
-// maxFileFindings bounds what is said of one file.
-const maxFileFindings = 10
+// listRead is what a file of devices lists, or why it cannot be read.
+type listRead struct {
+	ids     []DeviceID
+	problem *remark
+}
 
-// devicesFile reads the ids of a target from a file beside the plan, one a
-// line. Its findings carry the positions of the file.
-func (p *parser) devicesFile(t *targetSection, seen map[DeviceID]bool) {
+// devicesFile takes the ids of a target from a file beside the plan, one a
+// line. The ids that stand in the plan itself come before them.
+func (p *parser) devicesFile(t *targetSection, named map[DeviceID]int) {
 	n, name := t.value("devicesFile"), *t.DevicesFile
-	content, ok := p.file(n, "devicesFile", name)
+	read, ok := p.files.lists[name]
 	if !ok {
+		read = p.readList(name)
+		p.files.lists[name] = read
+	}
+	if read.problem != nil {
+		p.at(n, read.problem.rule, read.problem.summary, read.problem.hint)
 		return
 	}
-	findings, before := 0, len(t.ids)
+	if len(t.ids) == 0 && !t.has("exclude") {
+		t.ids = read.ids // shared by all targets that list no more than the file does
+		return
+	}
+	if p.files.listed += len(read.ids); p.files.listed > maxListed {
+		p.at(n, RuleTarget, fmt.Sprintf("the targets of this plan list more than %d devices", maxListed), "split the plan, or select the devices by a query")
+		return
+	}
+	for _, id := range read.ids {
+		if i, twice := named[id]; twice {
+			p.at(deref(t.value("devices")).Content[i], RuleTarget, fmt.Sprintf("device %q is listed in devicesFile, too", clip(id.String())), "keep one of them")
+		}
+	}
+	t.ids = slices.Concat(t.ids, read.ids)
+}
+
+// readList reads a file of devices. Its findings carry the positions of the
+// file, and are made once.
+func (p *parser) readList(name string) listRead {
+	content, problem := p.file("devicesFile", name, maxDevicesFile)
+	if problem != nil {
+		return listRead{problem: problem}
+	}
+	var read listRead
+	findings, seen := 0, map[DeviceID]bool{}
 	for i, line := range strings.Split(strings.TrimPrefix(string(content), "\uFEFF"), "\n") {
-		word, _, _ := strings.Cut(line, "#")
-		if strings.HasPrefix(line, "#") || strings.Contains(line, " #") || strings.Contains(line, "\t#") {
-			line = word
-		}
-		line = strings.TrimSpace(line)
-		if line == "" {
-			continue
-		}
+		line = withoutComment(line)
 		id := deviceID(line)
 		switch {
+		case line == "":
 		case findings == maxFileFindings:
-			return
+			return read
 		case !validDeviceID(line):
 			findings++
 			p.inFile(name, i+1, RuleDeviceID, fmt.Sprintf("%q cannot be the id of a device", clip(line)), deviceIDHint)
@@ -98,12 +164,26 @@ func (p *parser) devicesFile(t *targetSection, seen map[DeviceID]bool) {
 			p.inFile(name, i+1, RuleTarget, fmt.Sprintf("device %q is listed twice", clip(line)), "keep one of them")
 		default:
 			seen[id] = true
-			t.ids = append(t.ids, id)
+			read.ids = append(read.ids, id)
 		}
 	}
-	if len(t.ids) == before && findings == 0 {
-		p.at(n, RuleFile, fmt.Sprintf("devicesFile %q lists no device", clip(name)), "write one id a line")
+	if len(read.ids) == 0 && findings == 0 {
+		read.problem = &remark{RuleFile, fmt.Sprintf("devicesFile %q lists no device", clip(name)), "write one id a line"}
 	}
+	if p.files.listed += len(read.ids); p.files.listed > maxListed {
+		read.problem = &remark{RuleTarget, fmt.Sprintf("the targets of this plan list more than %d devices", maxListed), "split the plan, or select the devices by a query"}
+	}
+	return read
+}
+
+// withoutComment leaves out what follows a # that starts a word: an id may
+// hold the character.
+func withoutComment(line string) string {
+	word, _, _ := strings.Cut(line, "#")
+	if strings.HasPrefix(line, "#") || strings.Contains(line, " #") || strings.Contains(line, "\t#") {
+		line = word
+	}
+	return strings.TrimSpace(line)
 }
 
 // inFile notes a finding in a file that the plan names.

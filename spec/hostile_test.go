@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"iothub-runner/spec"
@@ -24,11 +26,39 @@ func jobs(n int) string {
 	return b.String()
 }
 
-// TestHostileFiles: a file made to hurt ends in a finding, and soon. On an idle
-// machine each takes well under a second; the bound is generous, because a
-// loaded one is not what this looks for. Without the limits of Parse these
-// take minutes, or exhaust the memory.
-func TestHostileFiles(t *testing.T) {
+// hostileFile is a plan made to hurt, and the finding it ends in.
+type hostileFile struct{ name, text, rule string }
+
+// hostileFolder has the files that hostile plans name.
+func hostileFolder() fs.FS {
+	return fstest.MapFS{
+		"large.json":  {Data: []byte("[" + strings.Repeat("1,", 2_000_000) + "1]")},
+		"deep.json":   {Data: []byte(strings.Repeat("[", 1_000_000))},
+		"twice.txt":   {Data: []byte(strings.Repeat("door-1\n", 1_000_000))},
+		"devices.txt": {Data: []byte(deviceList(100_000))},
+	}
+}
+
+func deviceList(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "door-%d\n", i)
+	}
+	return b.String()
+}
+
+// manyJobs writes a plan of n jobs that have the same fields, after a variable
+// of a million bytes.
+func manyJobs(n int, fields string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "version: 1\nname: big\nvars: {x: \"%s\"}\njobs:\n", strings.Repeat("'", 1_000_000))
+	for i := range n {
+		fmt.Fprintf(&b, "  - {name: job-%d, type: directMethod, method: m, %s}\n", i, fields)
+	}
+	return b.String()
+}
+
+func hostileFiles() []hostileFile {
 	const size = spec.MaxSize
 	var bomb strings.Builder
 	bomb.WriteString("a: &a [x, x, x, x, x, x, x, x, x, x]\n")
@@ -36,7 +66,7 @@ func TestHostileFiles(t *testing.T) {
 		fmt.Fprintf(&bomb, "%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*%c, ", c-1), 10), ", "))
 	}
 	long := "a: &a " + strings.Repeat("x", 1_000_000) + "\nb: [" + strings.Repeat("*a, ", 50_000) + "]\n"
-	for _, c := range []struct{ name, text, rule string }{
+	return []hostileFile{
 		{"over the size", strings.Repeat("a", size+1), "file-size"},
 		{"open brackets", strings.Repeat("[", size), "file-size"},
 		{"fewer open brackets", strings.Repeat("[", 400_000), "nesting"},
@@ -81,20 +111,51 @@ func TestHostileFiles(t *testing.T) {
 			}
 			return b.String()
 		}(), "secret-in-plan"},
-	} {
+		{"a long variable in many payloads", manyJobs(5000, "target: {all: true}, payload: '${var.x}${var.x}${var.x}${var.x}'"), "variable-value"},
+		{"a long variable often in one payload", manyJobs(1, "target: {all: true}, payload: ["+strings.Repeat("'${var.x}', ", 50_000)+"]"), "variable-value"},
+		{"a long variable in templates", manyJobs(5000, "target: {all: true}, payload: '${var.x} ${device.id}'"), "variable-value"},
+		{"a long variable behind an alias", manyJobs(1, "target: {all: true}, payload: [&x '${var.x}', "+strings.Repeat("*x, ", 100_000)+"]"), "variable-value"},
+		{"a long variable in queries", manyJobs(5000, "target: 'tags.a = ${var.x}'"), "variable-value"},
+		{"a large payload file", manyJobs(5000, "target: {all: true}, payloadFile: large.json"), "file"},
+		{"a deep payload file", manyJobs(5000, "target: {all: true}, payloadFile: deep.json"), "file"},
+		{"a file of one device", manyJobs(5000, "target: {devicesFile: twice.txt}"), "target"},
+		{"many copies of a file of devices", manyJobs(5000, "target: {devices: [a], devicesFile: devices.txt}"), "target"},
+	}
+}
+
+// TestHostileFiles: a file made to hurt ends in a finding. Without the limits of
+// Parse these take minutes, or exhaust the memory; BenchmarkHostileFiles says
+// what they take with them.
+func TestHostileFiles(t *testing.T) {
+	folder := hostileFolder()
+	for _, c := range hostileFiles() {
 		t.Run(c.name, func(t *testing.T) {
-			start := time.Now()
-			plan, diags := spec.Parse("plan.yaml", []byte(c.text), spec.Options{})
-			if took := time.Since(start); took > time.Minute {
-				t.Errorf("Parse took %v", took)
-			}
+			plan, diags := spec.Parse("plan.yaml", []byte(c.text), spec.Options{FS: folder})
 			if plan != nil || !hasRule(diags, c.rule) {
 				t.Errorf("Parse: plan %v, no %s among %d findings: %.300s", plan != nil, c.rule, len(diags), diags)
 			}
 			if out := diags.String(); len(out) > 2_000_000 {
 				t.Errorf("the findings take %d bytes", len(out))
 			}
-			t.Log(time.Since(start))
+		})
+	}
+}
+
+// BenchmarkHostileFiles compares what a file made to hurt takes with what an
+// honest plan of 10,000 jobs takes in the same run.
+func BenchmarkHostileFiles(b *testing.B) {
+	honest := []byte(jobs(10_000))
+	folder := hostileFolder()
+	for _, c := range hostileFiles() {
+		b.Run(c.name, func(b *testing.B) {
+			start := time.Now()
+			spec.Parse("plan.yaml", honest, spec.Options{})
+			unit := time.Since(start)
+			for b.Loop() {
+				_, diags := spec.Parse("plan.yaml", []byte(c.text), spec.Options{FS: folder})
+				_ = diags.String()
+			}
+			b.ReportMetric(float64(b.Elapsed())/float64(b.N)/float64(unit), "x-10k-jobs")
 		})
 	}
 }

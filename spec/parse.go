@@ -62,6 +62,8 @@ type parser struct {
 	planned  map[string]bool
 	vars     map[string]*variable
 	resolved map[*yaml.Node]*yaml.Node // texts by node, variables filled in
+	filled   int                       // bytes that variables brought in
+	files    planFiles
 	warnings int
 
 	severities map[Rule]Severity
@@ -71,6 +73,7 @@ func newParser(src *source, opts Options) *parser {
 	return &parser{
 		src: src, opts: opts, table: newTable(), severities: severities(),
 		meant: map[string]bool{}, planned: map[string]bool{}, vars: map[string]*variable{}, resolved: map[*yaml.Node]*yaml.Node{},
+		files: planFiles{payloads: map[string]payloadRead{}, lists: map[string]listRead{}},
 	}
 }
 

@@ -91,21 +91,28 @@ func (t *targetSection) isLong() bool { return deref(t.node).Kind == yaml.Mappin
 // checkListed gathers the listed devices, and finds those that are listed
 // twice, or listed and excluded.
 func (p *parser) checkListed(t *targetSection) {
-	seen := make(map[DeviceID]bool, len(t.Devices))
+	named := make(map[DeviceID]int, len(t.Devices)) // where each stands
 	for i, s := range t.Devices {
 		id := deviceID(s)
-		if s != "" && seen[id] {
+		if _, twice := named[id]; s != "" && twice {
 			p.at(deref(t.value("devices")).Content[i], RuleTarget, fmt.Sprintf("device %q is listed twice", clip(s)), "keep one of them")
 		}
-		seen[id] = true
+		named[id] = i
 		t.ids = append(t.ids, id)
 	}
 	if t.DevicesFile != nil {
-		p.devicesFile(t, seen)
+		p.devicesFile(t, named)
 	}
+	excluded := make(map[DeviceID]int, len(t.Exclude))
 	for i, s := range t.Exclude {
-		if s != "" && seen[deviceID(s)] {
-			p.at(deref(t.value("exclude")).Content[i], RuleTarget, fmt.Sprintf("device %q is both listed and excluded", clip(s)), "remove one of them")
+		excluded[deviceID(s)] = i
+	}
+	if len(excluded) == 0 {
+		return
+	}
+	for _, id := range t.ids {
+		if i, both := excluded[id]; both && id.Device != "" {
+			p.at(deref(t.value("exclude")).Content[i], RuleTarget, fmt.Sprintf("device %q is both listed and excluded", clip(id.String())), "remove one of them")
 		}
 	}
 }

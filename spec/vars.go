@@ -265,7 +265,23 @@ func (p *parser) lookupVar(n *yaml.Node, pc piece) (value *yaml.Node, ok bool) {
 		return nil, false
 	}
 	v.used = true
-	return v.value, v.value != nil
+	return v.value, v.value != nil && p.grow(n, len(v.value.Value))
+}
+
+// maxFilled bounds the text that variables bring into a plan, all their uses
+// together: without it a short plan could grow past any memory.
+const maxFilled = 16 << 20
+
+// grow counts text that a variable brings in, and tells whether the plan may
+// grow so much.
+func (p *parser) grow(n *yaml.Node, size int) bool {
+	before := p.filled
+	p.filled += size
+	if before <= maxFilled && p.filled > maxFilled {
+		p.at(n, RuleVarValue, "the variables bring too much text into the plan",
+			fmt.Sprintf("all their uses together may bring %d bytes (16 MB); give the devices a payloadFile", maxFilled))
+	}
+	return p.filled <= maxFilled
 }
 
 // resolve follows an alias and fills in the variables of a text. A text that
@@ -275,11 +291,14 @@ func (p *parser) resolve(n *yaml.Node) *yaml.Node {
 	if v.Kind != yaml.ScalarNode || v.Tag != "!!str" || !hasPlaceholder(v.Value) {
 		return v
 	}
-	if known, ok := p.resolved[v]; ok {
-		return known
+	filled, ok := p.resolved[v]
+	if !ok {
+		filled = p.fill(v)
+		p.resolved[v] = filled
 	}
-	filled := p.fill(v)
-	p.resolved[v] = filled
+	if !p.grow(v, len(filled.Value)) {
+		return &yaml.Node{}
+	}
 	return filled
 }
 
