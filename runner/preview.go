@@ -91,7 +91,8 @@ type Group struct {
 	Patch     *spec.Sections `json:"patch,omitempty"`
 	Call      *CallForecast  `json:"call,omitempty"`
 	Unchanged bool           `json:"unchanged,omitempty"`
-	Various   bool           `json:"various,omitempty"` // alike only in what they change; Before and Patch are the first device's
+	Various   bool           `json:"various,omitempty"` // alike only in what they change; Before, Patch and Call are the first device's
+	Varies    []string       `json:"varies,omitempty"`  // of those, the parts that others have other values of, as in "patch.desired.floor"
 	Error     string         `json:"error,omitempty"`   // why nothing can be sent
 }
 

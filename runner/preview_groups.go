@@ -1,9 +1,11 @@
 package runner
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,6 +20,7 @@ const (
 	maxGroupBytes = 8 << 20
 	maxShapes     = 50
 	groupSample   = 20 // devices named in a group
+	maxVaries     = 200
 )
 
 // groups puts targets together that are treated alike. When there are too many
@@ -95,7 +98,48 @@ func (gs *groups) shape(g *Group) *Group {
 		alike.Count, alike.Devices, alike.Various = 0, nil, true
 		gs.shapes[name] = &alike
 	}
+	gs.shapes[name].compare(g)
 	return gs.shapes[name]
+}
+
+// compare notes in which parts another group differs from this one.
+func (g *Group) compare(other *Group) {
+	sections := func(path string, a, b *spec.Sections) {
+		if a == nil || b == nil {
+			a, b = cmp.Or(a, &spec.Sections{}), cmp.Or(b, &spec.Sections{})
+		}
+		g.vary(path+".desired", a.Desired, b.Desired)
+		g.vary(path+".tags", a.Tags, b.Tags)
+	}
+	sections("before", g.Before, other.Before)
+	sections("patch", g.Patch, other.Patch)
+	if g.Call != nil && other.Call != nil {
+		g.vary("call.payload", g.Call.Payload, other.Call.Payload)
+	}
+}
+
+func (g *Group) vary(path string, a, b json.RawMessage) {
+	if bytes.Equal(a, b) || slices.Contains(g.Varies, path) {
+		return
+	}
+	one, other := gjson.ParseBytes(a), gjson.ParseBytes(b)
+	if !one.IsObject() || !other.IsObject() || len(g.Varies) >= maxVaries {
+		g.Varies = append(g.Varies, path)
+		return
+	}
+	rest := map[string]json.RawMessage{}
+	other.ForEach(func(key, value gjson.Result) bool {
+		rest[key.Str] = json.RawMessage(value.Raw)
+		return true
+	})
+	one.ForEach(func(key, value gjson.Result) bool {
+		g.vary(path+"."+key.Str, json.RawMessage(value.Raw), rest[key.Str])
+		delete(rest, key.Str)
+		return true
+	})
+	for _, key := range slices.Sorted(maps.Keys(rest)) {
+		g.vary(path+"."+key, nil, rest[key])
+	}
 }
 
 // sorted returns all groups: those that change something before those that do

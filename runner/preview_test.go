@@ -324,8 +324,12 @@ func TestPreviewFoldsManyGroups(t *testing.T) {
 	}
 	various := 0
 	for _, g := range groups {
-		if g.Various {
-			various += g.Count
+		if !g.Various {
+			continue
+		}
+		various += g.Count
+		if diff := cmp.Diff([]string{"before.desired.floor"}, g.Varies); diff != "" {
+			t.Errorf("parts with other values in a group that stands for many (-want +got):\n%s", diff)
 		}
 	}
 	often := slices.IndexFunc(groups, func(g runner.Group) bool {

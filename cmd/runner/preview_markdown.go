@@ -53,7 +53,7 @@ func writePreviewMarkdown(w io.Writer, f *runner.Forecast) error {
 
 func markdownHead(f *runner.Forecast, h *runner.HubForecast) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "## Preview of %s: %s\n\n", code(f.Plan.Name, 64), changesText(&f.Summary))
+	fmt.Fprintf(&b, "## Preview of %s: %s\n\n", code(f.Plan.Name, 64), headline(f))
 	size := hubSize(h)
 	if size != "" {
 		size = " (" + size + ")"
@@ -115,49 +115,45 @@ func markdownTable(f *runner.Forecast) []string {
 	var rows []string
 	for i := range f.Jobs {
 		j := &f.Jobs[i]
-		for k := range j.Groups {
+		for _, b := range bundles(j.Groups) {
 			if len(rows) > markdownLimit/50 { // more than can ever be shown
 				return rows
 			}
-			rows = append(rows, groupRows(j, &j.Groups[k])...)
+			rows = append(rows, bundleRows(j, &b)...)
 		}
 	}
 	return rows
 }
 
-// groupRows returns the rows of a group: one for each property.
-func groupRows(j *runner.JobForecast, g *runner.Group) []string {
-	who := fmt.Sprintf("| %s | %d | %s |", code(j.Name, 64), g.Count, cell(devicesText(g, markdownDevices)))
+// bundleRows returns the rows of a bundle: one for each property.
+func bundleRows(j *runner.JobForecast, b *bundle) []string {
+	who := fmt.Sprintf("| %s | %d | %s |", code(j.Name, 64), b.count, cell(devicesText(b, markdownDevices)))
+	const more = "| | | |" // who it is stands in the row above
 	switch {
-	case g.Unchanged:
+	case b.unchanged:
 		return nil // the totals count them
-	case g.Error != "":
-		return []string{who + " **cannot be done** | | " + cell(g.Error) + " |\n"}
-	case g.Call != nil:
+	case len(b.errors.list) > 0:
+		return []string{who + " **cannot be done** | | " + b.errors.text(cell) + " |\n"}
+	case b.call != nil && !b.various:
 		payload := "no payload"
-		if g.Call.Payload != nil {
-			payload = code(string(g.Call.Payload), 300)
+		if b.call.Payload != nil {
+			payload = code(string(b.call.Payload), 300)
 		}
-		return []string{who + fmt.Sprintf(" call %s%s | | %s; %s |\n", code(g.Call.MethodName, 100), various(g), payload, timeoutText(g.Call))}
+		return []string{who + fmt.Sprintf(" call %s | | %s; %s |\n", code(b.call.MethodName, 100), payload, timeoutText(b.call))}
 	}
 	var rows []string
-	for i, c := range changes(g) {
-		if i > 0 {
-			who = "| | | |"
-		}
+	if b.call != nil {
+		rows = append(rows, who+fmt.Sprintf(" call %s | | a payload for each device; %s |\n", code(b.call.MethodName, 100), timeoutText(b.call)))
+		who = more
+	}
+	for i, part := range b.parts {
 		if i == markdownRows {
-			return append(rows, who+fmt.Sprintf(" and %s | | |\n", properties(len(changes(g))-i)))
+			return append(rows, who+fmt.Sprintf(" and %s | | |\n", properties(len(b.parts)-i)))
 		}
-		rows = append(rows, who+fmt.Sprintf(" %s%s | %s | %s |\n", code(c.path, markdownValue), various(g), value(c.before), value(c.after)))
+		rows = append(rows, who+fmt.Sprintf(" %s | %s | %s |\n", code(part.path, markdownValue), part.before.text(value), part.after.text(value)))
+		who = more
 	}
 	return rows
-}
-
-func various(g *runner.Group) string {
-	if !g.Various {
-		return ""
-	}
-	return " (values differ; an example)"
 }
 
 const tableHead = "\n| job | devices | | what | is | becomes |\n|---|--:|---|---|---|---|\n"
@@ -166,7 +162,7 @@ const tableHead = "\n| job | devices | | what | is | becomes |\n|---|--:|---|---
 // folded away.
 func (m *markdown) rows(rows []string) {
 	if len(rows) == 0 {
-		m.add("\nNo device would see a difference.\n", markdownReserve)
+		m.add("\nNo device would get anything.\n", markdownReserve)
 		return
 	}
 	m.add(tableHead, markdownReserve)
@@ -234,8 +230,11 @@ func code(s string, most int) string {
 
 // value shows a value of a property.
 func value(s string) string {
-	if s == absent || s == removed {
+	switch s {
+	case absent, removed:
 		return "*" + s + "*"
+	case "": // of a payload, which nothing comes before
+		return ""
 	}
 	return code(s, markdownValue)
 }

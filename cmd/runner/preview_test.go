@@ -84,7 +84,7 @@ func everything() *runner.Forecast {
 				Groups: []runner.Group{
 					{Count: 2, Devices: []string{"door-8", "door-9"}, Error: "the device's tags.site is missing"},
 					{Count: 150, Devices: []string{"door-1", "door-2", "door-3", "door-4", "door-5", "door-6"}, Before: sections(`{"building":42,"floor":null}`, `{"old":"x"}`), Patch: sections(`{"building":43,"floor":3}`, `{"old":null}`)},
-					{Count: 31, Devices: []string{"gate-1", "gate-2"}, Various: true, Before: sections(`{"cfg":{"a":1}}`, ""), Patch: sections(`{"cfg":{"a":2}}`, "")},
+					{Count: 31, Devices: []string{"gate-1", "gate-2"}, Various: true, Varies: []string{"before.desired.cfg.a"}, Before: sections(`{"cfg":{"a":1}}`, ""), Patch: sections(`{"cfg":{"a":2}}`, "")},
 					{Count: 20, Devices: []string{"door-7"}, Unchanged: true},
 				},
 			},
@@ -110,8 +110,35 @@ func TestPreviewGolden(t *testing.T) {
 	}
 	golden(t, "everything.txt", rendered(t, "text", everything()))
 	golden(t, "everything.md", rendered(t, "markdown", everything()))
+	golden(t, "filled.txt", rendered(t, "text", filled()))
+	golden(t, "filled.md", rendered(t, "markdown", filled()))
 	golden(t, "nothing.txt", rendered(t, "text", nothing))
 	golden(t, "nothing.md", rendered(t, "markdown", nothing))
+}
+
+// filled is a forecast of a plan that fills in values of each device.
+func filled() *runner.Forecast {
+	f := everything()
+	f.Warnings = nil
+	move := runner.JobForecast{Name: "move", Type: spec.TypeUpdateTwin, Target: "all devices", StartsAt: when(0), Targets: 520, Changes: 520}
+	lock := runner.JobForecast{Name: "lock", Type: spec.TypeDirectMethod, Target: "all devices", StartsAt: when(0), Targets: 520, Calls: 519, Failing: 1}
+	lock.Groups = []runner.Group{{Count: 1, Devices: []string{"door-9"}, Error: "the device's tags.site is missing"}}
+	for i := range 8 {
+		id := []string{fmt.Sprintf("door-%d", i), fmt.Sprintf("gate-%d", i)}
+		move.Groups = append(move.Groups, runner.Group{
+			Count: 60, Devices: id,
+			Before: sections(fmt.Sprintf(`{"floor":%d,"building":41}`, i%4), ""), Patch: sections(fmt.Sprintf(`{"floor":3,"building":43,"note":"%s|%d"}`, id[0], i), ""),
+		})
+		lock.Groups = append(lock.Groups, runner.Group{
+			Count: 60, Devices: id,
+			Call: &runner.CallForecast{MethodName: "lockDoor", Payload: json.RawMessage(fmt.Sprintf(`{"lockTime":"10m","door":{"id":"%s","keys":[]}}`, id[0])), ResponseTimeoutInSeconds: 30},
+		})
+	}
+	move.Groups = append(move.Groups,
+		runner.Group{Count: 39, Devices: []string{"lift-1"}, Before: sections(`{"floor":9}`, ""), Patch: sections(`{"floor":3}`, "")},
+		runner.Group{Count: 1, Devices: []string{"lift-2"}, Before: sections(`{"floor":8}`, ""), Patch: sections(`{"floor":3}`, "")})
+	f.Jobs = []runner.JobForecast{move, lock}
+	return f
 }
 
 // hostile is a forecast that tries to break out of whatever shows it.

@@ -63,43 +63,54 @@ func textJob(out io.Writer, j *runner.JobForecast, h *runner.HubForecast) {
 	if j.Targets > 0 {
 		fmt.Fprintf(out, "  %s\n", loadText(&j.Load, h))
 	}
-	for i := range j.Groups {
+	all := bundles(j.Groups)
+	for i := range all {
 		if i == textGroups {
-			more := 0
-			for _, g := range j.Groups[i:] {
-				more += g.Count
+			more, groups := 0, 0
+			for _, b := range all[i:] {
+				more, groups = more+b.count, groups+b.groups
 			}
-			fmt.Fprintf(out, "\n  ... and %s in %s (--format json shows them)\n", count(more, "device"), count(len(j.Groups)-i, "more group"))
+			fmt.Fprintf(out, "\n  ... and %s in %s (--format json shows them)\n", count(more, "device"), count(groups, "more group"))
 			break
 		}
 		fmt.Fprintln(out)
-		textGroup(out, &j.Groups[i])
+		textBundle(out, &all[i])
 	}
 }
 
-func textGroup(out io.Writer, g *runner.Group) {
-	fmt.Fprintf(out, "  %s: %s\n", count(g.Count, "device"), devicesText(g, textDevices))
-	if g.Various {
-		fmt.Fprintf(out, "    each with values of its own; those of %s:\n", clip(g.Devices[0], 300))
-	}
+func textBundle(out io.Writer, b *bundle) {
+	fmt.Fprintf(out, "  %s: %s\n", count(b.count, "device"), devicesText(b, textDevices))
 	switch {
-	case g.Error != "":
-		fmt.Fprintf(out, "    ! cannot be done: %s\n", clip(g.Error, 1000))
-	case g.Unchanged:
+	case len(b.errors.list) > 0:
+		fmt.Fprintf(out, "    ! cannot be done: %s\n", b.errors.text(clipped(1000)))
+		return
+	case b.unchanged:
 		fmt.Fprintln(out, "    = as wanted already")
-	case g.Call != nil:
-		fmt.Fprintf(out, "    > %s\n", clip(callText(g.Call), 400))
+		return
+	case b.call != nil && b.various:
+		fmt.Fprintf(out, "    > %s, with a payload for each device; %s\n", clip(b.call.MethodName, 100), timeoutText(b.call))
+	case b.call != nil:
+		fmt.Fprintf(out, "    > %s\n", clip(callText(b.call), 400))
+		return
 	}
-	all := changes(g)
 	width := 0
-	for _, c := range all[:min(len(all), textChanges)] {
-		width = max(width, len(c.path))
+	for _, part := range b.parts[:min(len(b.parts), textChanges)] {
+		width = max(width, len(part.path))
 	}
-	for i, c := range all {
+	for i, part := range b.parts {
 		if i == textChanges {
-			fmt.Fprintf(out, "    ... and %s\n", properties(len(all)-i))
+			fmt.Fprintf(out, "    ... and %s\n", properties(len(b.parts)-i))
 			break
 		}
-		fmt.Fprintf(out, "    ~ %-*s  %s -> %s\n", width, clip(c.path, textValue), clip(c.before, textValue), clip(c.after, textValue))
+		if b.call != nil {
+			fmt.Fprintf(out, "      %-*s  %s\n", width, clip(part.path, textValue), part.after.text(clipped(textValue)))
+			continue
+		}
+		fmt.Fprintf(out, "    ~ %-*s  %s -> %s\n", width, clip(part.path, textValue), part.before.text(clipped(textValue)), part.after.text(clipped(textValue)))
 	}
+}
+
+// clipped shows a text on one line of so many characters at most.
+func clipped(most int) func(string) string {
+	return func(s string) string { return clip(s, most) }
 }

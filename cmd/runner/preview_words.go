@@ -112,7 +112,22 @@ func countsText(j *runner.JobForecast) string {
 	return count(j.Targets, "target") + ": " + strings.Join(parts, ", ")
 }
 
-// changesText sums a preview up.
+// headline sums a preview up. Jobs that would not run come first: nothing to
+// do because nothing is wrong, and because something is, are not the same.
+func headline(f *runner.Forecast) string {
+	stopped := 0
+	for i := range f.Jobs {
+		if f.Jobs[i].Stopped+f.Jobs[i].Error != "" {
+			stopped++
+		}
+	}
+	if stopped == 0 {
+		return changesText(&f.Summary)
+	}
+	return fmt.Sprintf("**%s would not run**; %s", count(stopped, "job"), changesText(&f.Summary))
+}
+
+// changesText sums up what a preview counts.
 func changesText(s *runner.ForecastSummary) string {
 	var parts []string
 	if s.Changes > 0 {
@@ -127,14 +142,14 @@ func changesText(s *runner.ForecastSummary) string {
 	return strings.Join(parts, ", ")
 }
 
-// devicesText names some devices of a group and counts the others.
-func devicesText(g *runner.Group, most int) string {
+// devicesText names some devices of a bundle and counts the others.
+func devicesText(b *bundle, most int) string {
 	var named []string
-	for _, d := range g.Devices[:min(most, len(g.Devices))] {
+	for _, d := range b.devices[:min(most, len(b.devices))] {
 		named = append(named, clip(d, 300))
 	}
 	text := strings.Join(named, ", ")
-	if more := g.Count - len(named); more > 0 {
+	if more := b.count - len(named); more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	return text
