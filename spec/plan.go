@@ -184,8 +184,22 @@ func (s Share) Of(total int) int {
 	if !s.Relative {
 		return min(s.Count, total)
 	}
-	return int(math.Ceil(float64(total) * s.Percent / 100))
+	return int(math.Ceil(float64(total) * s.Percent / 100 * (1 - shareError)))
 }
+
+// Holds tells whether n of total devices are no more than s. A share is not
+// rounded: 10% of 15 devices holds 1, because 2 would be 13%. It is met exactly
+// at the limit.
+func (s Share) Holds(n, total int) bool {
+	if !s.Relative {
+		return n <= s.Count
+	}
+	return float64(n)*100 <= float64(total)*s.Percent*(1+shareError)
+}
+
+// shareError makes up for shares that have no exact form in binary, such as
+// 2.3%: it is far less than one device in any fleet.
+const shareError = 1e-12
 
 // Rollout cuts a cohort into waves, each started when the one before went well.
 type Rollout struct {
