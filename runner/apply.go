@@ -85,6 +85,7 @@ type Run struct {
 // with one row for each target of each job.
 func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	r := newRun(plan, o)
+	now := time.Now()
 	if err := checkHubs(plan, o.Hubs, o.Rehearsal); err != nil {
 		return nil, err
 	}
@@ -111,11 +112,10 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 			return nil, err
 		}
 	}
-	if r.pinned != nil {
-		if err := r.recallPins(r.pinned); err != nil {
-			return nil, err
-		}
+	if err := r.recallPins(r.pinned); err != nil {
+		return nil, err
 	}
+	late := r.hold(now)
 	r.observer.RunStarted(r)
 	stopWatching := abortWith(r.journal, abort)
 	var jobs sync.WaitGroup
@@ -126,6 +126,9 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	stopWatching()
 	r.endedAt = time.Now()
 	r.cause = context.Cause(dispatch)
+	if r.cause == nil && late != nil {
+		r.cause = late
+	}
 	if err := r.journal.Flush(); err != nil && r.cause == nil {
 		r.cause = &JournalError{Err: err}
 	}
@@ -160,6 +163,26 @@ func (r *Run) begin() error {
 		return &JournalError{Err: err}
 	}
 	return nil
+}
+
+// hold keeps jobs from beginning whose time had passed at now. The error is not
+// nil if that is how the plan wants the whole run to end.
+func (r *Run) hold(now time.Time) *LateError {
+	var begun func(job string) bool
+	if r.past != nil {
+		begun = r.past.begun
+	}
+	held, late := holdLate(r.plan, now, begun)
+	for _, j := range r.jobs {
+		if h, ok := held[j.job.Name]; ok {
+			j.held = &h
+			j.scheduledAt = r.startedAt
+			if !j.job.At.IsZero() {
+				j.scheduledAt = j.job.At
+			}
+		}
+	}
+	return late
 }
 
 // checkHubs refuses a hub that the plan is not for.
@@ -214,11 +237,12 @@ func abortWith(j *journal.Writer, abort context.CancelCauseFunc) (stop func()) {
 }
 
 // Cause returns why the run ended early: an [*InterruptedError], a [*HubError], a
-// [*JournalError], or nil if every job came to its own end.
+// [*JournalError], a [*LateError], or nil if every job came to its own end.
 func (r *Run) Cause() error { return r.cause }
 
 // Status sums up how the jobs ended: the worst of them counts.
 func (r *Run) Status() spec.Status {
+	// A job that is skipped is no miss, and counts like one that succeeded.
 	rank := []spec.Status{spec.StatusSucceeded, spec.StatusFailed, spec.StatusStopped, spec.StatusInterrupted}
 	worst := 0
 	if _, ok := errors.AsType[*JournalError](r.cause); ok {

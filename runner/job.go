@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ type jobRun struct {
 	abort       context.CancelCauseFunc
 	observer    Observer
 	crashed     func(value any, stack []byte)
+	held        *hold // why the job does not begin; nil if it does
 	scheduledAt time.Time
 	call        hub.Call
 	policy      policy
@@ -99,6 +101,10 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 	j.work, j.abort = work, abort
 	defer close(j.over)
+	if j.held != nil {
+		j.neverBegin(*j.held)
+		return
+	}
 	if err := j.awaitNeeds(ctx); err != nil {
 		j.neverStarted(err)
 		return
@@ -160,10 +166,13 @@ func (j *jobRun) awaitNeeds(ctx context.Context) error {
 	return nil
 }
 
-// due returns when a job is to begin.
+// due returns when a job is to begin that may begin at start: that is when the
+// run starts, or when the jobs that it needs have ended. A time of its own that
+// has passed by then makes it begin at once; whether that is too late is
+// judged as the run starts, and holdLate does it.
 func due(start time.Time, job *spec.Job) time.Time {
 	if !job.At.IsZero() {
-		return job.At
+		return later(start, job.At)
 	}
 	return start.Add(job.Delay)
 }
@@ -173,10 +182,10 @@ func due(start time.Time, job *spec.Job) time.Time {
 // or there would be no point in one.
 func (r *Run) due(job *spec.Job) time.Time {
 	at := due(r.startedAt, job)
-	if r.past != nil && at.Before(r.resumedAt) {
-		return r.resumedAt
+	if r.past == nil {
+		return at
 	}
-	return at
+	return later(at, r.resumedAt)
 }
 
 // dispatch lists the targets and hands them to the workers until all of them
@@ -205,37 +214,36 @@ func (j *jobRun) dispatch(ctx context.Context) error {
 	return err
 }
 
-// neverStarted ends a job whose time never came. The targets that the plan
-// names are known all the same, and have their rows.
-func (j *jobRun) neverStarted(cause error) {
-	for _, id := range j.job.Target.Devices {
-		if !j.exclude[id] {
-			j.cohort.add(targetKey{Target: hub.Target{DeviceID: id.Device, ModuleID: id.Module}})
-		}
-	}
+// neverStarted ends a job whose time never came.
+func (j *jobRun) neverStarted(cause error) { j.neverBegin(hold{spec.StatusNotStarted, cause}) }
+
+// neverBegin ends a job that does not begin. The targets that the plan names
+// are known all the same, and have their rows.
+func (j *jobRun) neverBegin(h hold) {
+	j.addNamed()
 	j.counters.listed.Store(int64(j.cohort.size))
-	j.reason = cause
-	j.settleRest()
+	j.status, j.reason = h.status, h.err
+	j.settleRest(h.outcome())
 	j.counters.ended.Store(true)
 	j.observer.JobEnded(j.report())
 }
 
 func (j *jobRun) finish(err error) {
 	j.endedAt = time.Now()
-	j.settleRest()
+	j.settleRest(spec.OutcomeNotReached)
 	j.status, j.reason = j.judge(err)
 	j.mark(journal.EventEnded, string(j.status))
 	j.counters.ended.Store(true)
 	j.observer.JobEnded(j.report())
 }
 
-// settleRest gives every target without an outcome the one that nothing
+// settleRest gives every target without an outcome one that says that nothing
 // happened, unless an earlier run left open whether something did. They have no
 // line in the journal, and need none: what it tells of them still stands.
-func (j *jobRun) settleRest() {
+func (j *jobRun) settleRest(nothing spec.Outcome) {
 	j.cohort.freeze()
 	for i := range uint32(j.cohort.size) {
-		rest := spec.OutcomeNotReached
+		rest := nothing
 		switch e := j.cohort.at(i); {
 		case e.state >= stateSettled:
 			continue
@@ -249,42 +257,27 @@ func (j *jobRun) settleRest() {
 
 // judge says how the job ended, given why its dispatching did.
 func (j *jobRun) judge(err error) (spec.Status, error) {
-	notReached := j.counters.outcomes[outcomeIndex(spec.OutcomeNotReached)].Load()
+	missed := j.misses()
 	if _, ok := errors.AsType[*InterruptedError](err); ok {
 		return spec.StatusInterrupted, err
 	}
 	if _, ok := errors.AsType[*ExpectError](err); ok || errors.Is(err, errNoTargets) {
 		return spec.StatusStopped, err
 	}
-	if isDeadline(err) && (notReached > 0 || !j.whole) {
+	if isDeadline(err) && (missed.notReached > 0 || !j.whole) {
 		return spec.StatusStopped, err
 	}
 	if err != nil && !isDeadline(err) {
 		return spec.StatusFailed, err
 	}
-	for i, o := range spec.Outcomes() {
-		if n := j.counters.outcomes[i].Load(); n > 0 && !wellEnded(o) {
-			return spec.StatusFailed, fmt.Errorf("%d of %d targets did not succeed", j.missed(), j.cohort.size)
-		}
+	if why := missed.beyond(j.job.Tolerate, j.cohort.size); why != nil {
+		return spec.StatusFailed, why
 	}
-	if note := j.pins.note(); note != "" {
-		return spec.StatusSucceeded, errors.New(note)
+	notes := strings.Trim(missed.tolerated()+"; "+j.pins.note(), "; ")
+	if notes == "" {
+		return spec.StatusSucceeded, nil
 	}
-	return spec.StatusSucceeded, nil
-}
-
-// wellEnded tells whether an outcome meets a job's criteria.
-func wellEnded(o spec.Outcome) bool {
-	return o == spec.OutcomeSucceeded || o == spec.OutcomeUnchanged || o == spec.OutcomeSkipped
-}
-
-func (j *jobRun) missed() (n int64) {
-	for i, o := range spec.Outcomes() {
-		if !wellEnded(o) {
-			n += j.counters.outcomes[i].Load()
-		}
-	}
-	return n
+	return spec.StatusSucceeded, errors.New(notes)
 }
 
 // mark journals an event of the job. A journal that fails shows at the next

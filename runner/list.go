@@ -64,6 +64,16 @@ func (r *roster) named() []hub.Row {
 	return rows
 }
 
+// addNamed puts those that the plan lists by id into the cohort, less those
+// that are excluded, without asking anybody.
+func (r *roster) addNamed() {
+	for _, id := range r.job.Target.Devices {
+		if !r.exclude[id] {
+			r.cohort.add(targetKey{Target: hub.Target{DeviceID: id.Device, ModuleID: id.Module}})
+		}
+	}
+}
+
 // eachPage yields the pages of a query on one hub until yield or the hub
 // returns an error.
 func (r *roster) eachPage(ctx context.Context, pool int, text string, yield func(page) error) error {

@@ -22,6 +22,7 @@ type JobProgress struct {
 	Name        string
 	ScheduledAt time.Time // zero while the job waits for others
 	Needs       []spec.Need
+	Held        bool // it will not begin; JobEnded says why
 	Started     bool
 	Ended       bool
 	Listed      int64
@@ -36,7 +37,7 @@ func (r *Run) Progress() []JobProgress {
 	all := make([]JobProgress, len(r.jobs))
 	for i, j := range r.jobs {
 		p := JobProgress{
-			Name: j.job.Name, Needs: j.job.Needs,
+			Name: j.job.Name, Needs: j.job.Needs, Held: j.held != nil,
 			Started: j.counters.started.Load(), Ended: j.counters.ended.Load(),
 			Listed: j.counters.listed.Load(), Whole: j.counters.whole.Load(), InFlight: j.counters.inFlight.Load(),
 			Outcomes: map[spec.Outcome]int64{},

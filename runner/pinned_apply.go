@@ -191,9 +191,9 @@ func (p *pins) note() string {
 }
 
 // recallPins learns from the rows of an earlier run which changes of twins were
-// this run's own.
+// this run's own. There is nothing to learn for a run without a pinned preview.
 func (r *Run) recallPins(p *Pinned) error {
-	if r.past == nil {
+	if r.past == nil || p == nil {
 		return nil
 	}
 	versions := map[uint32]int64{}

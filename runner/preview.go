@@ -74,6 +74,7 @@ type JobForecast struct {
 	Groups    []Group      `json:"groups"`          // the largest first
 	Load
 	Stopped string `json:"stopped,omitempty"` // why nothing would be sent
+	Skipped bool   `json:"skipped,omitempty"` // the plan wants it so
 	Error   string `json:"error,omitempty"`   // why it could not be looked at
 }
 

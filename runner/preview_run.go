@@ -43,6 +43,7 @@ type preview struct {
 	plan  *spec.Plan
 	pools []*pool
 	jobs  []*view // in the order of the plan
+	held  holds
 }
 
 // view is what a preview sees of one job.
@@ -56,6 +57,7 @@ type view struct {
 	groups *groups
 	counts jobCounts
 	closed bool  // no more targets belong to it
+	held   *hold // why the job would not begin; nil if it would
 	err    error // why its listing ended
 }
 
@@ -85,6 +87,7 @@ func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast,
 			return nil, err
 		}
 	}
+	now := time.Now()
 	p := &preview{PreviewOptions: o, plan: plan}
 	for _, h := range o.Hubs {
 		p.pools = append(p.pools, &pool{NamedHub: h, pacer: newPacer(plan.Hub.SKU, plan.Hub.Units)})
@@ -94,13 +97,18 @@ func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast,
 			return nil, err
 		}
 	}
-	now := time.Now()
+	var late *LateError
+	p.held, late = holdLate(plan, now, nil)
 	for _, s := range p.surveys() {
 		if err := s.run(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return p.forecast(now), nil
+	f := p.forecast(now)
+	if late != nil {
+		f.stopped = late
+	}
+	return f, nil
 }
 
 // survey is one listing for all jobs that have the same target.
@@ -119,6 +127,11 @@ func (p *preview) surveys() []*survey {
 		job := &p.plan.Jobs[i]
 		v := &view{roster: newRoster(job, p.pools), pin: p.Pin, direct: p.Direct, looked: p.Looked, meter: meter, groups: newGroups()}
 		p.jobs = append(p.jobs, v)
+		if h, ok := p.held[job.Name]; ok {
+			v.addNamed()
+			v.held, v.err = &h, h.err
+			continue
+		}
 		s := find(all, &job.Target)
 		if s == nil {
 			s = &survey{target: job.Target, pools: p.pools}

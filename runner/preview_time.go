@@ -22,12 +22,10 @@ func (p *preview) forecast(now time.Time) *Forecast {
 	for _, pool := range p.pools {
 		f.Hubs = append(f.Hubs, HubForecast{Name: pool.Name, SKU: p.plan.Hub.SKU, Units: p.plan.Hub.Units})
 	}
+	p.stopDependents()
 	c := &calendar{plan: p.plan, now: now, loads: make(map[string]Load, len(p.jobs)), times: map[string]span{}}
 	total := demand{}
 	for _, v := range p.jobs {
-		if v.err == nil {
-			v.err = c.late(v.job)
-		}
 		d := v.demand()
 		total.add(d)
 		c.loads[v.job.Name] = d.load(&p.plan.Hub, v.job.Rate)
@@ -73,8 +71,9 @@ func (f *Forecast) add(v *view, c *calendar) {
 	if !at.end.IsZero() {
 		j.EndsAt = &spec.Time{Time: at.end}
 	}
-	f.stop(v.err, &j)
+	f.stop(v, &j)
 	f.Warnings = append(f.Warnings, j.late(at)...)
+	f.Warnings = append(f.Warnings, v.doubts(c, at)...)
 	f.Summary.Targets += j.Targets
 	f.Summary.Changes += j.Changes
 	f.Summary.Calls += j.Calls
@@ -84,13 +83,16 @@ func (f *Forecast) add(v *view, c *calendar) {
 }
 
 // stop notes why a job would send nothing.
-func (f *Forecast) stop(err error, j *JobForecast) {
+func (f *Forecast) stop(v *view, j *JobForecast) {
+	err := v.err
 	_, expect := errors.AsType[*ExpectError](err)
 	switch {
 	case err == nil:
-	case errors.Is(err, errLateSkipped):
+	case v.held != nil:
+		j.Stopped, j.Skipped = err.Error(), v.held.status == spec.StatusSkipped
+	case errors.Is(err, errUnmet):
 		j.Stopped = err.Error()
-	case expect || errors.Is(err, errNoTargets) || errors.Is(err, errLate):
+	case expect || errors.Is(err, errNoTargets):
 		j.Stopped = err.Error()
 		if f.stopped == nil {
 			f.stopped = fmt.Errorf("job %s: %w", j.Name, err)
@@ -101,6 +103,51 @@ func (f *Forecast) stop(err error, j *JobForecast) {
 			f.incomplete = fmt.Errorf("job %s: %w", j.Name, err)
 		}
 	}
+}
+
+// errUnmet means that a job needs the success of one that would not succeed.
+var errUnmet = errors.New("it would not succeed")
+
+// stopDependents finds the jobs that would not start, because one whose success
+// they need would not even be carried out.
+func (p *preview) stopDependents() {
+	views := map[string]*view{}
+	for _, v := range p.jobs {
+		views[v.job.Name] = v
+	}
+	for more := true; more; {
+		more = false
+		for _, v := range p.jobs {
+			for _, need := range v.job.Needs {
+				if v.err == nil && need.If != spec.NeedAlways && views[need.Job].err != nil {
+					v.err, v.counts, more = fmt.Errorf("it needs job %s: %w", need.Job, errUnmet), jobCounts{}, true
+				}
+			}
+		}
+	}
+}
+
+// doubts returns why a job may not go as its part of the forecast says.
+func (v *view) doubts(c *calendar, at span) (all []string) {
+	if v.err != nil {
+		return nil
+	}
+	if !v.job.At.IsZero() && at.start.After(later(v.job.At, c.now)) && at.opens == (Opening{}) {
+		all = append(all, fmt.Sprintf("job %s is due at %s, but what it needs ends at %s at the earliest: it starts then",
+			v.job.Name, v.job.At.UTC().Format(time.RFC3339), at.start.UTC().Format(time.RFC3339)))
+	}
+	miss := misses{failed: v.counts.failing}
+	if miss.beyond(v.job.Tolerate, v.cohort.size) == nil {
+		return all
+	}
+	for i := range c.plan.Jobs {
+		other := &c.plan.Jobs[i]
+		if slices.ContainsFunc(other.Needs, func(n spec.Need) bool { return n.Job == v.job.Name && n.If != spec.NeedAlways }) {
+			all = append(all, fmt.Sprintf("job %s would fail, because %d of its %d targets cannot be done: job %s, which needs its success, would not start",
+				v.job.Name, v.counts.failing, v.cohort.size, other.Name))
+		}
+	}
+	return all
 }
 
 // late returns what does not fit: a job that needs longer than it has.
@@ -245,27 +292,6 @@ func (c *calendar) span(job *spec.Job) span {
 func (c *calendar) job(name string) *spec.Job {
 	i := slices.IndexFunc(c.plan.Jobs, func(j spec.Job) bool { return j.Name == name })
 	return &c.plan.Jobs[i] // checkNeeds has made sure that there is one
-}
-
-// Why a job whose time has passed would not run.
-var (
-	errLate        = errors.New("its time has passed, and ifLate is fail")
-	errLateSkipped = errors.New("its time has passed, and ifLate is skip")
-)
-
-// late returns why a job's time keeps it from running.
-func (c *calendar) late(job *spec.Job) error {
-	if job.At.IsZero() || !job.At.Before(c.now) {
-		return nil
-	}
-	switch job.IfLate {
-	case spec.LateFail:
-		return errLate
-	case spec.LateSkip:
-		return errLateSkipped
-	case spec.LateRun:
-	}
-	return nil
 }
 
 // nextOpening returns the first span of a window that ends after t. It is empty

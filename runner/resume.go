@@ -25,6 +25,7 @@ type Past struct {
 // each target stands.
 type pastJob struct {
 	cohort   *cohort
+	begun    bool // its time came: it is not late any more
 	listed   bool // the whole target
 	attempts int
 	retries  int
@@ -42,6 +43,13 @@ type MismatchError struct {
 // Error says what differs.
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("the run to go on with is of another %s: it has %s, this is %s", e.What, e.Want, e.Have)
+}
+
+// begun tells whether a job had begun. What was done for its targets proves it
+// too: the report of a run that was cut off twice need not say when it began.
+func (p *Past) begun(name string) bool {
+	j := p.jobs[name]
+	return j != nil && (j.begun || j.attempts > 0)
 }
 
 // Check refuses a plan or hubs that are not those of the journal.
@@ -75,8 +83,12 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 	case journal.Result:
 		return p.result(at, r)
 	case journal.Mark:
-		if r.Event == journal.EventListed {
+		switch r.Event {
+		case journal.EventStarted:
+			p.job(r.Job).begun = true
+		case journal.EventListed:
 			p.job(r.Job).listed = true
+		case journal.EventEnded, journal.EventResumed:
 		}
 	}
 	return nil

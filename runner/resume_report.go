@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"iothub-runner/internal/journal"
 	"iothub-runner/spec"
@@ -75,6 +76,7 @@ func (in *reportReader) job() error {
 	}
 	var name string
 	var status spec.Status
+	var startedAt *time.Time
 	reached := true
 	err := in.object(func(key string) error {
 		switch key {
@@ -82,6 +84,8 @@ func (in *reportReader) job() error {
 			return in.dec.Decode(&name)
 		case "status":
 			return in.dec.Decode(&status)
+		case "startedAt":
+			return in.dec.Decode(&startedAt)
 		case "devices":
 			return in.array(func() error { return in.row(name, &reached) })
 		}
@@ -89,6 +93,11 @@ func (in *reportReader) job() error {
 	})
 	if err != nil {
 		return err
+	}
+	if startedAt != nil {
+		if err := in.append(journal.Mark{Job: name, Event: journal.EventStarted, At: *startedAt}); err != nil {
+			return err
+		}
 	}
 	whole := status == spec.StatusSucceeded || status == spec.StatusFailed
 	in.past.job(name).listed = whole && reached

@@ -188,22 +188,20 @@ func TestDeadlineLeavesTheRestNotReached(t *testing.T) {
 // A job that did not come to know its target cannot have met its criteria.
 func TestDeadlineDuringTheListingIsNoSuccess(t *testing.T) {
 	tests := []struct {
-		name string
-		job  spec.Job
-		want map[spec.Outcome]int
+		name  string
+		pages []fault
+		want  map[spec.Outcome]int
 	}{
-		{"some listed and done", method("m", deadline(30*time.Second)), map[spec.Outcome]int{spec.OutcomeSucceeded: 10}},
-		{"due time long past", method("m", deadline(30*time.Second), func(j *spec.Job) {
-			j.At = time.Date(1999, 12, 31, 0, 0, 0, 0, time.UTC)
-		}), map[spec.Outcome]int{}},
+		{"some listed and done", []fault{{}, refused(throttled(time.Hour))}, map[spec.Outcome]int{spec.OutcomeSucceeded: 10}},
+		{"none listed", []fault{refused(throttled(time.Hour))}, map[spec.Outcome]int{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t, devices(30)...)
 				g.hub.pageSize = 10
-				g.fail(opQuery, "", fault{}, refused(throttled(time.Hour)))
-				res := g.apply(context.Background(), tt.job)
+				g.fail(opQuery, "", tt.pages...)
+				res := g.apply(context.Background(), method("m", deadline(30*time.Second)))
 				wantOutcomes(t, res.job(t, "m"), spec.StatusStopped, tt.want)
 			})
 		})

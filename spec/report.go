@@ -50,13 +50,16 @@ func Outcomes() []Outcome {
 // Status is how a run or a job ended.
 type Status string
 
-// The statuses. StatusNotStarted is for jobs alone.
+// The statuses. The last two are for jobs alone.
 const (
 	StatusSucceeded   Status = "succeeded"
 	StatusFailed      Status = "failed"      // criteria missed
 	StatusStopped     Status = "stopped"     // by a safety rule, a window or a deadline
 	StatusInterrupted Status = "interrupted" // by a signal
 	StatusNotStarted  Status = "notStarted"
+	// StatusSkipped: the plan has the job left out when it is late, or it needs
+	// the success of one that is. It is not a miss.
+	StatusSkipped Status = "skipped"
 )
 
 // Time is an instant in a report: RFC 3339 in UTC with milliseconds.

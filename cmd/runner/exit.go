@@ -144,7 +144,7 @@ func codeOfRun(r *runner.Run) int {
 		return exitMissed
 	case spec.StatusStopped:
 		return exitStopped
-	case spec.StatusInterrupted, spec.StatusNotStarted:
+	case spec.StatusInterrupted, spec.StatusNotStarted, spec.StatusSkipped:
 	}
 	if e, ok := errors.AsType[*runner.InterruptedError](cause); ok {
 		return e.ExitCode

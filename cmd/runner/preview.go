@@ -168,7 +168,11 @@ func (f *previewFlags) previewed(env environment, talk *talk, file string) (plan
 // refused is the error of a plan that apply would not carry out as it stands.
 func refused(f *runner.Forecast) error {
 	if err := f.Stopped(); err != nil {
-		return &failure{code: exitStopped, err: fmt.Errorf("apply would stop: %w", err), hint: "nothing was sent"}
+		f := &failure{code: exitStopped, err: fmt.Errorf("apply would stop: %w", err), hint: "nothing was sent"}
+		if isLate(err) {
+			f.hint = lateHint
+		}
+		return f
 	}
 	if err := f.Incomplete(); err != nil {
 		return &failure{code: exitMissed, err: err, hint: "nothing was sent"}

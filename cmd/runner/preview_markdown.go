@@ -94,7 +94,11 @@ func markdownJobs(f *runner.Forecast) string {
 // markdownTimes says when a job starts and how long it takes, in two cells.
 func markdownTimes(j *runner.JobForecast) (starts, takes string) {
 	if why := j.Stopped + j.Error; why != "" {
-		return "**never**: " + cell(why), ""
+		fate := "never"
+		if j.Skipped {
+			fate = "skipped"
+		}
+		return "**" + fate + "**: " + cell(why), ""
 	}
 	starts = at(j.StartsAt)
 	if len(j.After) > 0 {

@@ -50,7 +50,7 @@ func textJob(out io.Writer, j *runner.JobForecast, h *runner.HubForecast) {
 	fmt.Fprintf(out, "job %s: %s of %s\n", j.Name, actionText(j), clip(j.Target, 200))
 	switch {
 	case j.Stopped != "":
-		fmt.Fprintf(out, "  would not run: %s\n", j.Stopped)
+		fmt.Fprintf(out, "  %s: %s\n", fateText(j), j.Stopped)
 		return
 	case j.Error != "":
 		fmt.Fprintf(out, "  could not be looked at: %s\n", clip(j.Error, 1000))

@@ -288,3 +288,11 @@ func properties(n int) string {
 	}
 	return fmt.Sprintf("%d more properties", n)
 }
+
+// fateText says how a job that would send nothing ends.
+func fateText(j *runner.JobForecast) string {
+	if j.Skipped {
+		return "would be skipped"
+	}
+	return "would not run"
+}

@@ -40,6 +40,9 @@ func (u *ui) RunStarted(run *runner.Run) {
 	}
 	now := time.Now()
 	for _, j := range run.Progress() {
+		if j.Held {
+			continue
+		}
 		if j.ScheduledAt.IsZero() {
 			u.line(fmt.Sprintf("job %s: %s", j.Name, waitsFor(j)), slog.String("event", "jobWaits"), slog.String("job", j.Name))
 			continue
@@ -130,7 +133,7 @@ func (u *ui) JobEnded(job spec.JobReport) {
 		text += " in " + round(took).String()
 	}
 	text += ", " + tally(job.Targets, job.Outcomes)
-	if job.Reason != "" && badOutcomes(job.Outcomes) == "" { // else the outcomes are the reason
+	if job.Reason != "" && (job.Status == spec.StatusSucceeded || badOutcomes(job.Outcomes) == "") { // else the outcomes are the reason
 		text += " (" + job.Reason + ")"
 	}
 	u.line(text, slog.String("event", "jobEnded"), slog.String("job", job.Name), slog.String("status", string(job.Status)),
@@ -140,7 +143,7 @@ func (u *ui) JobEnded(job spec.JobReport) {
 // runEnded says how the run went.
 func (t *talk) runEnded(rep *spec.Report) {
 	took := rep.Run.EndedAt.Sub(rep.Run.StartedAt.Time)
-	t.line(fmt.Sprintf("%s in %s, %s", rep.Run.Status, round(took), tally(rep.Summary.Targets, rep.Summary.Outcomes)),
+	t.line(fmt.Sprintf("%s in %s, %s%s", rep.Run.Status, round(took), tally(rep.Summary.Targets, rep.Summary.Outcomes), letPass(rep)),
 		slog.String("event", "runEnded"), slog.String("status", string(rep.Run.Status)), slog.Int("exitCode", rep.Run.ExitCode),
 		slog.Int("targets", rep.Summary.Targets), slog.Any("outcomes", rep.Summary.Outcomes), slog.Duration("took", took))
 }

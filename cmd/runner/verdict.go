@@ -22,6 +22,11 @@ func verdict(rep *spec.Report, cause error, reportFile string, record *record) *
 		f.hint = "devices marked notReached were not touched" + goOn(record)
 	case f.code == exitInternal:
 		f.hint = "nothing is sent that cannot be recorded; make room for the journal, then run the plan again"
+	case isLate(cause):
+		f.hint = lateHint
+		if record.past != nil {
+			f.hint = "the jobs that had begun went on; to go on with other jobs alone, name them with --job"
+		}
 	case rep.Summary.Attempts == 0:
 		f.err, f.hint = errors.New(missedJobs(rep)), "nothing was sent"
 	case f.code == exitStopped:
@@ -34,6 +39,15 @@ func verdict(rep *spec.Report, cause error, reportFile string, record *record) *
 		f.err = errors.New(missedJobs(rep))
 	}
 	return f
+}
+
+// lateHint says what can be done about a job whose time has passed, in the same
+// words for apply and preview.
+const lateHint = "nothing was sent; with ifLate: run a late job starts at once, with ifLate: skip it is left out"
+
+func isLate(err error) bool {
+	_, ok := errors.AsType[*runner.LateError](err)
+	return ok
 }
 
 // goOn says how to go on with a run, if its journal is kept.
@@ -53,7 +67,7 @@ func missedJobs(rep *spec.Report) string {
 	missed := 0
 	for i := range rep.Jobs {
 		job := &rep.Jobs[i]
-		if job.Status == spec.StatusSucceeded {
+		if job.Status == spec.StatusSucceeded || job.Status == spec.StatusSkipped {
 			continue
 		}
 		if missed++; missed <= mentioned {
@@ -87,6 +101,31 @@ func badOutcomes(outcomes map[spec.Outcome]int) string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// letPass says what a run that went well has let pass, so that it does not hide
+// it: misses that the plan tolerates, and jobs that it has left out.
+func letPass(rep *spec.Report) string {
+	misses, skipped := 0, 0
+	for i := range rep.Jobs {
+		job := &rep.Jobs[i]
+		if job.Status == spec.StatusSkipped {
+			skipped++
+		}
+		for o, n := range job.Outcomes {
+			if job.Status == spec.StatusSucceeded && !good(o) {
+				misses += n
+			}
+		}
+	}
+	text := ""
+	if misses > 0 {
+		text += fmt.Sprintf(", %d tolerated", misses)
+	}
+	if skipped > 0 {
+		text += fmt.Sprintf(", %s skipped", count(skipped, "job"))
+	}
+	return text
 }
 
 // good tells whether nobody has to look at a device with this outcome.
