@@ -95,7 +95,7 @@ func (r *roster) eachPage(ctx context.Context, pool int, text string, yield func
 
 func send(ctx context.Context, pages chan<- page, p page) error {
 	if len(p.rows) == 0 {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	select {
 	case pages <- p:
@@ -274,6 +274,10 @@ func (r *roster) judgeListing(err error) error {
 		err = nil
 	}
 	if err != nil {
+		return err
+	}
+	// The listing may have ended before its last page was counted.
+	if err := r.tooMany(); err != nil {
 		return err
 	}
 	target := &r.job.Target
