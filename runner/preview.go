@@ -61,11 +61,13 @@ type JobForecast struct {
 	Type      spec.JobType `json:"type"`
 	Target    string       `json:"target"`
 	StartsAt  spec.Time    `json:"startsAt"`
-	After     []string     `json:"after,omitempty"`    // jobs that have to end before it starts
+	After     []string     `json:"after,omitempty"`    // jobs that have to succeed before it starts
+	AfterAny  []string     `json:"afterAny,omitempty"` // those of After that only have to end
 	Deadline  *spec.Time   `json:"deadline,omitempty"` // when its time budget ends
 	Window    *Opening     `json:"window,omitempty"`
 	EndsAt    *spec.Time   `json:"endsAt,omitempty"` // at the earliest; absent if the hub's size is not known
 	Targets   int          `json:"targets"`
+	Limit     int          `json:"limit,omitempty"` // the most targets that the plan lets it have
 	Changes   int          `json:"changes"`
 	Calls     int          `json:"calls"`
 	Unchanged int          `json:"unchanged"`

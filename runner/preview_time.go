@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"iothub-runner/spec"
@@ -47,7 +48,7 @@ func (f *Forecast) add(v *view, c *calendar) {
 	at := c.span(v.job)
 	j := JobForecast{
 		Name: v.job.Name, Type: v.job.Type, Target: v.job.Target.Text, StartsAt: spec.Time{Time: at.start},
-		Targets: v.cohort.size, Groups: []Group{}, Load: c.loads[v.job.Name],
+		Targets: v.cohort.size, Limit: v.job.Target.Limit, Groups: []Group{}, Load: c.loads[v.job.Name],
 	}
 	if v.err == nil {
 		n := &v.counts
@@ -56,6 +57,9 @@ func (f *Forecast) add(v *view, c *calendar) {
 	}
 	for _, need := range v.job.Needs {
 		j.After = append(j.After, need.Job)
+		if need.If == spec.NeedAlways {
+			j.AfterAny = append(j.AfterAny, need.Job)
+		}
 	}
 	if v.job.Deadline > 0 {
 		j.Deadline = &spec.Time{Time: at.start.Add(v.job.Deadline)}
@@ -140,11 +144,23 @@ func (v *view) doubts(c *calendar, at span) (all []string) {
 	if miss.beyond(v.job.Tolerate, v.cohort.size) == nil {
 		return all
 	}
-	for i := range c.plan.Jobs {
-		other := &c.plan.Jobs[i]
-		if slices.ContainsFunc(other.Needs, func(n spec.Need) bool { return n.Job == v.job.Name && n.If != spec.NeedAlways }) {
-			all = append(all, fmt.Sprintf("job %s would fail, because %d of its %d targets cannot be done: job %s, which needs its success, would not start",
-				v.job.Name, v.counts.failing, v.cohort.size, other.Name))
+	text := "job " + v.job.Name + " would fail"
+	if len(v.job.Needs) > 0 {
+		text += ", as the twins are before the others run"
+	}
+	text += fmt.Sprintf(": %d of its %d targets cannot be done", v.counts.failing, v.cohort.size)
+	if names := dependents(c.plan, v.job.Name); len(names) > 0 {
+		text += "; what needs its success would not start: " + strings.Join(names, ", ")
+	}
+	return append(all, text)
+}
+
+// dependents names the jobs that need the success of a job.
+func dependents(plan *spec.Plan, name string) (all []string) {
+	for i := range plan.Jobs {
+		job := &plan.Jobs[i]
+		if slices.ContainsFunc(job.Needs, func(n spec.Need) bool { return n.Job == name && n.If != spec.NeedAlways }) {
+			all = append(all, job.Name)
 		}
 	}
 	return all

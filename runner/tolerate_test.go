@@ -145,9 +145,11 @@ func TestPreviewOfAJobThatWouldFail(t *testing.T) {
 		stopped  string // of the job that needs it
 	}{
 		{name: "a device is unknown", change: named("a", "nobody"), need: spec.NeedSucceeded, warnings: []string{
-			"job move would fail, because 1 of its 2 targets cannot be done: job lock, which needs its success, would not start",
+			"job move would fail: 1 of its 2 targets cannot be done; what needs its success would not start: lock",
 		}},
-		{name: "and that does not matter", change: named("a", "nobody"), need: spec.NeedAlways, warnings: []string{}},
+		{name: "and that does not matter", change: named("a", "nobody"), need: spec.NeedAlways, warnings: []string{
+			"job move would fail: 1 of its 2 targets cannot be done",
+		}},
 		{name: "and that is tolerated", change: func(j *spec.Job) {
 			named("a", "nobody")(j)
 			tolerate(share(50), number(0))(j)

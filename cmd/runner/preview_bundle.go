@@ -91,7 +91,7 @@ func parts(g *runner.Group) []change {
 
 func appendParts(all []change, path string, value gjson.Result) []change {
 	if !value.IsObject() || value.Raw == "{}" {
-		return append(all, change{path: path, after: value.Raw})
+		return append(all, change{path: path, after: plainJSON(value.Raw)})
 	}
 	value.ForEach(func(key, value gjson.Result) bool {
 		all = appendParts(all, path+"."+key.Str, value)

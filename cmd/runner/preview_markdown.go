@@ -44,8 +44,7 @@ func writePreviewMarkdown(w io.Writer, f *runner.Forecast) error {
 	h := &f.Hubs[0]
 	m.add(markdownHead(f, h), 0)
 	m.add(markdownJobs(f), markdownReserve)
-	rows := markdownTable(f)
-	m.rows(rows)
+	m.table(f)
 	m.add(markdownFoot(f, h), 0)
 	_, err := io.WriteString(w, m.String())
 	return err
@@ -85,8 +84,12 @@ func markdownJobs(f *runner.Forecast) string {
 		}
 		j := &f.Jobs[i]
 		starts, takes := markdownTimes(j)
-		fmt.Fprintf(&b, "| %s | %s of %s | %d | %d | %d | %d | %d | %s | %s |\n", code(j.Name, 64), actionText(j), code(j.Target, 120),
-			j.Targets, j.Changes, j.Calls, j.Unchanged, j.Failing, starts, takes)
+		targets := fmt.Sprint(j.Targets)
+		if cutOff(j) {
+			targets += " (the limit)"
+		}
+		fmt.Fprintf(&b, "| %s | %s of %s | %s | %d | %d | %d | %d | %s | %s |\n", code(j.Name, 64), actionText(j), code(j.Target, 120),
+			targets, j.Changes, j.Calls, j.Unchanged, j.Failing, starts, takes)
 	}
 	return b.String()
 }
@@ -102,7 +105,7 @@ func markdownTimes(j *runner.JobForecast) (starts, takes string) {
 	}
 	starts = at(j.StartsAt)
 	if len(j.After) > 0 {
-		starts = "after " + strings.Join(j.After, ", ") + "; " + starts
+		starts = "after " + needsText(j) + "; " + starts
 	}
 	if text := wavesText(j); text != "" {
 		starts += ", " + text
@@ -111,80 +114,6 @@ func markdownTimes(j *runner.JobForecast) (starts, takes string) {
 		return cell(starts), "?"
 	}
 	return cell(starts), round(j.EndsAt.Sub(j.StartsAt.Time)).String()
-}
-
-// markdownTable returns the rows of the differences, those that matter most
-// first in each job.
-func markdownTable(f *runner.Forecast) []string {
-	var rows []string
-	for i := range f.Jobs {
-		j := &f.Jobs[i]
-		for _, b := range bundles(j.Groups) {
-			if len(rows) > markdownLimit/50 { // more than can ever be shown
-				return rows
-			}
-			rows = append(rows, bundleRows(j, &b)...)
-		}
-	}
-	return rows
-}
-
-// bundleRows returns the rows of a bundle: one for each property.
-func bundleRows(j *runner.JobForecast, b *bundle) []string {
-	who := fmt.Sprintf("| %s | %d | %s |", code(j.Name, 64), b.count, cell(devicesText(b, markdownDevices)))
-	const more = "| | | |" // who it is stands in the row above
-	switch {
-	case b.unchanged:
-		return nil // the totals count them
-	case len(b.errors.list) > 0:
-		return []string{who + " **cannot be done** | | " + b.errors.text(cell) + " |\n"}
-	case b.call != nil && !b.various:
-		payload := "no payload"
-		if b.call.Payload != nil {
-			payload = code(string(b.call.Payload), 300)
-		}
-		return []string{who + fmt.Sprintf(" call %s | | %s; %s |\n", code(b.call.MethodName, 100), payload, timeoutText(b.call))}
-	}
-	var rows []string
-	if b.call != nil {
-		rows = append(rows, who+fmt.Sprintf(" call %s | | a payload for each device; %s |\n", code(b.call.MethodName, 100), timeoutText(b.call)))
-		who = more
-	}
-	for i, part := range b.parts {
-		if i == markdownRows {
-			return append(rows, who+fmt.Sprintf(" and %s | | |\n", properties(len(b.parts)-i)))
-		}
-		rows = append(rows, who+fmt.Sprintf(" %s | %s | %s |\n", code(part.path, markdownValue), part.before.text(value), part.after.text(value)))
-		who = more
-	}
-	return rows
-}
-
-const tableHead = "\n| job | devices | | what | is | becomes |\n|---|--:|---|---|---|---|\n"
-
-// rows writes the first rows in the open and as many of the others as fit
-// folded away.
-func (m *markdown) rows(rows []string) {
-	if len(rows) == 0 {
-		m.add("\nNo device would get anything.\n", markdownReserve)
-		return
-	}
-	m.add(tableHead, markdownReserve)
-	shown := 0
-	for shown < min(len(rows), markdownRows) && m.add(rows[shown], markdownReserve) {
-		shown++
-	}
-	if rest := rows[shown:]; len(rest) > 0 {
-		m.add(fmt.Sprintf("\n<details><summary>%s</summary>\n\n%s", count(len(rest), "more row"), strings.TrimPrefix(tableHead, "\n")), 0)
-		folded := 0
-		for folded < len(rest) && m.add(rest[folded], markdownReserve) {
-			folded++
-		}
-		m.add("\n</details>\n", 0)
-		if left := len(rest) - folded; left > 0 {
-			m.add(fmt.Sprintf("\nThe comment has no room for %d of them; `--format json` shows them all.\n", left), 0)
-		}
-	}
 }
 
 func markdownFoot(f *runner.Forecast, h *runner.HubForecast) string {
@@ -204,11 +133,15 @@ func cell(s string) string {
 	var b strings.Builder
 	for _, r := range clip(s, markdownCell) {
 		switch {
-		case r == '@':
-			b.WriteString("&#64;")
+		case r == '@', r == '#':
+			// A forge looks for mentions and numbers of issues in what the
+			// markup has become; a space of no width hides them from it.
+			fmt.Fprintf(&b, "&#%d;&#8203;", r)
 		case r == '<':
 			b.WriteString("&lt;")
-		case strings.ContainsRune("|\\`*_[]#", r):
+		case r == '&':
+			b.WriteString("&amp;")
+		case strings.ContainsRune("|\\`*_[]~", r):
 			b.WriteByte('\\')
 			b.WriteRune(r)
 		default:
@@ -219,8 +152,12 @@ func cell(s string) string {
 }
 
 // code shows a text as it is. The fence is longer than any in the text, and in
-// a table even code must escape the bar.
+// a table even code must escape the bar: one that a backslash escapes already
+// cannot be told from that, and is shown by other means.
 func code(s string, most int) string {
+	if strings.Contains(s, "\\|") {
+		return "<code>" + cell(clip(s, min(most, markdownCell))) + "</code>"
+	}
 	s = strings.ReplaceAll(clip(s, most), "|", "\\|")
 	fence := "`"
 	for strings.Contains(s, fence) {

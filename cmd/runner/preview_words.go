@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,7 +57,7 @@ func appendChanges(all []change, path string, before, after gjson.Result) []chan
 		})
 		return all
 	}
-	c := change{path: path, before: before.Raw, after: after.Raw}
+	c := change{path: path, before: plainJSON(before.Raw), after: plainJSON(after.Raw)}
 	if before.Type == gjson.Null {
 		c.before = absent
 	}
@@ -64,6 +65,32 @@ func appendChanges(all []change, path string, before, after gjson.Result) []chan
 		c.after = removed
 	}
 	return append(all, c)
+}
+
+// plainJSON writes characters that a JSON text gives by number as themselves,
+// as far as people can see them: "\u003c" is what a hub makes of "<".
+func plainJSON(raw string) string {
+	if !strings.Contains(raw, `\u`) {
+		return raw
+	}
+	var b strings.Builder
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' || i+1 == len(raw) {
+			b.WriteByte(raw[i])
+			continue
+		}
+		if i+6 <= len(raw) && raw[i+1] == 'u' {
+			n, err := strconv.ParseUint(raw[i+2:i+6], 16, 32)
+			if r := rune(n); err == nil && unicode.IsPrint(r) && r != '"' && r != '\\' {
+				b.WriteRune(r)
+				i += 5
+				continue
+			}
+		}
+		b.WriteString(raw[i : i+2])
+		i++
+	}
+	return b.String()
 }
 
 // actionText says what a job does to whom.
@@ -78,7 +105,7 @@ func actionText(j *runner.JobForecast) string {
 func callText(c *runner.CallForecast) string {
 	payload := "without payload"
 	if c.Payload != nil {
-		payload = "with payload " + string(c.Payload)
+		payload = "with payload " + plainJSON(string(c.Payload))
 	}
 	return fmt.Sprintf("%s, %s; %s", c.MethodName, payload, timeoutText(c))
 }
@@ -106,25 +133,36 @@ func countsText(j *runner.JobForecast) string {
 	add(j.Calls, "call to make", "calls to make")
 	add(j.Unchanged, "as wanted already", "as wanted already")
 	add(j.Failing, "that cannot be done", "that cannot be done")
-	if len(parts) == 0 {
-		return count(j.Targets, "target")
+	text := count(j.Targets, "target")
+	if cutOff(j) {
+		text += ", as many as target.limit lets (a run may meet others, if more match)"
 	}
-	return count(j.Targets, "target") + ": " + strings.Join(parts, ", ")
+	if len(parts) == 0 {
+		return text
+	}
+	return text + ": " + strings.Join(parts, ", ")
 }
 
 // headline sums a preview up. Jobs that would not run come first: nothing to
 // do because nothing is wrong, and because something is, are not the same.
 func headline(f *runner.Forecast) string {
-	stopped := 0
+	stopped, skipped := 0, 0
 	for i := range f.Jobs {
-		if f.Jobs[i].Stopped+f.Jobs[i].Error != "" {
+		switch j := &f.Jobs[i]; {
+		case j.Skipped:
+			skipped++
+		case j.Stopped+j.Error != "":
 			stopped++
 		}
 	}
-	if stopped == 0 {
-		return changesText(&f.Summary)
+	text := changesText(&f.Summary)
+	if skipped > 0 {
+		text = count(skipped, "job") + " would be skipped; " + text
 	}
-	return fmt.Sprintf("**%s would not run**; %s", count(stopped, "job"), changesText(&f.Summary))
+	if stopped > 0 {
+		text = "**" + count(stopped, "job") + " would not run**; " + text
+	}
+	return text
 }
 
 // changesText sums up what a preview counts.
@@ -159,7 +197,7 @@ func devicesText(b *bundle, most int) string {
 func startText(j *runner.JobForecast) string {
 	text := "starts " + at(j.StartsAt)
 	if len(j.After) > 0 {
-		text = "starts after " + clip(strings.Join(j.After, " and "), 200) + ", " + at(j.StartsAt) + " at the earliest"
+		text = "starts after " + clip(needsText(j), 300) + ", " + at(j.StartsAt) + " at the earliest"
 	}
 	if j.EndsAt != nil {
 		text += ", ends " + at(*j.EndsAt) + " at the earliest"
@@ -172,6 +210,22 @@ func startText(j *runner.JobForecast) string {
 	}
 	return text
 }
+
+// needsText names the jobs that one waits for, and what it wants of them.
+func needsText(j *runner.JobForecast) string {
+	parts := make([]string, len(j.After))
+	for i, name := range j.After {
+		parts[i] = name + " succeeds"
+		if slices.Contains(j.AfterAny, name) {
+			parts[i] = name + " ends"
+		}
+	}
+	return strings.Join(parts, " and ")
+}
+
+// cutOff tells whether the targets of a job are as many as its limit lets: there
+// may be more that match, and which of them a run meets is for the hub to say.
+func cutOff(j *runner.JobForecast) bool { return j.Limit > 0 && j.Targets >= j.Limit }
 
 // wavesText says how a rollout goes on; empty if there is none.
 func wavesText(j *runner.JobForecast) string {
