@@ -301,3 +301,33 @@ func TestResumedJobHadBegunWithNothingDone(t *testing.T) {
 		})
 	}
 }
+
+// A preview says when a job cannot start at its time, because others take longer.
+func TestPreviewOfATimeThatOthersOverrun(t *testing.T) {
+	for _, tt := range []struct {
+		at       time.Duration
+		starts   time.Duration
+		warnings []string
+	}{
+		{9 * time.Second, 10 * time.Second, []string{"job lock is due at 2000-01-01T00:00:09Z, but what it needs ends at 2000-01-01T00:00:10Z at the earliest: it starts then"}},
+		{10 * time.Second, 10 * time.Second, []string{}},
+		{time.Hour, time.Hour, []string{}},
+	} {
+		t.Run(tt.at.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(t, devices(10)...)
+				slow := func(j *spec.Job) { j.Rate = 1 } // ten devices in ten seconds
+				f := g.preview(runner.PreviewOptions{},
+					method("lock", needs("move", spec.NeedSucceeded), lateBy(-tt.at, spec.LateFail), deadline(time.Minute)),
+					update("move", `{"floor":3}`, "", slow))
+				if diff := cmp.Diff(tt.warnings, f.Warnings); diff != "" {
+					t.Errorf("warnings (-want +have):\n%s", diff)
+				}
+				start, end := f.Jobs[0].StartsAt.Sub(f.CreatedAt.Time), f.Jobs[0].Deadline.Sub(f.CreatedAt.Time)
+				if start != tt.starts || end != tt.starts+time.Minute {
+					t.Errorf("lock starts after %v and has until %v, want %v and a minute more", start, end, tt.starts)
+				}
+			})
+		})
+	}
+}
