@@ -124,7 +124,7 @@ func newRowGroup(j *runner.JobForecast, b *bundle) *rowGroup {
 	return g
 }
 
-const tableHead = "\n| job | devices | | what | is | becomes |\n|---|--:|---|---|---|---|\n"
+const tableHead = "\n| job | devices | which | what | is | becomes |\n|---|--:|---|---|---|---|\n"
 
 // table writes the first rows in the open and as many of the others as fit
 // folded away.
