@@ -39,7 +39,7 @@ func runDocs(t *testing.T, node string, h *testHub) {
 	defer stop()
 	program := func(name string, env ...string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, node, filepath.Join(dir, name))
-		cmd.Env = append(env, "PATH="+os.Getenv("PATH"), "NODE_PATH="+packages, "NODE_EXTRA_CA_CERTS="+h.caFile, "IOTHUB_CONNECTION_STRING="+h.ConnectionString())
+		cmd.Env = append(env, "PATH="+os.Getenv("PATH"), "NODE_PATH="+packages, "NODE_EXTRA_CA_CERTS="+h.CAFile, "IOTHUB_CONNECTION_STRING="+h.ServiceConnectionString)
 		return cmd
 	}
 	device, err := program("register.js").Output()

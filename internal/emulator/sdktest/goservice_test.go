@@ -28,7 +28,7 @@ func goService(t *testing.T, h *testHub, cs string) *iotservice.Client {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(h.CAPEM()) {
+	if !roots.AppendCertsFromPEM(h.caPEM(t)) {
 		t.Fatal("the hub's authority is not PEM")
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
@@ -64,10 +64,9 @@ func knownOfGo(err error) bool {
 		strings.Contains(text, "timeoutInSeconds") // of a job's method, by its old name
 }
 
-func TestGoRegistry(t *testing.T) {
-	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", doors))
-	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
+func goRegistry(t *testing.T, h *testHub) {
+	t.Helper()
+	c, ctx := goService(t, h, h.ServiceConnectionString), t.Context()
 
 	made, err := c.CreateDevice(ctx, &iotservice.Device{DeviceID: "go-1"})
 	if err != nil {
@@ -119,10 +118,9 @@ func wantStatus(t *testing.T, what string, err error, status int) {
 	}
 }
 
-func TestGoBulk(t *testing.T) {
-	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", doors))
-	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
+func goBulk(t *testing.T, h *testHub) {
+	t.Helper()
+	c, ctx := goService(t, h, h.ServiceConnectionString), t.Context()
 	devices := []*iotservice.Device{
 		{DeviceID: "bulk-1", Tags: map[string]any{"n": 1.0}},
 		{DeviceID: "bulk-2", Tags: map[string]any{"n": 2.0}},
@@ -161,10 +159,9 @@ func TestGoBulk(t *testing.T) {
 	}
 }
 
-func TestGoModules(t *testing.T) {
-	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", doors))
-	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
+func goModules(t *testing.T, h *testHub) {
+	t.Helper()
+	c, ctx := goService(t, h, h.ServiceConnectionString), t.Context()
 	made, err := c.CreateModule(ctx, &iotservice.Module{DeviceID: "door-001", ModuleID: "valve", ManagedBy: "me"})
 	if err != nil || made.ManagedBy != "me" {
 		t.Fatalf("CreateModule = %+v, %v", made, err)
@@ -194,10 +191,9 @@ func TestGoModules(t *testing.T) {
 	}
 }
 
-func TestGoTwins(t *testing.T) {
-	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", doors))
-	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
+func goTwins(t *testing.T, h *testHub) {
+	t.Helper()
+	c, ctx := goService(t, h, h.ServiceConnectionString), t.Context()
 	first, err := c.GetDeviceTwin(ctx, "door-001")
 	if err != nil {
 		t.Fatal(err)
@@ -224,10 +220,9 @@ func TestGoTwins(t *testing.T) {
 	}
 }
 
-func TestGoMethods(t *testing.T) {
-	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", doors))
-	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
+func goMethods(t *testing.T, h *testHub) {
+	t.Helper()
+	c, ctx := goService(t, h, h.ServiceConnectionString), t.Context()
 	payload := map[string]any{"lockTime": "10m", "list": []any{1.0, nil}}
 	answer, err := c.CallDeviceMethod(ctx, "door-001", &iotservice.MethodCall{MethodName: "echo", Payload: payload, ConnectTimeout: 5, ResponseTimeout: 30})
 	if err != nil {
@@ -249,10 +244,9 @@ func TestGoMethods(t *testing.T) {
 	}
 }
 
-func TestGoQuery(t *testing.T) {
-	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", "version: 1\ndevices:\n  - idPattern: lamp-%04d\n    count: 250\n"))
-	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
+func goQuery(t *testing.T, h *testHub) {
+	t.Helper()
+	c, ctx := goService(t, h, h.ServiceConnectionString), t.Context()
 	var ids []string
 	err := c.QueryDevices(ctx, "SELECT deviceId FROM devices WHERE STARTSWITH(deviceId, 'lamp-')", func(row map[string]any) error {
 		ids = append(ids, fmt.Sprint(row["deviceId"]))
@@ -267,10 +261,9 @@ func TestGoQuery(t *testing.T) {
 	}
 }
 
-func TestGoJobs(t *testing.T) {
-	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", doors))
-	c, ctx := goService(t, h, h.ConnectionString()), t.Context()
+func goJobs(t *testing.T, h *testHub) {
+	t.Helper()
+	c, ctx := goService(t, h, h.ServiceConnectionString), t.Context()
 	job := func(id string, kind iotservice.JobV2Type, start time.Time) *iotservice.JobV2 {
 		return &iotservice.JobV2{JobID: id, Type: kind, QueryCondition: "deviceId IN ['door-001', 'door-002']", StartTime: start, MaxExecutionTimeInSeconds: 60}
 	}
@@ -290,7 +283,7 @@ func TestGoJobs(t *testing.T) {
 			t.Errorf("job %s ended as %q", id, got.Status)
 		}
 	}
-	if got := h.Executed("door-002"); got.Methods != 1 || got.Patches != 1 {
+	if got := h.executed(t, "door-002"); got.Methods != 1 || got.Patches != 1 {
 		t.Errorf("door-002 executed %+v, want one method and one patch", got)
 	}
 	if got, err := c.CancelJobV2(ctx, "go-late"); err != nil || got.Status != iotservice.JobStatusCancelled {
@@ -329,16 +322,15 @@ func awaitJob(ctx context.Context, t *testing.T, c *iotservice.Client, id string
 	}
 }
 
-func TestGoWrongKey(t *testing.T) {
-	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", doors))
-	name, _, _ := strings.Cut(h.ConnectionString(), "SharedAccessKey=")
+func goWrongKey(t *testing.T, h *testHub) {
+	t.Helper()
+	name, _, _ := strings.Cut(h.ServiceConnectionString, "SharedAccessKey=")
 	c := goService(t, h, name+"SharedAccessKey=d3Jvbmc=")
 	_, err := c.GetDevice(t.Context(), "door-001")
 	wantStatus(t, "a wrong key", err, http.StatusUnauthorized)
 	_, err = c.CallDeviceMethod(t.Context(), "door-001", &iotservice.MethodCall{MethodName: "echo"})
 	wantStatus(t, "a wrong key", err, http.StatusUnauthorized)
-	if got := h.Executed("door-001"); got.Methods != 0 {
+	if got := h.executed(t, "door-001"); got.Methods != 0 {
 		t.Errorf("door-001 executed %+v for somebody with a wrong key", got)
 	}
 }

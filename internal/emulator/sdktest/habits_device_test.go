@@ -26,8 +26,8 @@ type deviceHabit struct {
 	askTwin   string
 }
 
-func overMQTT(h *testHub) string       { return "tls://" + h.MQTTAddr() }
-func overWebSockets(h *testHub) string { return "wss://" + h.HTTPSAddr() + "/$iothub/websocket" }
+func overMQTT(h *testHub) string       { return "tls://" + h.MQTTAddr }
+func overWebSockets(h *testHub) string { return "wss://" + h.HTTPSAddr + "/$iothub/websocket" }
 
 func deviceHabits() []deviceHabit {
 	const python = "localhost/{id}/?api-version=2019-10-01&DeviceClientType=azure-iot-device%2F2.11.0%28py3%29"
@@ -46,12 +46,12 @@ func TestDeviceHabits(t *testing.T) {
 	for _, habit := range deviceHabits() {
 		t.Run(habit.name, func(t *testing.T) {
 			t.Parallel()
-			h := startHub(t, hubOptions(t, "localhost", doors))
-			service, err := wire.Parse(h.ConnectionString())
+			h := startHub(t, anyPorts("localhost"), doors)
+			service, err := wire.Parse(h.ServiceConnectionString)
 			if err != nil {
 				t.Fatal(err)
 			}
-			service.TLS = h.tlsConfig()
+			service.TLS = h.tlsConfig(t)
 			t.Cleanup(service.Close)
 			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 			defer stop()
@@ -102,7 +102,7 @@ func (d *habitDevice) connect(h *testHub) {
 			d.t.Fatal(err)
 		}
 		return wire.Hello{
-			Server: d.habit.server(h), TLS: h.tlsConfig(), ClientID: d.id, User: strings.ReplaceAll(d.habit.user, "{id}", d.id),
+			Server: d.habit.server(h), TLS: h.tlsConfig(d.t), ClientID: d.id, User: strings.ReplaceAll(d.habit.user, "{id}", d.id),
 			Password: token, Session: d.habit.session, KeepAlive: d.habit.keepAlive,
 		}
 	}
@@ -201,7 +201,7 @@ func (d *habitDevice) followsItsTwin() {
 func (d *habitDevice) sends(h *testHub) {
 	d.t.Helper()
 	d.publish("devices/"+d.id+"/messages/events/%24.mid=1&%24.ct=application%2Fjson&%24.ce=utf-8&alert=a%20b", `{"t":21}`, 1)
-	if got := h.Executed(d.id).Messages; got != 1 {
+	if got := h.executed(d.t, d.id).Messages; got != 1 {
 		d.t.Errorf("the hub took %d messages, want 1", got)
 	}
 }

@@ -42,16 +42,17 @@ type speaker struct {
 	in    *bufio.Reader
 }
 
-func (h *testHub) tlsConfig() *tls.Config {
+func (h *testHub) tlsConfig(t *testing.T) *tls.Config {
+	t.Helper()
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(h.CAPEM())
+	roots.AppendCertsFromPEM(h.caPEM(t))
 	return &tls.Config{RootCAs: roots, ServerName: "localhost", MinVersion: tls.VersionTLS12}
 }
 
 // speak opens a connection. The token is made by shape from its fields.
 func (h *testHub) speak(t *testing.T, shape func(sr, sig, se, skn string) string) *speaker {
 	t.Helper()
-	hub, err := wire.Parse(h.ConnectionString())
+	hub, err := wire.Parse(h.ServiceConnectionString)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,8 +64,8 @@ func (h *testHub) speak(t *testing.T, shape func(sr, sig, se, skn string) string
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := tls.Dialer{Config: h.tlsConfig()}
-	conn, err := d.DialContext(t.Context(), "tcp", h.HTTPSAddr())
+	d := tls.Dialer{Config: h.tlsConfig(t)}
+	conn, err := d.DialContext(t.Context(), "tcp", h.HTTPSAddr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +161,7 @@ func pythonHeaders(more ...string) []string {
 // tutorial's device, which is simulated.
 func TestTutorialService(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", "version: 1\ndevices:\n  - id: myDevice\n    methods: {lockDoor: {payload: {Response: lockDoor called successfully}}}\n"))
+	h := startHub(t, anyPorts("localhost"), "version: 1\ndevices:\n  - id: myDevice\n    methods: {lockDoor: {payload: {Response: lockDoor called successfully}}}\n")
 	s := h.speak(t, pythonToken)
 	query := exchange{
 		what: "query_condition", line: "POST /devices/query", headers: pythonHeaders("x-ms-max-item-count: 1"), status: 200,
@@ -182,7 +183,7 @@ func TestTutorialService(t *testing.T) {
 		what: "invoke_device_method", line: "POST /twins/myDevice/methods", headers: pythonHeaders(), status: 200,
 		body: `{"methodName": "lockDoor", "payload": "{\"lockTime\":\"10m\"}"}`, want: []string{`^\{"status":200,"payload":\{"Response":"lockDoor called successfully"\}\}$`},
 	})
-	if got := h.Executed("myDevice"); got.Methods != 1 || got.Patches != 1 {
+	if got := h.executed(t, "myDevice"); got.Methods != 1 || got.Patches != 1 {
 		t.Errorf("the device executed %+v, want one method and one patch", got)
 	}
 }
@@ -190,7 +191,7 @@ func TestTutorialService(t *testing.T) {
 // TestPythonServiceHabits replays what else the client was seen to send.
 func TestPythonServiceHabits(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", doors))
+	h := startHub(t, anyPorts("localhost"), doors)
 	s := h.speak(t, pythonToken)
 	for _, x := range []exchange{
 		{
@@ -221,7 +222,7 @@ func TestPythonServiceHabits(t *testing.T) {
 // again each time. The emulator counts what really ran.
 func TestPythonRepeats(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", doors+"  - {fault: badGateway, operations: [method], devices: [hall], calls: 1-3}\n"))
+	h := startHub(t, anyPorts("localhost"), doors+"  - {fault: badGateway, operations: [method], devices: [hall], calls: 1-3}\n")
 	s := h.speak(t, pythonToken)
 	call := exchange{what: "invoke_device_method", line: "POST /twins/hall/methods", headers: pythonHeaders(), body: `{"methodName": "lockDoor"}`, status: 502}
 	for range 3 {
@@ -229,7 +230,7 @@ func TestPythonRepeats(t *testing.T) {
 	}
 	call.status = 200
 	s.say(call)
-	if got := h.Executed("hall"); got.Methods != 4 {
+	if got := h.executed(t, "hall"); got.Methods != 4 {
 		t.Errorf("the device executed %+v, want the call and its three repetitions", got)
 	}
 }
@@ -238,7 +239,7 @@ func TestPythonRepeats(t *testing.T) {
 // making to their end.
 func TestAzHabits(t *testing.T) {
 	t.Parallel()
-	h := startHub(t, hubOptions(t, "localhost", doors))
+	h := startHub(t, anyPorts("localhost"), doors)
 	s := h.speak(t, azToken)
 	headers := func(more ...string) []string {
 		return append([]string{"x-ms-client-request-id: 1d6b0b7c-0000-4000-8000-000000000001", "Accept: application/json", "Content-Type: application/json; charset=utf-8", "accept-language: en-US", "Accept-Encoding: gzip"}, more...)
@@ -266,7 +267,7 @@ func TestAzHabits(t *testing.T) {
 	} {
 		s.say(x)
 	}
-	if twin, _ := h.Twin("door-001"); !strings.Contains(string(twin), `"note":"with spaces, and commas"`) {
+	if twin := h.control(t, "/v1/twins/door-001"); !strings.Contains(string(twin), `"note":"with spaces, and commas"`) {
 		t.Errorf("the job's patch is not in the twin %s", twin)
 	}
 }

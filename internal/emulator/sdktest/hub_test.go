@@ -3,14 +3,13 @@ package sdktest_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"iothub-runner/internal/emulator"
-	"iothub-runner/internal/emulator/fleet"
 )
 
 // hubName is the hub's name for clients that take no port. The domain is
@@ -43,86 +42,171 @@ faults:
   - {fault: unavailable, operations: [method], devices: [shaky], calls: 1-2}
 `
 
-// loopback lets the kernel pick the port.
-const loopback = "127.0.0.1:0"
+// place is where a hub listens, and under which name.
+type place struct{ name, https, mqtt string }
 
-// testHub is an emulated hub on real sockets.
+// anyPorts lets the kernel pick them.
+func anyPorts(name string) place { return place{name, "127.0.0.1:0", "127.0.0.1:0"} }
+
+// standardPorts are those of every hub, which clients do not ask about.
+func standardPorts() place { return place{"localhost", "127.0.0.1:443", "127.0.0.1:8883"} }
+
+// testHub is the emulator as a program of its own, and what it said of itself
+// when it was ready.
 type testHub struct {
-	*emulator.Server
+	HostName                string `json:"hostName"`
+	HTTPSAddr               string `json:"httpsAddr"`
+	MQTTAddr                string `json:"mqttAddr"`
+	AdminAddr               string `json:"adminAddr"`
+	CAFile                  string `json:"caFile"`
+	ServiceConnectionString string `json:"serviceConnectionString"`
 
-	caFile string
+	name     string            // without port
+	policies map[string]string // connection strings
 }
 
-// hubOptions are those of a hub on ports that the kernel picks.
-func hubOptions(t *testing.T, name, fleetFile string) emulator.Options {
+// startHub runs the emulator until the test ends. It fails the test unless the
+// program then ends well, and has kept its keys to itself.
+func startHub(t *testing.T, at place, fleetFile string) *testHub {
 	t.Helper()
-	devices, err := fleet.Parse("fleet.yaml", []byte(fleetFile))
+	h, err := tryHub(t, at, fleetFile)
 	if err != nil {
-		t.Fatalf("fleet.Parse: %v", err)
-	}
-	return emulator.Options{HostName: name, HTTPSAddr: loopback, MQTTAddr: loopback, AdminAddr: loopback, Fleet: devices}
-}
-
-func startHub(t *testing.T, opts emulator.Options) *testHub {
-	t.Helper()
-	s, err := emulator.Start(opts)
-	if err != nil {
-		t.Fatalf("emulator.Start: %v", err)
-	}
-	return adopt(t, s)
-}
-
-// adopt closes the hub when the test ends, and puts its authority into a file.
-func adopt(t *testing.T, s *emulator.Server) *testHub {
-	t.Helper()
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-	})
-	h := &testHub{Server: s, caFile: filepath.Join(t.TempDir(), "ca.pem")}
-	if err := os.WriteFile(h.caFile, s.CAPEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return h
 }
 
-// withoutPort is a connection string for clients that take no port.
-func withoutPort(cs string) string {
-	fields := strings.Split(cs, ";")
-	for i, f := range fields {
-		if name, ok := strings.CutPrefix(f, "HostName="); ok {
-			host, _, _ := strings.Cut(name, ":")
-			fields[i] = "HostName=" + host
-		}
+// tryHub is startHub for a place that may not be free: the error is an absence
+// then.
+func tryHub(t *testing.T, at place, fleetFile string) (*testHub, error) {
+	t.Helper()
+	dir := t.TempDir()
+	fleet, keys, ready := filepath.Join(dir, "fleet.yaml"), filepath.Join(dir, "tls"), filepath.Join(dir, "ready.json")
+	if err := os.WriteFile(fleet, []byte(fleetFile), 0o600); err != nil {
+		return nil, err
 	}
-	return strings.Join(fields, ";")
+	p, err := launch("-v", "--hostname", at.name, "--https", at.https, "--mqtt", at.mqtt, "--admin", "127.0.0.1:0",
+		"--tls-dir", keys, "--ready-file", ready, "--fleet", fleet)
+	if err != nil {
+		return nil, err
+	}
+	h := &testHub{name: at.name}
+	t.Cleanup(func() {
+		if err := p.stop(); err != nil {
+			t.Error(err)
+		}
+		for policy, cs := range h.policies {
+			if _, key, _ := strings.Cut(cs, "SharedAccessKey="); strings.Contains(p.text(), key) {
+				t.Errorf("the emulator told the key of %s", policy)
+			}
+		}
+		if t.Failed() {
+			t.Logf("the emulator said\n%s", tail(p.text()))
+		}
+	})
+	if err := readJSON(ready, h); err != nil {
+		return nil, err
+	}
+	return h, h.readPolicies(filepath.Join(keys, "keys.json"))
 }
 
-// environment is all that a program in another process needs to know of a hub
-// of that name.
-func (h *testHub) environment(t *testing.T, name string) []string {
-	t.Helper()
-	policies := map[string]string{}
-	for _, policy := range []string{"iothubowner", "service", "device", "registryRead", "registryReadWrite"} {
-		cs, ok := h.PolicyConnectionString(policy)
-		if !ok {
-			t.Fatalf("the hub has no policy %q", policy)
-		}
-		policies[policy] = withoutPort(cs)
+// tail is what a message of failure can hold of a long text.
+func tail(text string) string {
+	const most = 8 << 10
+	if len(text) <= most {
+		return text
 	}
-	text, err := json.Marshal(policies)
+	return "..." + text[len(text)-most:]
+}
+
+func readJSON(file string, into any) error {
+	src, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(src, into)
+}
+
+// readPolicies takes the keys from where docs/emulator.md says that they stand.
+func (h *testHub) readPolicies(file string) error {
+	var kept struct {
+		Policies map[string][2]string `json:"policies"`
+	}
+	if err := readJSON(file, &kept); err != nil {
+		return err
+	}
+	h.policies = map[string]string{}
+	for name, keys := range kept.Policies {
+		h.policies[name] = "HostName=" + h.HostName + ";SharedAccessKeyName=" + name + ";SharedAccessKey=" + keys[0]
+	}
+	if h.policies["iothubowner"] != h.ServiceConnectionString {
+		return fmt.Errorf("%s and the ready file have different keys", file)
+	}
+	return nil
+}
+
+// caPEM is the authority to trust.
+func (h *testHub) caPEM(t *testing.T) []byte {
+	t.Helper()
+	pem, err := os.ReadFile(h.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem
+}
+
+// executed is what a device really did.
+type executed struct{ Methods, Patches, Messages int }
+
+// executed asks the control endpoint.
+func (h *testHub) executed(t *testing.T, id string) executed {
+	t.Helper()
+	var e executed
+	if err := json.Unmarshal(h.control(t, "/v1/executed/"+id), &e); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// control reads from the control endpoint.
+func (h *testHub) control(t *testing.T, path string) []byte {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+h.AdminAddr+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s %s, %v", path, res.Status, body, err)
+	}
+	return body
+}
+
+// environment is all that a program in another process needs to know of the
+// hub. Connection strings are for clients that take no port.
+func (h *testHub) environment(t *testing.T) []string {
+	t.Helper()
+	portless := map[string]string{}
+	for name, cs := range h.policies {
+		portless[name] = strings.Replace(cs, h.HostName, h.name, 1)
+	}
+	policies, err := json.Marshal(portless)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return []string{
-		"NODE_EXTRA_CA_CERTS=" + h.caFile,
-		"HUB_HOST=" + name,
-		"HUB_HTTPS_PORT=" + port(t, h.HTTPSAddr()),
-		"HUB_MQTT_PORT=" + port(t, h.MQTTAddr()),
-		"HUB_CONNECTION_STRING=" + policies["iothubowner"],
-		"HUB_POLICIES=" + string(text),
-		"HUB_ADMIN_PORT=" + port(t, h.AdminAddr()),
+		"HUB_CA_FILE=" + h.CAFile,
+		"HUB_HOST=" + h.name,
+		"HUB_HTTPS_PORT=" + port(t, h.HTTPSAddr),
+		"HUB_MQTT_PORT=" + port(t, h.MQTTAddr),
+		"HUB_CONNECTION_STRING=" + portless["iothubowner"],
+		"HUB_POLICIES=" + string(policies),
+		"HUB_ADMIN_PORT=" + port(t, h.AdminAddr),
 	}
 }
 
@@ -130,7 +214,7 @@ func port(t *testing.T, addr string) string {
 	t.Helper()
 	_, p, err := net.SplitHostPort(addr)
 	if err != nil {
-		t.Fatal(fmt.Errorf("address %q: %w", addr, err))
+		t.Fatalf("address %q: %v", addr, err)
 	}
 	return p
 }

@@ -13,68 +13,76 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gofrs/flock"
-
-	"iothub-runner/internal/emulator"
 )
 
 // oldestNode has the test runner that the programs are written for.
 const oldestNode = 20
 
-// absence is what this machine lacks to run the SDKs. It is no fault of ours.
+// absence is what this machine lacks to run clients. It is no fault of ours.
 type absence string
 
 // Error says what is missing.
 func (a absence) Error() string { return string(a) }
 
-// TestNode runs every program under node/ against a hub of its own.
+// TestNode runs every program under node/ against a hub of its own, on ports
+// that the kernel picks.
 func TestNode(t *testing.T) {
+	t.Parallel()
 	node, err := prepareNode(t.Context())
-	if excused(t, err) {
+	if excused(t, nodeSDKs, err) {
 		return
 	}
 	for _, program := range programs(t, "node") {
-		t.Run(strings.TrimSuffix(filepath.Base(program), ".test.cjs"), func(t *testing.T) {
+		t.Run(programName(program), func(t *testing.T) {
 			t.Parallel()
-			h := startHub(t, hubOptions(t, hubName, doors))
-			runNode(t, node, append(h.environment(t, hubName), "NODE_OPTIONS=--require=./node/redirect.cjs"), program)
+			h := startHub(t, anyPorts(hubName), doors)
+			runNode(t, node, append(h.environment(t), "NODE_OPTIONS=--require=./node/redirect.cjs"), program)
 		})
 	}
 }
 
-// TestNodeOnStandardPorts runs what a new user writes first, with nothing
-// between the SDKs and a hub on 443 and 8883.
+// TestNodeOnStandardPorts runs the same, what a new user writes first, and the
+// programs of the documents, with nothing between the SDKs and a hub on 443 and
+// 8883.
 func TestNodeOnStandardPorts(t *testing.T) {
 	node, err := prepareNode(t.Context())
-	if excused(t, err) {
+	if excused(t, nodeSDKs, err) {
 		return
 	}
-	opts := hubOptions(t, "localhost", doors)
-	opts.HTTPSAddr, opts.MQTTAddr = "127.0.0.1:443", "127.0.0.1:8883"
-	s, err := emulator.Start(opts)
-	if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EADDRINUSE) {
-		err = absence("ports 443 and 8883 of the loopback cannot be had: " + err.Error())
+	for _, program := range append(programs(t, "node"), programs(t, filepath.Join("node", "ports"))...) {
+		t.Run(programName(program), func(t *testing.T) {
+			if h, err := tryHub(t, standardPorts(), doors); !excused(t, nodeSDKs, err) {
+				runNode(t, node, h.environment(t), program)
+			}
+		})
 	}
-	if excused(t, err) {
-		return
-	}
-	h := adopt(t, s)
-	for _, program := range programs(t, filepath.Join("node", "ports")) {
-		runNode(t, node, h.environment(t, "localhost"), program)
-	}
-	runDocs(t, node, h)
+	t.Run("documents", func(t *testing.T) {
+		if h, err := tryHub(t, standardPorts(), doors); !excused(t, nodeSDKs, err) {
+			runDocs(t, node, h)
+		}
+	})
 }
+
+func programName(file string) string {
+	return strings.TrimSuffix(filepath.Base(file), ".test.cjs")
+}
+
+// The clients that an absence keeps from being tested.
+const (
+	nodeSDKs  = "Microsoft's Node SDKs"
+	goClients = "the Go clients"
+)
 
 // excused says whether a test cannot run for a reason that is not ours. It
 // says so in a line, and ends the test for every other error.
-func excused(t *testing.T, err error) bool {
+func excused(t *testing.T, who string, err error) bool {
 	t.Helper()
 	if why, ok := errors.AsType[absence](err); ok && os.Getenv("RUNNER_SDKTEST") != "require" {
-		line := "sdktest: " + t.Name() + ": Microsoft's Node SDKs were NOT tested: " + why.Error()
+		line := "sdktest: " + t.Name() + ": " + who + " were NOT tested: " + why.Error()
 		fmt.Fprintln(os.Stderr, line)
 		t.Log(line)
 		return true
@@ -181,7 +189,7 @@ func runNode(t *testing.T, node string, env []string, program string) {
 	ctx, stop := context.WithTimeout(t.Context(), nodeDeadline)
 	defer stop()
 	cmd := exec.CommandContext(ctx, node, "--test-reporter=tap", program)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "NODE_EXTRA_CA_CERTS=" + value(env, "HUB_CA_FILE")}, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
@@ -199,6 +207,16 @@ func runNode(t *testing.T, node string, env []string, program string) {
 		t.Fatalf("%s: counts %v, want every test to run and to pass\n%s", program, counts, &out)
 	}
 	t.Logf("%d tests", ran)
+}
+
+// value looks a variable up.
+func value(env []string, name string) string {
+	for _, setting := range env {
+		if v, ok := strings.CutPrefix(setting, name+"="); ok {
+			return v
+		}
+	}
+	return ""
 }
 
 var tapCount = regexp.MustCompile(`(?m)^# (tests|pass|fail|cancelled|skipped|todo) (\d+)$`)
