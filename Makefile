@@ -22,7 +22,7 @@ RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## write the static binary bin/runner, with its version in it
@@ -35,6 +35,16 @@ test: ## vet, build and run every test, with the race detector
 	@$(if $(RACE),:,echo "make: no C compiler, so the tests run WITHOUT the race detector" >&2)
 	@command -v node >/dev/null && command -v npm >/dev/null || echo "make: no node or npm, so Microsoft's Node SDKs are NOT tested" >&2
 	go test $(RACE) -shuffle=on $(PKGS)
+
+# From the distribution, unlike the other tools: these are of the generation that
+# the SDKs stand on. Where they cannot be installed, the tests say what is missing.
+.PHONY: python-libs
+python-libs: ## install msrest and paho-mqtt from Debian, as root, for the tests that drive them
+	@if /usr/bin/python3 -c 'import msrest, paho.mqtt' 2>/dev/null; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  { apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-msrest python3-paho-mqtt; } >/dev/null 2>&1 \
+	  || echo "make: apt-get cannot install python3-msrest and python3-paho-mqtt" >&2; \
+	else echo "make: python3-msrest and python3-paho-mqtt need apt-get and root" >&2; fi
 
 # golangci-lint remembers findings with the paths of the checkout where it made
 # them, so each checkout has a memory of its own.

@@ -1,13 +1,20 @@
 // Package sdktest proves that clients which know nothing of the emulator work
-// against it: Microsoft's own SDKs for Node, and the unofficial Go ones.
+// against it: Microsoft's own SDKs for Node, the unofficial Go ones, and the
+// libraries under Microsoft's Python SDKs, driven as those drive them.
 //
-// It holds tests only. The Node programs under node/ use the released packages
-// that package-lock.json pins, unchanged. They are started with a hub that
-// listens on the loopback, and reach it because node/redirect.cjs turns the
-// hub's name and ports into the listener's, as a hosts file and a port
-// forwarding would.
+// It holds tests only. The hub is the program that people run, runner emulator,
+// in a process of its own, which is controlled through its control endpoint and
+// must end well at SIGTERM. It listens on ports that the kernel picks and, where
+// they can be had, on 443 and 8883, which some clients do not ask about.
 //
-// Where node or npm is missing, or there is no network to fetch the packages
-// from, the tests say so in one line and pass; with RUNNER_SDKTEST=require in
-// the environment they fail instead, so that CI cannot lose them.
+// The Node programs under node/ use the released packages that
+// package-lock.json pins, unchanged. On other ports they reach the hub because
+// node/redirect.cjs turns the hub's name and ports into the listener's, as a
+// hosts file and a port forwarding would. The Python programs under python/
+// stand on msrest and paho-mqtt as the distribution has them.
+//
+// Where node, npm, a Python library or a port is missing, or there is no network
+// to fetch packages from, the tests say so in one line and pass; with
+// RUNNER_SDKTEST=require in the environment they fail instead, so that CI cannot
+// lose them.
 package sdktest
