@@ -88,7 +88,7 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 		Fleet: devices, Tier: f.tier, Units: f.units, Log: talk.log,
 	})
 	if err != nil {
-		return &failure{code: exitInvalid, err: fmt.Errorf("start emulator: %w", err)}
+		return &failure{code: exitInvalid, err: fmt.Errorf("start emulator: %w", err), hint: startHint(err)}
 	}
 	caFile, err := announce(server, f, talk)
 	if err != nil {
@@ -103,6 +103,17 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 		return &failure{code: exitInternal, err: fmt.Errorf("stop emulator: %w", err)}
 	}
 	return nil
+}
+
+// startHint helps with the ports that a new user asks for.
+func startHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		return "ports below 1024 are root's; on Linux, sudo sysctl net.ipv4.ip_unprivileged_port_start=443 changes that until the next boot"
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "something listens there already, perhaps another emulator; --https, --mqtt and --admin choose other ports, and port 0 picks one"
+	}
+	return ""
 }
 
 // announce tells people and programs where the emulator is.
@@ -125,8 +136,11 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 			return "", &failure{code: exitInvalid, err: fmt.Errorf("--ready-file %q: %w", f.readyFile, reason(err))}
 		}
 	}
-	talk.line(fmt.Sprintf("emulator: hub %s, service API at %s", r.HostName, r.HTTPSAddr),
-		slog.String("event", "ready"), slog.String("hostName", r.HostName), slog.String("httpsAddr", r.HTTPSAddr))
+	talk.line(fmt.Sprintf("emulator: hub %s, service API at %s, devices at %s", r.HostName, r.HTTPSAddr, r.MQTTAddr),
+		slog.String("event", "ready"), slog.String("hostName", r.HostName), slog.String("httpsAddr", r.HTTPSAddr), slog.String("mqttAddr", r.MQTTAddr))
+	if r.AdminAddr != "" {
+		talk.line("emulator: control at http://"+r.AdminAddr, slog.String("adminAddr", r.AdminAddr))
+	}
 	talk.line("emulator: trust it with SSL_CERT_FILE="+caFile+" or --ca-file "+caFile, slog.String("caFile", caFile))
 	if f.readyFile == "" {
 		talk.line("emulator: "+connectionStringVar+"='"+r.ServiceConnectionString+"'", slog.String("serviceConnectionString", r.ServiceConnectionString))

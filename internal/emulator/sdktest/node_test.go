@@ -60,11 +60,7 @@ func TestNodeOnStandardPorts(t *testing.T) {
 			}
 		})
 	}
-	t.Run("documents", func(t *testing.T) {
-		if h, err := tryHub(t, standardPorts(), doors); !excused(t, nodeSDKs, err) {
-			runDocs(t, node, h)
-		}
-	})
+	t.Run("documents", func(t *testing.T) { testDocuments(t, node) })
 }
 
 func programName(file string) string {
