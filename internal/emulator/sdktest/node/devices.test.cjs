@@ -5,6 +5,7 @@ const { once } = require('node:events');
 const { after, describe, it } = require('node:test');
 const { Client, Message, ModuleClient } = require('azure-iot-device');
 const { Mqtt, MqttWs } = require('azure-iot-device-mqtt');
+const { SharedAccessSignature } = require('azure-iothub');
 const { host, client, jobs, registry, advance, executed, eventually, pages, refused } = require('./hub.cjs');
 
 /** A new identity's connection string. */
@@ -139,10 +140,13 @@ for (const [name, transport] of [['MQTT', Mqtt], ['MQTT over WebSockets', MqttWs
       message.properties.add('alert', 'a b/c&d');
       await device.sendEvent(message);
       await device.sendEvent(new Message('plain'));
-      assert.equal((await executed(talker)).messages, 2);
+      await device.sendEvent(new Message(Buffer.from([0, 255, 10])));
+      assert.equal((await executed(talker)).messages, 3);
     });
   });
 }
+
+const noRetry = { shouldRetry: () => false, nextRetryTimeout: () => -1 };
 
 describe('connections', () => {
   it('show while they last', async () => {
@@ -187,9 +191,47 @@ describe('connections', () => {
   it('of a device that is disabled end', async () => {
     const device = await connect(await register('stopped'));
     const ended = once(device, 'disconnect');
-    device.setRetryPolicy({ shouldRetry: () => false, nextRetryTimeout: () => -1 });
+    device.setRetryPolicy(noRetry);
     await registry.update({ deviceId: 'stopped', status: 'disabled' });
     await ended;
+  });
+
+  it('of another with the same identity take over', async () => {
+    const cs = await register('twice');
+    const first = Client.fromConnectionString(cs, Mqtt);
+    first.setRetryPolicy(noRetry);
+    await first.open();
+    const ended = once(first, 'disconnect');
+    const second = await connect(cs);
+    await ended;
+    await echo(second, 'twice');
+    assert.equal((await registry.getTwin('twice')).responseBody.connectionState, 'Connected');
+    await first.close().catch(() => {});
+  });
+
+  it('are made with a token that somebody else signed', async () => {
+    const cs = await register('signed');
+    const key = /SharedAccessKey=(.*)/.exec(cs)[1];
+    const sign = (seconds) => SharedAccessSignature.create(`${host}/devices/signed`, undefined, key, Math.floor(Date.now() / 1000) + seconds).toString();
+    const device = Client.fromSharedAccessSignature(sign(3600), Mqtt);
+    open.push(device);
+    await device.open();
+    await device.sendEvent(new Message('signed'));
+    assert.equal((await executed('signed')).messages, 1);
+    const late = Client.fromSharedAccessSignature(sign(-60), Mqtt);
+    const failure = await late.open().then(() => null, (err) => err);
+    await late.close().catch(() => {});
+    assert.equal(failure?.name, 'UnauthorizedError', `${failure}`);
+  });
+
+  it('find what was desired while they were away', async () => {
+    const cs = await register('away');
+    const before = await connect(cs);
+    await before.getTwin();
+    await before.close();
+    await registry.updateTwin('away', { properties: { desired: { floor: 9 } } }, '*');
+    const { twin } = await twinOf(await connect(cs));
+    assert.equal(twin.properties.desired.floor, 9);
   });
 
   it('may name the port of the listener', async () => {
@@ -233,21 +275,38 @@ describe('jobs reach devices that are connected', () => {
   });
 });
 
-describe('a module', () => {
+for (const [name, transport] of [['MQTT', Mqtt], ['MQTT over WebSockets', MqttWs]]) describe(`a module over ${name}`, () => {
+  const carrier = `carrier-${name.length}`;
+
   it('answers methods and has a twin of its own', async () => {
-    await register('carrier');
-    await registry.addModule({ deviceId: 'carrier', moduleId: 'engine' });
-    const { responseBody: { authentication: { symmetricKey } } } = await registry.getModule('carrier', 'engine');
-    const module = ModuleClient.fromConnectionString(`HostName=${host};DeviceId=carrier;ModuleId=engine;SharedAccessKey=${symmetricKey.primaryKey}`, Mqtt);
+    await register(carrier);
+    await registry.addModule({ deviceId: carrier, moduleId: 'engine' });
+    const { responseBody: { authentication: { symmetricKey } } } = await registry.getModule(carrier, 'engine');
+    const cs = `HostName=${host};DeviceId=${carrier};ModuleId=engine;SharedAccessKey=`;
+    const stranger = ModuleClient.fromConnectionString(cs + Buffer.alloc(32, 'x').toString('base64'), transport);
+    await assert.rejects(stranger.open(), { name: 'UnauthorizedError' });
+    await stranger.close().catch(() => {});
+    const module = ModuleClient.fromConnectionString(cs + symmetricKey.primaryKey, transport);
     open.push(module);
     await module.open();
     module.onMethod('start', (request, response) => response.send(200, { started: request.payload }));
-    await eventually('the module takes methods', () => client.invokeDeviceMethod('carrier', 'engine', { methodName: 'start', payload: 1 }).then(() => true, () => false));
-    const { result } = await client.invokeDeviceMethod('carrier', 'engine', { methodName: 'start', payload: ['now'] });
+    await eventually('the module takes methods', () => client.invokeDeviceMethod(carrier, 'engine', { methodName: 'start', payload: 1 }).then(() => true, () => false));
+    const { result } = await client.invokeDeviceMethod(carrier, 'engine', { methodName: 'start', payload: ['now'] });
     assert.deepEqual(result, { status: 200, payload: { started: ['now'] } });
-    const { report } = await twinOf(module);
+    const { twin, report } = await twinOf(module);
     await report({ rpm: 900 });
-    assert.equal((await registry.getModuleTwin('carrier', 'engine')).responseBody.properties.reported.rpm, 900);
-    assert.equal((await registry.getTwin('carrier')).responseBody.properties.reported.rpm, undefined);
+    assert.equal((await registry.getModuleTwin(carrier, 'engine')).responseBody.properties.reported.rpm, 900);
+    assert.equal((await registry.getTwin(carrier)).responseBody.properties.reported.rpm, undefined);
+
+    const heard = [];
+    twin.on('properties.desired.rpm', (rpm) => heard.push(rpm));
+    await registry.updateTwin(carrier, { properties: { desired: { rpm: -1 } } }, '*'); // the device's own, not the module's
+    let n = 0;
+    await eventually('a notification', async () => {
+      n += 1;
+      await registry.updateModuleTwin(carrier, 'engine', { properties: { desired: { rpm: n } } }, '*');
+      return heard.length > 0;
+    });
+    assert.ok(heard.every((rpm) => rpm > 0), `${heard}`);
   });
 });

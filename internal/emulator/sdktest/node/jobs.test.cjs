@@ -10,7 +10,8 @@ const ended = (id) => eventually(`job ${id} ends`, async () => {
 });
 
 const rowsOf = async (id) => {
-  const { rows } = await pages(registry.createQuery(`SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '${id}'`, 10));
+  const { rows, sizes } = await pages(registry.createQuery(`SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '${id}'`, 10));
+  assert.ok(sizes.slice(0, -1).every((n) => n === 10), `pages of ${sizes}`);
   return rows.sort((a, b) => (a.deviceId < b.deviceId ? -1 : 1));
 };
 
@@ -63,6 +64,28 @@ describe('jobs', () => {
     const [row] = await rowsOf(id);
     assert.equal(row.status, 'completed');
     assert.deepEqual(row.outcome.deviceMethodResponse, { status: 409, payload: 'open' });
+  });
+
+  it('whose condition matches nothing complete', async () => {
+    const id = randomUUID();
+    await jobs.scheduleTwinUpdate(id, "tags.building = 'nowhere'", { etag: '*', tags: { a: 1 } }, new Date(), 60);
+    const job = await ended(id);
+    assert.equal(job.status, 'completed');
+    assert.equal(job.deviceJobStatistics.deviceCount, 0);
+    assert.deepEqual(await rowsOf(id), []);
+  });
+
+  it('complete though no device answers, and say so of each', async () => {
+    const id = randomUUID();
+    const calls = async () => (await executed('door-009')).methods + (await executed('door-010')).methods;
+    const before = await calls();
+    await jobs.scheduleDeviceMethod(id, "deviceId IN ['door-009', 'door-010']", { methodName: 'hang', responseTimeoutInSeconds: 30 }, new Date(), 300);
+    await eventually('both have the call', async () => await calls() === before + 2);
+    await advance('31s');
+    const job = await ended(id);
+    assert.equal(job.status, 'completed');
+    assert.deepEqual(job.deviceJobStatistics, { deviceCount: 2, failedCount: 2, succeededCount: 0, runningCount: 0, pendingCount: 0 });
+    assert.deepEqual((await rowsOf(id)).map((r) => [r.deviceId, r.status, typeof r.error.code]), [['door-009', 'failed', 'string'], ['door-010', 'failed', 'string']]);
   });
 
   it('wait for devices that are offline until their time is up', async () => {

@@ -131,6 +131,31 @@ describe('bulk operations', () => {
     assert.equal(removed.isSuccessful, true);
   });
 
+  it('update only what has not changed, if asked so', async () => {
+    const { responseBody: first } = await registry.create({ deviceId: 'same-1' });
+    const { responseBody: second } = await registry.create({ deviceId: 'same-2' });
+    await registry.update({ deviceId: 'same-2', statusReason: 'changed meanwhile' });
+    const off = [first, second].map(({ deviceId, etag }) => ({ deviceId, eTag: etag, status: 'disabled' }));
+    const failure = await refused(registry.updateDevices(off, false), { error: 'ArgumentError', status: 400, name: 'BulkRegistryOperationFailure' });
+    assert.deepEqual(JSON.parse(failure.responseBody).errors.map(({ deviceId, errorCode }) => ({ deviceId, errorCode })), [{ deviceId: 'same-2', errorCode: 412001 }]);
+    assert.equal((await registry.get('same-1')).responseBody.status, 'disabled');
+    assert.equal((await registry.get('same-2')).responseBody.status, 'enabled');
+  });
+
+  it('name what they cannot find', async () => {
+    for (const bulk of [() => registry.updateDevices([{ deviceId: 'never' }], true), () => registry.removeDevices([{ deviceId: 'never' }], true)]) {
+      const failure = await refused(bulk(), { error: 'ArgumentError', status: 400, name: 'BulkRegistryOperationFailure' });
+      assert.equal(JSON.parse(failure.responseBody).errors[0].errorCode, 404001);
+    }
+  });
+
+  it('create devices with tags, and a hundred at once', async () => {
+    const many = Array.from({ length: 100 }, (_, i) => ({ deviceId: `hundred-${i}`, tags: { n: i } }));
+    assert.equal((await registry.addDevices(many)).responseBody.isSuccessful, true);
+    assert.deepEqual((await registry.getTwin('hundred-99')).responseBody.tags, { n: 99 });
+    assert.equal((await registry.removeDevices(many, true)).responseBody.isSuccessful, true);
+  });
+
   it('refuse the same device twice', async () => {
     await refused(registry.addDevices([{ deviceId: 'double' }, { deviceId: 'double' }]), { error: 'ArgumentError', status: 400, name: 'DeviceDefinedMultipleTimes' });
     await refused(registry.get('double'), { error: 'DeviceNotFoundError', status: 404, name: 'DeviceNotFound' });
@@ -161,9 +186,45 @@ describe('modules', () => {
     assert.equal(orphan.response.headers['iothub-errorcode'], 'DeviceNotFound');
   });
 
+  it('hold to etags, and so do their twins', async () => {
+    await registry.create({ deviceId: 'keeper' });
+    const { responseBody: stale } = await registry.addModule({ deviceId: 'keeper', moduleId: 'one' });
+    const { responseBody: fresh } = await registry.updateModule({ ...stale, managedBy: 'somebody' });
+    assert.equal(fresh.managedBy, 'somebody');
+    // Given a module, removeModule makes no promise: it needs the callback.
+    const remove = (module) => new Promise((resolve, reject) => {
+      registry.removeModule(module, (err, result) => (err ? reject(err) : resolve(result)));
+    });
+    for (const late of [() => registry.updateModule({ ...stale, managedBy: 'me' }), () => remove(stale)]) {
+      await refused(late(), { error: 'InvalidEtagError', status: 412, name: 'PreconditionFailed' });
+    }
+    await remove(fresh);
+
+    await registry.addModule({ deviceId: 'keeper', moduleId: 'two' });
+    const { responseBody: twin } = await registry.getModuleTwin('keeper', 'two');
+    await registry.updateModuleTwin('keeper', 'two', { tags: { a: 1 } }, twin.etag);
+    await refused(registry.updateModuleTwin('keeper', 'two', { tags: { a: 2 } }, twin.etag), { error: 'InvalidEtagError', status: 412, name: 'PreconditionFailed' });
+    assert.deepEqual((await registry.getModuleTwin('keeper', 'two')).responseBody.tags, { a: 1 });
+  });
+
   it('cannot be added twice', async () => {
     await registry.create({ deviceId: 'pair' });
     await registry.addModule({ deviceId: 'pair', moduleId: 'one' });
     await refused(registry.addModule({ deviceId: 'pair', moduleId: 'one' }), { error: 'DeviceAlreadyExistsError', status: 409, name: 'ModuleAlreadyExistsOnDevice' });
+  });
+});
+
+describe('what is not emulated', () => {
+  it('says so', async () => {
+    const configuration = { id: 'c', schemaVersion: '1.0', content: { deviceContent: {} }, targetCondition: '*', priority: 1 };
+    for (const call of [
+      () => registry.addConfiguration(configuration), () => registry.getConfigurations(),
+      () => registry.importDevicesFromBlob('https://in.example/', 'https://out.example/'), () => registry.exportDevicesToBlob('https://out.example/', false),
+    ]) {
+      const failure = await call().then(() => null, (err) => err);
+      assert.equal(failure?.response?.statusCode, 501, `${failure}`);
+      assert.match(failure.responseBody, /not emulated/);
+    }
+    assert.deepEqual((await registry.listJobs()).responseBody, []);
   });
 });

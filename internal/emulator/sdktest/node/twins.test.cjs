@@ -57,6 +57,26 @@ describe('twins', () => {
     assert.equal((await read('door-005')).properties.desired.interval, 20);
   });
 
+  it('update through the twin object only while nobody else does', async () => {
+    const twin = await read('door-009');
+    await registry.updateTwin('door-009', { tags: { owner: 'somebody else' } }, '*');
+    await refused(twin.update({ tags: { owner: 'me' } }), { error: 'InvalidEtagError', status: 412, name: 'PreconditionFailed' });
+    assert.equal((await read('door-009')).tags.owner, 'somebody else');
+  });
+
+  it('keep every kind of value as it is', async () => {
+    const desired = { text: 'Tür 4 · 鍵 🔒', empty: '', zero: 0, large: 4503599627370495, small: -0.25, yes: true, no: false, list: [1, 'two', [true], {}], object: { of: { objects: {} } } };
+    await registry.updateTwin('door-010', { properties: { desired } }, '*');
+    const { locked, ...kept } = plain((await read('door-010')).properties.desired);
+    assert.equal(locked, true);
+    assert.deepEqual(kept, desired);
+  });
+
+  it('of nobody are not found', async () => {
+    await refused(registry.getTwin('nobody'), { error: 'DeviceNotFoundError', status: 404, name: 'DeviceNotFound' });
+    await refused(registry.updateTwin('nobody', { tags: { a: 1 } }, '*'), { error: 'DeviceNotFoundError', status: 404, name: 'DeviceNotFound' });
+  });
+
   it('refuse what the hub cannot hold', async () => {
     for (const desired of [{ 'a.b': 1 }, { $a: 1 }, { 'a b': 1 }, { list: [null] }, { big: 2 ** 52 }, { long: 'x'.repeat(4097) }]) {
       await refused(registry.updateTwin('door-006', { properties: { desired } }, '*'), { error: 'ArgumentError', status: 400, name: 'ArgumentInvalid' });
