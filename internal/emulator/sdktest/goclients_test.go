@@ -49,6 +49,9 @@ func TestGo(t *testing.T) {
 
 // TestGoOnStandardPorts lets them use the ports that they would choose.
 func TestGoOnStandardPorts(t *testing.T) {
+	if excused(t, goClients+" on the standard ports", standardPortsFree(t.Context())) {
+		return
+	}
 	for _, c := range goCases() {
 		t.Run(c.name, func(t *testing.T) {
 			if h, err := tryHub(t, standardPorts(), c.fleet); !excused(t, goClients, err) {

@@ -1,7 +1,9 @@
 package sdktest_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -9,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -50,6 +53,25 @@ func anyPorts(name string) place { return place{name, "127.0.0.1:0", "127.0.0.1:
 
 // standardPorts are those of every hub, which clients do not ask about.
 func standardPorts() place { return place{"localhost", "127.0.0.1:443", "127.0.0.1:8883"} }
+
+// standardPortsFree is nil when they can be had. It is asked once, so that one
+// line tells of it; that somebody takes them later is for tryHub to find.
+func standardPortsFree(ctx context.Context) error {
+	at := standardPorts()
+	for _, addr := range []string{at.https, at.mqtt} {
+		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EADDRINUSE) {
+			return absence(err.Error())
+		}
+		if err != nil {
+			return err
+		}
+		if err := ln.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // testHub is the emulator as a program of its own, and what it said of itself
 // when it was ready.

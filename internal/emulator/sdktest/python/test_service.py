@@ -64,6 +64,36 @@ class Registry(Case):
         self.assertEqual(twin.properties.desired["zoom"], 2)
         self.service.call("DELETE", path, headers={"If-Match": '"*"'}, ok=(204,))
 
+    def test_bulk(self):
+        def bulk(*devices, ok=(200,)):
+            self.service.call("POST", "/devices", list(devices), "[object]", ok=ok)
+            return self.service.last.json()
+
+        def done(*devices):
+            self.assertEqual(bulk(*devices), {"isSuccessful": True, "errors": [], "warnings": []})
+
+        def failed(code, device):
+            result = bulk(device, ok=(400,))
+            self.assertEqual((result["isSuccessful"], [e["errorCode"] for e in result["errors"]]), (False, [code]))
+
+        one = {"id": "py-bulk"}
+        done(dict(one, importMode="create", tags={"n": 1}), {"id": "py-bulk-2", "importMode": "create"})
+        failed(409001, dict(one, importMode="create"))
+        old = self.service.get_device("py-bulk").etag
+        done(dict(one, importMode="update", status="disabled"))
+        self.assertEqual(self.service.get_device("py-bulk").status, "disabled")
+        failed(412001, dict(one, importMode="updateIfMatchETag", eTag=old, status="enabled"))
+        done(dict(one, importMode="updateIfMatchETag", eTag=self.service.get_device("py-bulk").etag, status="enabled"))
+        before = self.service.get_twin("py-bulk").etag
+        done(dict(one, importMode="updateTwin", tags={"n": 2}, properties={"desired": {"floor": 3}}))
+        failed(412001, dict(one, importMode="updateTwinIfMatchETag", twinETag=before, tags={"n": 3}))
+        done(dict(one, importMode="updateTwinIfMatchETag", twinETag=self.service.get_twin("py-bulk").etag, tags={"n": 4}))
+        twin = self.service.get_twin("py-bulk")
+        self.assertEqual((twin.tags["n"], twin.properties.desired["floor"]), (4, 3))
+        failed(412001, dict(one, importMode="deleteIfMatchETag", eTag=old))
+        done(dict(one, importMode="deleteIfMatchETag", eTag=self.service.get_device("py-bulk").etag), {"id": "py-bulk-2", "importMode": "delete"})
+        self.refused(404, "DeviceNotFound", self.service.get_device, "py-bulk")
+
     def test_list_and_statistics(self):
         devices = self.service.call("GET", "/devices", params={"top": 1000}, answer="[Device]")
         self.assertGreaterEqual(len(devices), 28)
