@@ -104,15 +104,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	if err := r.begin(); err != nil {
 		return nil, err
 	}
-	for i := range plan.Jobs {
-		r.jobs = append(r.jobs, newJobRun(r, &plan.Jobs[i]))
-	}
-	for _, j := range r.jobs {
-		if err := j.linkNeeds(r.jobs); err != nil {
-			return nil, err
-		}
-	}
-	if err := r.recallPins(r.pinned); err != nil {
+	if err := r.makeJobs(); err != nil {
 		return nil, err
 	}
 	late := r.hold(now)
@@ -183,6 +175,27 @@ func (r *Run) hold(now time.Time) *LateError {
 		}
 	}
 	return late
+}
+
+// makeJobs makes the plan's jobs ready to run, from where an earlier run left
+// them.
+func (r *Run) makeJobs() error {
+	for i := range r.plan.Jobs {
+		j, err := newJobRun(r, &r.plan.Jobs[i])
+		if err != nil {
+			return err
+		}
+		r.jobs = append(r.jobs, j)
+	}
+	for _, j := range r.jobs {
+		if err := j.linkNeeds(r.jobs); err != nil {
+			return err
+		}
+	}
+	if r.pinned == nil {
+		return nil
+	}
+	return r.recallPins(r.pinned)
 }
 
 // checkHubs refuses a hub that the plan is not for.

@@ -26,9 +26,6 @@ type worker struct {
 // try makes one attempt for an item, or one pass of several requests for a
 // twin, and says what is to become of it.
 func (w *worker) try(dispatch context.Context, it *item) finished {
-	if it.began.IsZero() {
-		it.began = time.Now()
-	}
 	before := it.attempts
 	var f finished
 	if w.job.Method != nil {
@@ -38,7 +35,18 @@ func (w *worker) try(dispatch context.Context, it *item) finished {
 	}
 	f.item = it
 	f.attempts = it.attempts - before
+	f.retries = max(0, it.attempts-max(1, before)) // all but the first one ever
 	return f
+}
+
+// begins returns the time, and notes it if nothing was sent for the item before:
+// its row tells of its requests, not of how long it stood in line for them.
+func (it *item) begins() time.Time {
+	now := time.Now()
+	if it.began.IsZero() {
+		it.began = now
+	}
+	return now
 }
 
 // tryMethod calls the method once.
@@ -53,7 +61,7 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 		it.attempts--
 		return w.stopped(dispatch, it)
 	}
-	began := time.Now()
+	began := it.begins()
 	if err := w.intent(journal.Intent{Attempt: it.attempts, At: began}, it); err != nil {
 		it.attempts--
 		return w.broken(it, err)
@@ -88,7 +96,7 @@ func (w *worker) callFor(dispatch context.Context, it *item) (call hub.Call, f f
 	}
 	state := it.seen
 	if state == nil && w.looks.etag {
-		if state, f, ok = w.readTwin(dispatch, it, time.Now()); !ok {
+		if state, f, ok = w.readTwin(dispatch, it); !ok {
 			return call, f, false
 		}
 	}
@@ -121,11 +129,10 @@ func (w *worker) cannotFill(it *item, err error) finished {
 // an accepted one proves them.
 func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 	it.attempts++
-	began := time.Now()
 	state := it.seen
 	for rereads := 0; ; {
 		if state == nil {
-			s, f, ok := w.readTwin(dispatch, it, began)
+			s, f, ok := w.readTwin(dispatch, it)
 			if !ok {
 				return f
 			}
@@ -139,7 +146,7 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 		if err != nil {
 			return w.cannotFill(it, err)
 		}
-		if f, held := w.heldToPin(it, state, e.unchanged()); held {
+		if f, held := w.heldToPin(it, state); held {
 			return f
 		}
 		if e.unchanged() {
@@ -147,7 +154,7 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 				state = nil
 				continue
 			}
-			return w.asWanted(it, state, began)
+			return w.asWanted(it, state)
 		}
 		f, again := w.patchTwin(dispatch, it, state, e)
 		if !again {
@@ -162,18 +169,22 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 }
 
 // readTwin reads a twin directly. On false, the pass ends with f.
-func (w *worker) readTwin(dispatch context.Context, it *item, began time.Time) (s *sight, f finished, ok bool) {
+func (w *worker) readTwin(dispatch context.Context, it *item) (s *sight, f finished, ok bool) {
 	if !w.pools[it.pool].pacer.take(dispatch, classTwinRead, 1) {
 		it.attempts--
 		return nil, w.stopped(dispatch, it), false
 	}
-	asked := time.Now()
+	began := it.begins()
 	t, err := w.pools[it.pool].Hub.Twin(w.work, it.Target)
-	w.pools[it.pool].pacer.answered(classTwinRead, time.Since(asked), err)
+	took := time.Since(began)
+	w.pools[it.pool].pacer.answered(classTwinRead, took, err)
 	if err != nil {
-		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, time.Since(began)), false
+		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, took), false
 	}
-	return &sight{etag: t.ETag, version: t.Version, desired: t.Desired, tags: t.Tags, reported: t.Reported, direct: true}, f, true
+	return &sight{
+		etag: t.ETag, version: t.Version, desired: t.Desired, tags: t.Tags, reported: t.Reported,
+		direct: true, began: began, took: took,
+	}, f, true
 }
 
 // patchTwin sends what differs. On again, the twin has changed since it was read.
@@ -186,13 +197,16 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 		Before: &spec.Sections{Desired: oneLine(e.desired.before), Tags: oneLine(e.tags.before)},
 		Patch:  &spec.Sections{Desired: e.desired.patch, Tags: e.tags.patch},
 	}
-	began := time.Now()
-	intent := journal.Intent{Attempt: it.attempts, At: began, Before: sections(result.Before), Patch: sections(result.Patch)}
+	began := it.begins()
+	intent := journal.Intent{
+		Attempt: it.attempts, At: began, ETag: s.etag, Version: s.version,
+		Before: sections(result.Before), Patch: sections(result.Patch),
+	}
 	if err := w.intent(intent, it); err != nil {
 		it.attempts--
 		return w.broken(it, err), false
 	}
-	w.openPin(it)
+	w.openPin(it, s, result.Patch)
 	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, w.guard(s))
 	took := time.Since(began)
 	w.pools[it.pool].pacer.answered(classTwinWrite, took, err)
@@ -207,6 +221,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 	}
 	herr := asHubError(err)
 	v := decide(herr.Kind, patching, w.policy)
+	w.answerPin(it, v)
 	if v.step == stepReread {
 		it.err = herr
 		it.record(began, took, herr)
@@ -229,8 +244,7 @@ func (w *worker) guard(s *sight) string {
 
 // asWanted settles a twin that a direct read shows as wanted: it was so all
 // along, or a patch of ours whose answer never came has made it so.
-func (w *worker) asWanted(it *item, s *sight, began time.Time) finished {
-	took := time.Since(began)
+func (w *worker) asWanted(it *item, s *sight) finished {
 	row := w.newRow(it, spec.OutcomeUnchanged)
 	row.Twin = &spec.TwinResult{Version: s.version, ETag: s.etag}
 	if it.doubt != nil {
@@ -238,10 +252,10 @@ func (w *worker) asWanted(it *item, s *sight, began time.Time) finished {
 		row.Outcome, row.Twin = spec.OutcomeSucceeded, it.doubt
 	}
 	if it.attempts > 1 {
-		it.record(began, took, nil)
+		it.record(s.began, s.took, nil)
 	}
 	row.History = it.history
-	return w.settle(it, row, took)
+	return w.settle(it, row, s.took)
 }
 
 // turn waits for the hub's pace and for the job's rate. Who waited for the rate
@@ -321,16 +335,17 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 	}
 	it.due = time.Now().Add(wait)
 	it.shrink()
-	return finished{retries: 1}
+	return finished{}
 }
 
 // takeBack journals that a call was not taken and is to be made again. Without
 // it the intent would stand alone for as long as the item waits, and a kill in
 // that time would leave a device in doubt that was never called. Nobody waits
-// for the line: the next intent comes after it. It counts no attempts, because
-// the row that the item ends with counts them all.
+// for the line: the next intent comes after it. Of the attempts it tells how
+// many there were, and the last; a device may be waited for over days.
 func (w *worker) takeBack(it *item) error {
-	row := &spec.Row{DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: spec.OutcomeNotReached}
+	row := w.newRow(it, spec.OutcomeNotReached)
+	row.Error, row.History = rowError(it.err), it.history[len(it.history)-1:]
 	w.row = appendRow(w.row[:0], row)
 	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
 	_, err := w.journal.Append(w.line)
@@ -375,6 +390,9 @@ func (w *worker) broken(it *item, err error) finished {
 // newRow begins the row of an item that ends now.
 func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
 	began, ended := spec.Time{Time: it.began}, spec.Time{Time: time.Now()}
+	if it.began.IsZero() {
+		began = ended // no request was needed
+	}
 	row := &spec.Row{
 		DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: o,
 		StartedAt: &began, EndedAt: &ended, Attempts: it.attempts,
@@ -391,11 +409,11 @@ func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
 // settle journals a row. If the journal is broken the outcome still stands:
 // only the row's details are lost.
 func (w *worker) settle(it *item, row *spec.Row, latency time.Duration) finished {
-	w.closePin(it, row)
 	w.row = appendRow(w.row[:0], row)
 	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
 	f := finished{outcome: row.Outcome, latency: latency}
 	at, err := w.journal.Append(w.line)
+	w.closePin(it, row)
 	if err != nil {
 		at, f.abort = noLine, &JournalError{Err: err}
 	}

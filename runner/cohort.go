@@ -49,8 +49,11 @@ const (
 	// target in; a crash is what left it so. The entry's line is the intent.
 	stateBegun
 	// stateReopened: settled by an earlier run, and to be done again by this one.
+	// The entry's line is the row of one that was not reached, if it has attempts:
+	// they go on being counted.
 	stateReopened
-	// stateDoubted: the same, of a target that may have acted already.
+	// stateDoubted: the same, of a target that may have acted already. The entry's
+	// line is the row that says so.
 	stateDoubted
 	// stateSettled and above: an outcome, in the order of spec.Outcomes.
 	stateSettled
@@ -228,13 +231,17 @@ func (c *cohort) begin(index uint32, p journal.Position) {
 }
 
 // reopen makes a settled target one that is still to be done.
-func (c *cohort) reopen(index uint32, doubted bool) {
+func (c *cohort) reopen(index uint32) {
 	e := c.at(index)
-	e.state = stateReopened
-	if doubted {
+	switch outcome, _ := e.outcome(); outcome {
+	case spec.OutcomeUnanswered:
 		e.state = stateDoubted
+	case spec.OutcomeNotReached:
+		e.state = stateReopened
+	default:
+		e.state = stateReopened
+		e.setLine(noLine)
 	}
-	e.setLine(noLine)
 }
 
 // outcome returns how a target ended, and false while it has not.

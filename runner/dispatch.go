@@ -27,8 +27,9 @@ type dispatcher struct {
 	over        bool  // the listing is over
 	collect     bool  // hand out nothing before it is
 	fresh       []*item
-	cursor      uint32 // of the cohort: up to here its targets were handed out
-	backlog     uint32 // and up to here they are not brought by a page
+	cursor      uint32             // of the cohort: up to here its targets were handed out
+	backlog     uint32             // and up to here they are not brought by a page
+	rows        *journal.RowReader // of the past
 	retries     dueItems
 	freshNext   bool // it is a fresh target's turn
 	busy        int  // items that are with a worker

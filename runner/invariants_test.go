@@ -65,10 +65,11 @@ func checkSummary(g *rig, res result) {
 func checkJob(g *rig, res result, job *spec.Job, rep spec.JobReport) {
 	g.Helper()
 	counted := map[spec.Outcome]int{}
-	attempts := 0
+	attempts, retries := 0, 0
 	for i, row := range rep.Devices {
 		counted[row.Outcome]++
 		attempts += row.Attempts
+		retries += max(0, row.Attempts-1)
 		if i > 0 && !before(rep.Devices[i-1], row) {
 			g.Errorf("job %s: row %d, %s, does not come after %s", rep.Name, i, rowTarget(row), rowTarget(rep.Devices[i-1]))
 		}
@@ -81,11 +82,11 @@ func checkJob(g *rig, res result, job *spec.Job, rep spec.JobReport) {
 	if diff := cmp.Diff(counted, rep.Outcomes); diff != "" {
 		g.Errorf("job %s: outcomes are not those of the rows (-rows +outcomes):\n%s", rep.Name, diff)
 	}
-	// A journal that broke loses the details of rows, and an earlier run may
-	// have made attempts for rows that were done again.
+	// A journal that broke loses the details of rows, and a target that was picked
+	// to be done again has the attempts of its last row only.
 	_, broken := errors.AsType[*runner.JournalError](res.run.Cause())
-	if !broken && g.options.Past == nil && attempts != rep.Attempts {
-		g.Errorf("job %s: %d attempts, %d in the rows", rep.Name, rep.Attempts, attempts)
+	if !broken && !g.picked && (attempts != rep.Attempts || retries != rep.Retries) {
+		g.Errorf("job %s: %d attempts and %d retries, %d and %d in the rows", rep.Name, rep.Attempts, rep.Retries, attempts, retries)
 	}
 	if rep.Status != spec.StatusSucceeded && rep.Reason == "" {
 		g.Errorf("job %s is %s and does not say why", rep.Name, rep.Status)

@@ -15,19 +15,17 @@ import (
 // outcome. Exactly one goroutine has it at a time.
 type item struct {
 	targetKey
-	index    uint32 // in the cohort
-	seen     *sight // the twin as the query page showed it; nil if it did not
-	attempts int    // made so far
-	spent    int    // of those, how many count against retry.attempts
-	began    time.Time
+	index    uint32    // in the cohort
+	seen     *sight    // the twin as the query page showed it; nil if it did not
+	attempts int       // made so far
+	spent    int       // of those, how many count against retry.attempts
+	began    time.Time // when the first request was made; zero until then
 	last     verdict
 	unsure   bool // an attempt of ours may have had an effect that we did not see
 	err      *hub.Error
 	expired  bool // the last attempt found the token expired, and it was renewed
 	history  []spec.Attempt
 	due      time.Time // when to try again
-	pinOpen  bool      // a patch may have changed the twin of a pinned preview
-	pinWaits int       // how often it waited for another job's patch
 
 	// doubt is what a patch meant to do whose answer never came. Should the
 	// twin turn out as wanted later, it was that patch.
@@ -40,7 +38,9 @@ type sight struct {
 	version       int64
 	desired, tags json.RawMessage
 	reported      json.RawMessage
-	direct        bool // read past the query index
+	direct        bool          // read past the query index:
+	began         time.Time     // then,
+	took          time.Duration // in this time
 }
 
 // verdictOf a finished item: what the dispatcher needs to settle or requeue it.
@@ -50,8 +50,8 @@ type finished struct {
 	line     journal.Position // of its row
 	latency  time.Duration    // of the last answered attempt; 0 if there was none
 	attempts int              // made in this pass
-	retries  int
-	abort    error // the run must end
+	retries  int              // of those, all but the first for the item
+	abort    error            // the run must end
 }
 
 // Bounds of a row's history: a device that is waited for over days must not

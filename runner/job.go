@@ -65,7 +65,7 @@ type counters struct {
 
 func (c *counters) count(o spec.Outcome) { c.outcomes[outcomeIndex(o)].Add(1) }
 
-func newJobRun(r *Run, job *spec.Job) *jobRun {
+func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 	j := &jobRun{
 		roster: newRoster(job, r.pools), journal: r.journal, observer: r.observer, crashed: r.crashed,
 		latency: hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
@@ -91,9 +91,11 @@ func newJobRun(r *Run, job *spec.Job) *jobRun {
 		j.pinTo(r.pinned)
 	}
 	if r.past != nil && r.past.jobs[job.Name] != nil {
-		j.resume(r.past.jobs[job.Name])
+		if err := j.resume(r.past.jobs[job.Name]); err != nil {
+			return nil, &JournalError{Err: err}
+		}
 	}
-	return j
+	return j, nil
 }
 
 // run waits for the job's time, carries it out and settles every target.
@@ -195,7 +197,7 @@ func (j *jobRun) dispatch(ctx context.Context) error {
 	defer stopListing(nil)
 	d := &dispatcher{
 		jobRun: j, pages: make(chan page), work: make(chan *item), done: make(chan finished),
-		listed: make(chan error, 1), stopListing: stopListing, backlog: j.backlog,
+		listed: make(chan error, 1), stopListing: stopListing, backlog: j.backlog, rows: journal.NewRowReader(j.journal),
 		collect: j.job.Target.Expect != (spec.Expect{}) || j.pins != nil,
 	}
 	var owned sync.WaitGroup
@@ -238,8 +240,8 @@ func (j *jobRun) finish(err error) {
 }
 
 // settleRest gives every target without an outcome one that says that nothing
-// happened, unless an earlier run left open whether something did. They have no
-// line in the journal, and need none: what it tells of them still stands.
+// happened, unless an earlier run left open whether something did. They get no
+// line in the journal: what it tells of them still stands.
 func (j *jobRun) settleRest(nothing spec.Outcome) {
 	j.cohort.freeze()
 	for i := range uint32(j.cohort.size) {
@@ -250,7 +252,7 @@ func (j *jobRun) settleRest(nothing spec.Outcome) {
 		case e.state == stateBegun, e.state == stateDoubted:
 			rest = spec.OutcomeUnanswered
 		}
-		j.cohort.settle(i, rest, noLine)
+		j.cohort.settle(i, rest, j.cohort.at(i).position())
 		j.counters.count(rest)
 	}
 }

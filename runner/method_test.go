@@ -268,3 +268,39 @@ func TestTokenRefusedTwiceEndsTheRun(t *testing.T) {
 		}
 	})
 }
+
+// A row begins with the device's first request: it does not tell of the time
+// that the device stood in line for it.
+func TestRowsBeginWithTheFirstRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(3)...)
+		g.hub.set("device-000002", `{"floor":3}`, `{}`)
+		for _, op := range []operation{opInvoke, opRead, opPatch} {
+			g.hub.takes[op] = 10 * time.Millisecond
+		}
+		slowly := func(j *spec.Job) { j.Rate = 1 }
+		res := g.apply(context.Background(), method("m", slowly), update("u", `{"floor":3}`, "", slowly))
+		for i, id := range devices(3) {
+			row := res.row(t, "m", id)
+			if at := row.StartedAt.Sub(g.hub.begin); at != time.Duration(i)*time.Second || row.EndedAt.Sub(row.StartedAt.Time) != 10*time.Millisecond {
+				t.Errorf("%s took from %v to %v, want its call alone", id, row.StartedAt, row.EndedAt)
+			}
+		}
+		if most := res.job(t, "u").LatencyMs.Max; most > 10 {
+			t.Errorf("the slowest answer took %d ms, want 10", most)
+		}
+	})
+}
+
+// A patch that is computed anew is another attempt, and all but the first of an
+// item are retries.
+func TestRereadsAreRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, "a")
+		g.hub.on(opPatch, "a", 1, fault{before: func(t *fakeTwin) { t.version++ }})
+		res := g.apply(context.Background(), update("u", `{"floor":3}`, ""))
+		if j := res.job(t, "u"); j.Attempts != 2 || j.Retries != 1 {
+			t.Errorf("%d attempts and %d retries, want 2 and 1", j.Attempts, j.Retries)
+		}
+	})
+}

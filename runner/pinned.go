@@ -26,8 +26,8 @@ type Pinned struct {
 	sums    map[string]map[uint32]string // of payloads that differ by device, by job
 
 	mu    sync.Mutex
-	etags []string // by index in devices; empty if the twin was not looked at
-	open  []uint8  // patches of our own under way, by index in devices
+	etags []string               // by index in devices: as pinned, then what our own patches made of it; empty if the twin was not looked at
+	own   map[uint32][]*ownPatch // by index in devices
 }
 
 // ErrNotPinned means that a file is not a pinned preview.
@@ -56,7 +56,7 @@ func ReadPinned(r io.Reader) (*Pinned, error) {
 		} else {
 			var end bool
 			if end, err = p.line(line, sum.Sum(nil)); end && err == nil {
-				p.open = make([]uint8, len(p.etags))
+				p.own = map[uint32][]*ownPatch{}
 				return p, nil
 			}
 		}
@@ -152,57 +152,10 @@ func (p *Pinned) Check(plan *spec.Plan, hubs []string) error {
 // index returns where a target stands among the pinned devices.
 func (p *Pinned) index(t targetKey) (uint32, bool) { return p.devices.lookup(t) }
 
-// pinState is how a twin compares with its pin.
-type pinState int
-
-const (
-	pinKept    pinState = iota // nobody but this run has changed it
-	pinChanged                 // somebody has
-	pinOpen                    // a patch of this run is under way, so nobody can say
-)
-
-// compare holds the etag of a twin against its pin.
-func (p *Pinned) compare(i uint32, etag string) pinState {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.etags[i] == etag:
-		return pinKept
-	case p.open[i] > 0:
-		return pinOpen
-	}
-	return pinChanged
-}
-
-// others tells whether jobs besides the one that asks are patching a twin.
-func (p *Pinned) others(i uint32, own bool) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.open[i] > 1 || p.open[i] == 1 && !own
-}
-
 func (p *Pinned) etag(i uint32) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.etags[i]
-}
-
-// begin notes that a job of this run is about to patch a twin.
-func (p *Pinned) begin(i uint32) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.open[i]++
-}
-
-// end notes that the job has done with it, and the etag that it left; empty if
-// it did not change the twin, or nobody knows.
-func (p *Pinned) end(i uint32, etag string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.open[i]--
-	if etag != "" {
-		p.etags[i] = etag
-	}
 }
 
 // bitset is a set of small numbers.

@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tidwall/gjson"
-
-	"iothub-runner/internal/journal"
 	"iothub-runner/spec"
 )
 
@@ -101,32 +98,30 @@ func (d *dispatcher) leaveAlone(it *item, kind, why string) bool {
 	return true
 }
 
-// Waiting for another job of the run to be done with a twin.
-const (
-	pinPoll  = 100 * time.Millisecond
-	pinWaits = 50
-)
+// pinPoll is how often a job looks again at a twin that another job of the run
+// is patching.
+const pinPoll = 100 * time.Millisecond
 
 // heldToPin compares a twin with the preview. It is true when that ends the
 // pass: somebody else has changed the twin, or a patch of this run is under way
-// and nobody can say.
-func (w *worker) heldToPin(it *item, s *sight, asWanted bool) (finished, bool) {
+// and nobody can say. Such a patch ends, so the wait for it does.
+func (w *worker) heldToPin(it *item, s *sight) (finished, bool) {
 	if w.pins == nil {
 		return finished{}, false
 	}
 	i, _ := w.pins.index(it.targetKey)
-	switch state := w.pins.compare(i, s.etag); {
+	state := w.pins.compare(i, w.job.Name, s)
+	if it.doubt != nil && !w.pins.mayHave(i, w.job.Name) { // another patch of ours came before it
+		it.doubt, it.unsure = nil, false
+	}
+	switch {
 	case state == pinKept:
 		return finished{}, false
-	case it.doubt != nil && asWanted: // by a patch of this job whose answer never came
-		return finished{}, false
-	case state == pinOpen && it.pinWaits < pinWaits && w.pins.others(i, it.pinOpen):
-		it.pinWaits++
+	case state == pinOpen:
 		it.attempts--
 		it.due = time.Now().Add(pinPoll)
 		return finished{}, true
-	}
-	if it.unsure {
+	case it.unsure:
 		it.attempts-- // nothing was sent in this pass
 		return w.giveUp(it, verdict{stepEnd, spec.OutcomeUnanswered}), true
 	}
@@ -159,27 +154,35 @@ func (w *worker) heldToPayload(it *item, payload json.RawMessage) (finished, boo
 }
 
 // openPin notes that the item's twin is about to be patched.
-func (w *worker) openPin(it *item) {
-	if w.pins == nil || it.pinOpen {
-		return
+func (w *worker) openPin(it *item, s *sight, patch *spec.Sections) {
+	if w.pins != nil {
+		i, _ := w.pins.index(it.targetKey)
+		w.pins.sending(i, w.job.Name, s.etag, patch)
 	}
-	i, _ := w.pins.index(it.targetKey)
-	w.pins.begin(i)
-	it.pinOpen = true
 }
 
-// closePin notes what became of it.
+// answerPin notes that a patch was not accepted, or that nobody knows.
+func (w *worker) answerPin(it *item, v verdict) {
+	if w.pins != nil {
+		i, _ := w.pins.index(it.targetKey)
+		w.pins.answered(i, w.job.Name, v.outcome == spec.OutcomeUnanswered)
+	}
+}
+
+// closePin notes what became of a twin, once that is in the journal: no intent
+// of another job may build on a change before it.
 func (w *worker) closePin(it *item, row *spec.Row) {
-	if w.pins == nil || !it.pinOpen {
+	if w.pins == nil || w.job.Twin == nil {
 		return
 	}
 	etag := ""
 	if row.Outcome == spec.OutcomeSucceeded && row.Twin != nil {
 		etag = row.Twin.ETag
 	}
-	i, _ := w.pins.index(it.targetKey)
-	w.pins.end(i, etag)
-	it.pinOpen = false
+	i, known := w.pins.index(it.targetKey)
+	if known { // who joined since has no pin
+		w.pins.ended(i, w.job.Name, etag, row.Outcome == spec.OutcomeUnanswered)
+	}
 }
 
 // note says who joined and who left; empty if nobody did.
@@ -188,38 +191,4 @@ func (p *pins) note() string {
 		return ""
 	}
 	return fmt.Sprintf("since the preview %d joined the target and %d left it; they were not touched", p.joined, p.left)
-}
-
-// recallPins learns from the rows of an earlier run which changes of twins were
-// this run's own. There is nothing to learn for a run without a pinned preview.
-func (r *Run) recallPins(p *Pinned) error {
-	if r.past == nil || p == nil {
-		return nil
-	}
-	versions := map[uint32]int64{}
-	var buf []byte
-	for _, j := range r.jobs {
-		for i := range uint32(j.cohort.size) {
-			e := j.cohort.at(i)
-			k, known := p.index(parseKey(j.cohort.key(i)))
-			if known && e.state == stateBegun && j.job.Twin != nil {
-				p.begin(k) // revive goes on with it
-			}
-			if o, _ := e.outcome(); !known || o != spec.OutcomeSucceeded || j.job.Twin == nil {
-				continue
-			}
-			row, b, err := journal.ReadRow(r.journal, e.position(), buf)
-			if err != nil {
-				return &JournalError{Err: err}
-			}
-			buf = b
-			twin := gjson.GetBytes(row, "twin")
-			version, etag := twin.Get("version").Int(), twin.Get("etag").String()
-			if etag != "" && version > versions[k] {
-				versions[k] = version
-				p.etags[k] = etag
-			}
-		}
-	}
-	return nil
 }

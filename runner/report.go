@@ -171,18 +171,43 @@ func (rr *rowReader) row(c *cohort, index uint32) ([]byte, error) {
 	if err != nil && rr.journal.Err() != nil {
 		return rr.bare(c, index), nil //nolint:nilerr // the journal broke before the line was in it; the outcome is known all the same
 	}
+	if outcome, _ := e.outcome(); err != nil && outcome == spec.OutcomeUnanswered {
+		return rr.begun(c, index)
+	}
 	return row, err
+}
+
+// begun makes the row of a target of which an earlier run left no more than an
+// intent, and to which this one did not get.
+func (rr *rowReader) begun(c *cohort, index uint32) ([]byte, error) {
+	intent, err := journal.ReadIntent(rr.journal, c.at(index).position())
+	if err != nil {
+		return nil, err
+	}
+	row, at := rr.rowOf(c, index), spec.Time{Time: intent.At}
+	row.StartedAt, row.EndedAt, row.Attempts = &at, &at, intent.Attempt
+	row.Error = rowError(errForgotten())
+	row.History = []spec.Attempt{{Attempt: intent.Attempt, StartedAt: at, Error: row.Error}}
+	if len(intent.Patch) > 0 {
+		row.Twin = &spec.TwinResult{Before: parseSections(intent.Before), Patch: parseSections(intent.Patch)}
+	}
+	rr.made = appendRow(rr.made[:0], row)
+	return rr.made, nil
 }
 
 // bare makes the row of a target that has no line in the journal: nothing was
 // ever sent for it, or the journal broke before the line was in it.
 func (rr *rowReader) bare(c *cohort, index uint32) []byte {
+	rr.made = appendRow(rr.made[:0], rr.rowOf(c, index))
+	return rr.made
+}
+
+func (rr *rowReader) rowOf(c *cohort, index uint32) *spec.Row {
 	key := parseKey(c.key(index))
 	outcome, _ := c.at(index).outcome()
 	row := &spec.Row{DeviceID: key.DeviceID, ModuleID: key.ModuleID, Outcome: outcome}
 	if rr.several {
 		row.Hub = rr.pools[key.pool].Name
 	}
-	rr.made = appendRow(rr.made[:0], row)
-	return rr.made
+	return row
 }

@@ -3,6 +3,7 @@ package runner
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/tidwall/gjson"
@@ -27,7 +28,7 @@ type pastJob struct {
 	cohort   *cohort
 	begun    bool // its time came: it is not late any more
 	listed   bool // the whole target
-	attempts int
+	attempts int  // of the targets that had ended; those of the others stand in their last lines
 	retries  int
 }
 
@@ -112,9 +113,14 @@ func (p *Past) result(at journal.Position, r journal.Result) error {
 	if !slices.Contains(spec.Outcomes(), outcome) {
 		return fmt.Errorf("a result of %s has the unknown outcome %q", r.Target.Device, outcome)
 	}
+	if outcome == spec.OutcomeNotReached && attempts == 0 {
+		at = noLine // it says no more than the outcome
+	}
 	j.cohort.settle(index, outcome, at)
-	j.attempts += attempts
-	j.retries += max(0, attempts-1)
+	if outcome != spec.OutcomeNotReached {
+		j.attempts += attempts
+		j.retries += max(0, attempts-1)
+	}
 	return nil
 }
 
@@ -133,27 +139,55 @@ func keyOf(t journal.Target) targetKey {
 
 // resume makes the past of a job this run's present: what is settled stays so,
 // unless the user has picked its outcome.
-func (j *jobRun) resume(p *pastJob) {
+func (j *jobRun) resume(p *pastJob) error {
 	j.cohort, j.whole = p.cohort, p.listed
-	j.attempts, j.before, j.retries = p.attempts, p.attempts, p.retries
+	j.attempts, j.retries = p.attempts, p.retries
 	if p.listed {
 		j.cohort.freeze()
 	}
+	rows := journal.NewRowReader(j.journal)
 	for i := range uint32(j.cohort.size) {
-		outcome, settled := j.cohort.at(i).outcome()
-		switch {
-		case !settled:
-		case outcome == spec.OutcomeNotReached, len(j.picked) > 0 && j.picks(outcome):
-			j.cohort.reopen(i, outcome == spec.OutcomeUnanswered)
-		default:
-			j.counters.count(outcome)
+		made, err := attemptsOf(j.cohort.at(i), j.journal, rows)
+		if err != nil {
+			return err
+		}
+		j.attempts += made
+		j.retries += max(0, made-1)
+		if outcome, settled := j.cohort.at(i).outcome(); settled {
+			j.takeUp(i, outcome)
 		}
 	}
+	j.before = j.attempts
 	j.counters.listed.Store(int64(j.cohort.size))
 	j.backlog = uint32(j.cohort.size)
 	if !j.picks(spec.OutcomeNotReached) {
 		j.whole = true // who is not listed yet was not picked either
 	}
+	return nil
+}
+
+// attemptsOf returns how many attempts were made for a target that has not come
+// to an end. Those of the others are counted already.
+func attemptsOf(e *entry, in io.ReaderAt, rows *journal.RowReader) (int, error) {
+	if e.state == stateBegun {
+		intent, err := journal.ReadIntent(in, e.position())
+		return intent.Attempt, err
+	}
+	if o, _ := e.outcome(); o != spec.OutcomeNotReached || e.position() == noLine {
+		return 0, nil
+	}
+	row, err := rows.Row(e.position())
+	return int(gjson.GetBytes(row, "attempts").Int()), err
+}
+
+// takeUp reopens a target that an earlier run settled, if this one is to have
+// another go at it.
+func (j *jobRun) takeUp(index uint32, outcome spec.Outcome) {
+	if j.picks(outcome) && (len(j.picked) > 0 || outcome == spec.OutcomeNotReached) {
+		j.cohort.reopen(index)
+		return
+	}
+	j.counters.count(outcome)
 }
 
 // picks tells whether targets that ended so are to be taken up by this run.
@@ -168,11 +202,10 @@ func (d *dispatcher) revive(index uint32) (*item, error) {
 	e := d.cohort.at(index)
 	it := &item{targetKey: parseKey(d.cohort.key(index)), index: index}
 	switch {
-	case e.state == statePending && d.picks(spec.OutcomeNotReached), e.state == stateReopened:
+	case e.state == statePending && d.picks(spec.OutcomeNotReached):
 		return it, nil
-	case e.state == stateDoubted:
-		it.unsure = true
-		return it, nil
+	case e.state == stateReopened, e.state == stateDoubted:
+		return it, d.restore(it, e)
 	case e.state != stateBegun:
 		return nil, nil //nolint:nilnil // neither an item nor an error
 	}
@@ -181,12 +214,11 @@ func (d *dispatcher) revive(index uint32) (*item, error) {
 		return nil, err
 	}
 	it.attempts, it.unsure, it.began = intent.Attempt, true, intent.At
-	d.attempts += intent.Attempt
-	it.err = &hub.Error{Kind: hub.KindCut, Message: "the run ended before an answer was recorded"}
+	it.err = errForgotten()
+	it.record(intent.At, 0, it.err)
 	harmless := d.job.Twin != nil || d.policy.idempotent
 	if d.job.Twin != nil {
 		it.doubt = &spec.TwinResult{Before: parseSections(intent.Before), Patch: parseSections(intent.Patch)}
-		it.pinOpen = d.pins != nil // recallPins has begun it
 	}
 	if d.picks(spec.OutcomeUnanswered) && (harmless || len(d.picked) > 0) {
 		return it, nil
@@ -197,6 +229,37 @@ func (d *dispatcher) revive(index uint32) (*item, error) {
 	d.busy++ // settle takes it off again
 	d.settle(f)
 	return nil, nil //nolint:nilnil // settled just now
+}
+
+// errForgotten is what became of an attempt whose intent stands alone.
+func errForgotten() *hub.Error {
+	return &hub.Error{Kind: hub.KindCut, Message: "the run ended before an answer was recorded"}
+}
+
+// restore takes over what the row of a reopened target says: the attempts of
+// one that was not reached, and the patch of one that is in doubt.
+func (d *dispatcher) restore(it *item, e *entry) error {
+	it.unsure = e.state == stateDoubted
+	if e.position() == noLine {
+		return nil
+	}
+	text, err := d.rows.Row(e.position())
+	if err != nil {
+		return err
+	}
+	var row spec.Row
+	if err := json.Unmarshal(text, &row); err != nil {
+		return fmt.Errorf("read journal: the row of %q: %w", it.DeviceID, err)
+	}
+	if it.unsure {
+		it.doubt = row.Twin // nil unless it was a patch
+		return nil
+	}
+	it.attempts, it.history = row.Attempts, row.History
+	if row.StartedAt != nil {
+		it.began = row.StartedAt.Time
+	}
+	return nil
 }
 
 func parseSections(text json.RawMessage) *spec.Sections {

@@ -130,9 +130,10 @@ func (g *rig) killAt(d time.Duration, jobs ...spec.Job) {
 	defer cut()
 	end := time.AfterFunc(d+time.Second, cut)
 	defer end.Stop()
-	g.options = runner.Options{Work: work}
+	kept := g.options
+	g.options.Work = work
 	g.apply(interruptAt(g, d+time.Second), jobs...)
-	g.options = runner.Options{}
+	g.options = kept
 	g.disk.data = data
 }
 
@@ -233,4 +234,68 @@ func TestPastRefusesAnUnknownOutcome(t *testing.T) {
 	if want := `a result of d has the unknown outcome "vanished"`; err == nil || err.Error() != want {
 		t.Errorf("Visit = %v, want %s", err, want)
 	}
+}
+
+// Who picks outcomes has no other devices called, also not those that an
+// earlier run tried and did not get to again.
+func TestResumePicksNoOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(3)...)
+		g.fail(opInvoke, "device-000000", refused(kind(hub.KindInvalid)))
+		g.fail(opInvoke, "device-000001", refused(hinted(offline(), time.Hour)))
+		job := method("m", serial, whenOffline(spec.OfflineWait))
+		g.apply(interruptAt(t, time.Minute), job)
+		g.options.Only = []spec.Outcome{spec.OutcomeFailed}
+		res := g.apply(context.Background(), job)
+		wantOutcomes(t, res.job(t, "m"), spec.StatusFailed, map[spec.Outcome]int{spec.OutcomeSucceeded: 2, spec.OutcomeNotReached: 1})
+		if row := res.row(t, "m", "device-000001"); row.Attempts != 1 || row.Error == nil || len(g.hub.of(opInvoke, "device-000001")) != 1 {
+			t.Errorf("row %+v after %d calls, want the one call that was made and why it was not enough", row, len(g.hub.of(opInvoke, "device-000001")))
+		}
+		g.options.Only = nil
+		res = g.apply(context.Background(), job)
+		wantOutcomes(t, res.job(t, "m"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 3})
+		if row := res.row(t, "m", "device-000001"); row.Attempts != 2 || len(row.History) != 2 {
+			t.Errorf("row %+v, want both attempts", row)
+		}
+	})
+}
+
+// Attempts of a device that was waited for when the run died are counted.
+func TestResumeCountsAttemptsOfWaitingDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(2)...)
+		g.fail(opInvoke, "device-000000", refused(hinted(offline(), 10*time.Second)), refused(hinted(offline(), time.Hour)))
+		job := method("m", whenOffline(spec.OfflineWait))
+		g.killAt(time.Minute, job)
+		res := g.apply(context.Background(), job)
+		if s := res.report.Summary; s.Attempts != 4 || s.Retries != 2 {
+			t.Errorf("%d attempts and %d retries, want 4 and 2", s.Attempts, s.Retries)
+		}
+		row := res.row(t, "m", "device-000000")
+		if row.Attempts != 3 || row.History[len(row.History)-1].Attempt != 3 || !row.StartedAt.Equal(g.hub.begin) {
+			t.Errorf("row %+v, want three attempts since the run began", row)
+		}
+	})
+}
+
+// Who reads the report of a run that was resumed and interrupted before it got
+// to a device finds what was known of that device.
+func TestResumeThatIsInterruptedKeepsTheRows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, "called", "patched")
+		g.hub.takes[opInvoke], g.hub.takes[opPatch] = time.Hour, time.Hour
+		jobs := []spec.Job{method("m", named("called"), delay(time.Second)), update("u", `{"floor":3}`, "", named("patched"), delay(time.Second))}
+		g.killAt(time.Minute, jobs...)
+		jobs[0].Delay, jobs[1].Delay = time.Hour, time.Hour
+		res := g.apply(interruptAt(t, time.Second), jobs...)
+		for job, id := range map[string]string{"m": "called", "u": "patched"} {
+			row := res.row(t, job, id)
+			if row.Outcome != spec.OutcomeUnanswered || row.Attempts != 1 || row.Error == nil || !row.StartedAt.Equal(g.hub.begin.Add(time.Second)) {
+				t.Errorf("job %s: %+v, want its one attempt, unanswered", job, row)
+			}
+			if job == "u" && (row.Twin == nil || string(row.Twin.Patch.Desired) != `{"floor":3}`) {
+				t.Errorf("job %s: %+v, want the patch that may have been made", job, row)
+			}
+		}
+	})
 }

@@ -145,6 +145,7 @@ type rig struct {
 	plan     *spec.Plan
 	size     spec.Hub // of previews
 	text     []byte   // of the last report
+	picked   bool     // a run picked what to do again
 
 	mu         sync.Mutex
 	violations []string
@@ -192,6 +193,7 @@ func (g *rig) apply(ctx context.Context, jobs ...spec.Job) result {
 		g.options.Hubs = []runner.NamedHub{{Name: "test.example", Hub: g.hub}}
 	}
 	g.options.Observer = g.observer
+	g.picked = g.picked || len(g.options.Only) > 0
 	w := g.journal()
 	g.options.Journal = w
 	defer func() {

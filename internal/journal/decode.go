@@ -286,6 +286,11 @@ func (s *scan) intent() Intent {
 	s.must(`,"attempt":`)
 	i.Attempt = s.number()
 	i.At = s.at()
+	i.ETag = s.optional(etagPrefix)
+	if s.has(versionPrefix) {
+		i.Version = int64(s.number())
+		s.bad = s.bad || i.Version == 0
+	}
 	if s.has(`,"before":`) {
 		end := valueEnd(s.rest)
 		i.Before = s.rest[:end:end]

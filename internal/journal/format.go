@@ -36,12 +36,16 @@ type Target struct {
 
 // Intent says that an attempt is about to be made. Before and Patch are set
 // for twin updates: what a crash leaves open can be undone with them. Both are
-// JSON texts; nil and empty are the same.
+// JSON texts; nil and empty are the same. ETag and Version are those of the twin
+// that the patch was computed from, as far as they were seen: two patches of one
+// twin are told apart by them.
 type Intent struct {
 	Job     string
 	Target  Target
 	Attempt int
 	At      time.Time
+	ETag    string
+	Version int64
 	Before  json.RawMessage
 	Patch   json.RawMessage
 }
@@ -89,6 +93,9 @@ const (
 	crcLength   = 8
 	rowPrefix   = `,"row":`
 	patchPrefix = `,"patch":`
+
+	etagPrefix    = `,"etag":`
+	versionPrefix = `,"version":`
 )
 
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
@@ -222,6 +229,12 @@ func (i Intent) Append(b []byte) []byte {
 	b = append(b, `,"attempt":`...)
 	b = strconv.AppendInt(b, int64(i.Attempt), 10)
 	b = appendTime(b, i.At)
+	if i.ETag != "" {
+		b = appendString(append(b, etagPrefix...), i.ETag)
+	}
+	if i.Version != 0 {
+		b = strconv.AppendInt(append(b, versionPrefix...), i.Version, 10)
+	}
 	b = appendRaw(b, `,"before":`, i.Before)
 	b = appendRaw(b, patchPrefix, i.Patch)
 	return seal(b, start)

@@ -21,7 +21,7 @@ func TestDrawing(t *testing.T) {
 		`{"t":"mark","event":"started","job":"move","at":"2026-11-22T23:15:00.000001Z"`,
 		`{"t":"targets","job":"move","ids":["door-1","door-2",1,["gateway","edge"]]`,
 		`{"t":"mark","event":"listed","job":"move","at":"2026-11-22T23:15:00.000002Z","detail":"3 \"targets\""`,
-		`{"t":"intent","job":"move","device":"door-1","attempt":1,"at":"2026-11-22T23:15:00.000003Z","before":{"desired":{"patch":"},{","floor":2}},"patch":{"desired":{"floor":3}}`,
+		`{"t":"intent","job":"move","device":"door-1","attempt":1,"at":"2026-11-22T23:15:00.000003Z","etag":"AAAAAAAAAAE=","version":7,"before":{"desired":{"patch":"},{","floor":2}},"patch":{"desired":{"floor":3}}`,
 		`{"t":"result","job":"move","device":"door-1","row":{"deviceId":"door-1","outcome":"succeeded"}`,
 		`{"t":"intent","job":"lock","hub":1,"device":"gateway","module":"edge","attempt":12,"at":"2026-11-22T23:15:00.000004Z"`,
 		`{"t":"mark","event":"resumed","at":"2026-11-22T23:15:00.000005Z"`,
@@ -70,6 +70,8 @@ func TestRecordsRoundTrip(t *testing.T) {
 		journal.Intent{Before: json.RawMessage(`"a,b\",{"`)},
 		journal.Intent{Before: json.RawMessage(`[1,{"patch":[{}]},"]"]`), Patch: json.RawMessage(`null`)},
 		journal.Intent{Patch: json.RawMessage(`{"before":1,"patch":2}`)},
+		journal.Intent{ETag: `"`, Patch: json.RawMessage(`{}`)},
+		journal.Intent{Version: -1, Before: json.RawMessage(`{}`)},
 		journal.Intent{At: time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC)},
 		journal.Intent{At: time.Date(2028, 2, 29, 0, 0, 0, 0, time.UTC)},
 	)

@@ -34,7 +34,7 @@ func story() []journal.Record {
 		journal.Targets{Job: "move", Targets: []journal.Target{door, {Device: "door-2"}, module}},
 		journal.Mark{Job: "move", Event: journal.EventListed, At: at(2), Detail: `3 "targets"`},
 		journal.Intent{
-			Job: "move", Target: door, Attempt: 1, At: at(3),
+			Job: "move", Target: door, Attempt: 1, At: at(3), ETag: "AAAAAAAAAAE=", Version: 7,
 			Before: json.RawMessage(`{"desired":{"patch":"},{","floor":2}}`), Patch: json.RawMessage(`{"desired":{"floor":3}}`),
 		},
 		journal.Result{Job: "move", Target: door, Row: json.RawMessage(`{"deviceId":"door-1","outcome":"succeeded"}`)},

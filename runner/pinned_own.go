@@ -1,0 +1,241 @@
+package runner
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/tidwall/gjson"
+
+	"iothub-runner/internal/journal"
+	"iothub-runner/spec"
+)
+
+// ownPatch is a patch that a job of the run sent to a pinned twin, while it is
+// not known what became of it. Each is sent with the etag that it was computed
+// from, so of all that have the same one at most one takes effect; and once
+// that etag has given way to the one of another patch of ours, the rest cannot.
+type ownPatch struct {
+	job    string
+	base   string // the etag it was sent with; empty if the journal does not say
+	patch  *spec.Sections
+	flying bool // its answer may still come
+	lost   bool // an answer did not come: it may have taken effect
+}
+
+// shows tells whether a twin is as it would be after the patch.
+func (o *ownPatch) shows(s *sight) bool {
+	return diff(s.desired, o.patch.Desired).patch == nil && diff(s.tags, o.patch.Tags).patch == nil
+}
+
+// pinState is how a twin compares with its pin.
+type pinState int
+
+const (
+	pinKept    pinState = iota // nobody but this run has changed it
+	pinChanged                 // somebody has
+	pinOpen                    // a patch of this run is under way, so nobody can say yet
+)
+
+// compare holds a twin that was read directly against its pin, for a job that
+// has no patch of its own under way. A twin with another etag is still as
+// pinned if a patch of ours, whose answer is lost, was sent to the twin as it
+// was pinned and now shows in it: then its etag is the one to expect.
+func (p *Pinned) compare(i uint32, job string, s *sight) pinState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	head := p.etags[i]
+	if s.etag == head {
+		return pinKept
+	}
+	var author *ownPatch
+	flying := false
+	for _, o := range p.own[i] {
+		if o.base != head && o.base != "" {
+			continue
+		}
+		flying = flying || o.flying
+		if o.lost && (author == nil || o.job == job) && o.shows(s) {
+			author = o
+		}
+	}
+	switch {
+	case author != nil:
+		p.etags[i] = s.etag
+		p.refuteLocked(i, author, head)
+		return pinKept
+	case flying:
+		return pinOpen
+	}
+	return pinChanged
+}
+
+// refuteLocked drops the lost patches that were sent with an etag which gave
+// way to another patch of ours: they had no effect.
+func (p *Pinned) refuteLocked(i uint32, author *ownPatch, base string) {
+	kept := slices.DeleteFunc(p.own[i], func(o *ownPatch) bool {
+		if o == author || o.base != base || base == "" {
+			return false
+		}
+		o.lost = false
+		return !o.flying
+	})
+	p.keepLocked(i, kept)
+}
+
+func (p *Pinned) keepLocked(i uint32, own []*ownPatch) {
+	if len(own) == 0 {
+		delete(p.own, i)
+		return
+	}
+	p.own[i] = own
+}
+
+func (p *Pinned) findLocked(i uint32, job string) *ownPatch {
+	for _, o := range p.own[i] {
+		if o.job == job {
+			return o
+		}
+	}
+	return nil
+}
+
+func (p *Pinned) removeLocked(i uint32, job string) {
+	p.keepLocked(i, slices.DeleteFunc(p.own[i], func(o *ownPatch) bool { return o.job == job }))
+}
+
+// mayHave tells whether a patch of a job whose answer is lost may have taken
+// effect.
+func (p *Pinned) mayHave(i uint32, job string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.findLocked(i, job)
+	return o != nil && o.lost
+}
+
+// sending notes a patch that is about to be sent.
+func (p *Pinned) sending(i uint32, job, base string, patch *spec.Sections) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sendingLocked(i, job, base, patch).flying = true
+}
+
+func (p *Pinned) sendingLocked(i uint32, job, base string, patch *spec.Sections) *ownPatch {
+	o := p.findLocked(i, job)
+	if o == nil {
+		o = &ownPatch{job: job}
+		p.own[i] = append(p.own[i], o)
+	}
+	o.lost = o.lost && o.base == base
+	o.base, o.patch = base, patch
+	return o
+}
+
+// answered notes that a patch was not accepted, or that its answer is lost.
+func (p *Pinned) answered(i uint32, job string, lost bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.findLocked(i, job)
+	o.flying = false
+	if o.lost = o.lost || lost; !o.lost {
+		p.removeLocked(i, job)
+	}
+}
+
+// ended notes that a job has done with a twin, and the etag that it left; empty
+// if it did not change the twin. What is in doubt stays so.
+func (p *Pinned) ended(i uint32, job, etag string, inDoubt bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.findLocked(i, job)
+	if o == nil {
+		return
+	}
+	o.flying = false
+	if etag != "" && (p.etags[i] == o.base || o.base == "") {
+		p.etags[i] = etag
+		p.refuteLocked(i, o, o.base)
+	}
+	if !inDoubt {
+		p.removeLocked(i, job)
+	}
+}
+
+// recallPins learns from the journal which changes of twins were this run's
+// own, and which patches an earlier run left without an answer.
+func (r *Run) recallPins(p *Pinned) error {
+	if r.past == nil {
+		return nil
+	}
+	rec := recall{Pinned: p, versions: make([]int64, len(p.etags)), twins: map[string]bool{}}
+	for _, j := range r.jobs {
+		rec.twins[j.job.Name] = j.job.Twin != nil
+	}
+	if _, err := journal.Replay(io.NewSectionReader(r.journal, 0, math.MaxInt64), rec.visit); err != nil {
+		return &JournalError{Err: err}
+	}
+	return nil
+}
+
+// recall follows the twins through a journal. An accepted patch is in it before
+// any intent that builds on it, so the version says which etag is the newest
+// that was ours.
+type recall struct {
+	*Pinned
+	versions []int64         // of the etags
+	twins    map[string]bool // jobs that patch
+}
+
+func (r *recall) visit(_ journal.Position, rec journal.Record) error {
+	switch rec := rec.(type) {
+	case journal.Intent:
+		if i, known := r.index(keyOf(rec.Target)); known && r.twins[rec.Job] {
+			r.intent(i, &rec)
+		}
+	case journal.Result:
+		if i, known := r.index(keyOf(rec.Target)); known && r.twins[rec.Job] {
+			return r.result(i, &rec)
+		}
+	}
+	return nil
+}
+
+// intent takes in that a patch may have been sent. Its etag was held against
+// the pin before it was written, so it is one of ours; if we know of a newer
+// one, the patch came too late to have an effect.
+func (r *recall) intent(i uint32, rec *journal.Intent) {
+	if rec.Version != 0 && rec.Version < r.versions[i] {
+		r.removeLocked(i, rec.Job)
+		return
+	}
+	if rec.Version > r.versions[i] {
+		r.versions[i], r.etags[i] = rec.Version, rec.ETag
+	}
+	r.sendingLocked(i, rec.Job, rec.ETag, parseSections(bytes.Clone(rec.Patch))).lost = true
+}
+
+func (r *recall) result(i uint32, rec *journal.Result) error {
+	row := gjson.ParseBytes(rec.Row)
+	o := r.findLocked(i, rec.Job)
+	switch spec.Outcome(row.Get("outcome").Str) {
+	case spec.OutcomeSucceeded:
+		version, etag := row.Get("twin.version").Int(), row.Get("twin.etag").Str
+		if etag != "" && version > r.versions[i] {
+			r.versions[i], r.etags[i] = version, etag
+		}
+		if o != nil {
+			r.refuteLocked(i, o, o.base)
+		}
+	case spec.OutcomeUnanswered:
+		if patch := row.Get("twin.patch"); o == nil && patch.Exists() {
+			r.sendingLocked(i, rec.Job, "", parseSections([]byte(patch.Raw))).lost = true
+		}
+		return nil
+	case "":
+		return fmt.Errorf("a result of %q has no outcome", rec.Target.Device)
+	}
+	r.removeLocked(i, rec.Job)
+	return nil
+}
