@@ -233,13 +233,11 @@ func (c *cohort) begin(index uint32, p journal.Position) {
 // reopen makes a settled target one that is still to be done.
 func (c *cohort) reopen(index uint32) {
 	e := c.at(index)
-	switch outcome, _ := e.outcome(); outcome {
-	case spec.OutcomeUnanswered:
+	outcome, _ := e.outcome()
+	e.state = stateReopened
+	if outcome == spec.OutcomeUnanswered {
 		e.state = stateDoubted
-	case spec.OutcomeNotReached:
-		e.state = stateReopened
-	default:
-		e.state = stateReopened
+	} else if outcome != spec.OutcomeNotReached {
 		e.setLine(noLine)
 	}
 }

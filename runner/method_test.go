@@ -278,7 +278,7 @@ func TestRowsBeginWithTheFirstRequest(t *testing.T) {
 		for _, op := range []operation{opInvoke, opRead, opPatch} {
 			g.hub.takes[op] = 10 * time.Millisecond
 		}
-		slowly := func(j *spec.Job) { j.Rate = 1 }
+		slowly := func(j *spec.Job) { j.Rate, j.Concurrency = 1, 1 }
 		res := g.apply(context.Background(), method("m", slowly), update("u", `{"floor":3}`, "", slowly))
 		for i, id := range devices(3) {
 			row := res.row(t, "m", id)

@@ -2,7 +2,6 @@ package runner
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"math"
 	"slices"
@@ -196,7 +195,7 @@ func (r *recall) visit(_ journal.Position, rec journal.Record) error {
 		}
 	case journal.Result:
 		if i, known := r.index(keyOf(rec.Target)); known && r.twins[rec.Job] {
-			return r.result(i, &rec)
+			r.result(i, &rec)
 		}
 	}
 	return nil
@@ -216,11 +215,17 @@ func (r *recall) intent(i uint32, rec *journal.Intent) {
 	r.sendingLocked(i, rec.Job, rec.ETag, parseSections(bytes.Clone(rec.Patch))).lost = true
 }
 
-func (r *recall) result(i uint32, rec *journal.Result) error {
+func (r *recall) result(i uint32, rec *journal.Result) {
 	row := gjson.ParseBytes(rec.Row)
 	o := r.findLocked(i, rec.Job)
-	switch spec.Outcome(row.Get("outcome").Str) {
-	case spec.OutcomeSucceeded:
+	outcome := spec.Outcome(row.Get("outcome").Str)
+	if outcome == spec.OutcomeUnanswered {
+		if patch := row.Get("twin.patch"); o == nil && patch.Exists() { // from a report, which has no intents
+			r.sendingLocked(i, rec.Job, "", parseSections([]byte(patch.Raw))).lost = true
+		}
+		return
+	}
+	if outcome == spec.OutcomeSucceeded {
 		version, etag := row.Get("twin.version").Int(), row.Get("twin.etag").Str
 		if etag != "" && version > r.versions[i] {
 			r.versions[i], r.etags[i] = version, etag
@@ -228,14 +233,6 @@ func (r *recall) result(i uint32, rec *journal.Result) error {
 		if o != nil {
 			r.refuteLocked(i, o, o.base)
 		}
-	case spec.OutcomeUnanswered:
-		if patch := row.Get("twin.patch"); o == nil && patch.Exists() {
-			r.sendingLocked(i, rec.Job, "", parseSections([]byte(patch.Raw))).lost = true
-		}
-		return nil
-	case "":
-		return fmt.Errorf("a result of %q has no outcome", rec.Target.Device)
 	}
 	r.removeLocked(i, rec.Job)
-	return nil
 }

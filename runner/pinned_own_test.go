@@ -71,9 +71,10 @@ func TestPinnedResumesAmongPatches(t *testing.T) {
 	const changed = "changedSincePreview"
 	tests := []struct {
 		name     string
-		one, two fault  // what becomes of each job's first patch
-		then     string // what somebody sets desired to after the kill
-		later    string // the job that starts an hour later when resumed
+		one, two fault         // what becomes of each job's first patch
+		after    time.Duration // of the first job, the second starts
+		then     string        // what somebody sets desired to after the kill
+		later    string        // the job that starts an hour later when resumed
 		want     map[string]spec.Outcome
 		kinds    map[string]string
 	}{
@@ -94,11 +95,11 @@ func TestPinnedResumesAmongPatches(t *testing.T) {
 			then: `{"floor":7}`, want: map[string]spec.Outcome{"one": spec.OutcomeUnanswered, "two": spec.OutcomeUnanswered},
 		},
 		{
-			name: "the second one was accepted before the first arrived", one: fault{err: kind(hub.KindNotSent), takes: time.Hour}, two: fault{takes: time.Second},
+			name: "the second one was accepted before the first arrived", one: fault{err: kind(hub.KindNotSent), takes: time.Hour}, two: fault{takes: time.Second}, after: time.Second,
 			want: map[string]spec.Outcome{"one": spec.OutcomeSucceeded, "two": spec.OutcomeSucceeded},
 		},
 		{
-			name: "the second one was accepted, and somebody wrote what the first meant to", one: fault{err: kind(hub.KindNotSent), takes: time.Hour}, two: fault{takes: time.Second},
+			name: "the second one was accepted, and somebody wrote what the first meant to", one: fault{err: kind(hub.KindNotSent), takes: time.Hour}, two: fault{takes: time.Second}, after: time.Second,
 			then: `{"floor":3}`, want: map[string]spec.Outcome{"one": spec.OutcomeSkipped, "two": spec.OutcomeSucceeded}, kinds: map[string]string{"one": changed},
 		},
 	}
@@ -106,7 +107,7 @@ func TestPinnedResumesAmongPatches(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t, "a")
-				jobs := []spec.Job{update("one", `{"floor":3}`, ""), update("two", "", `{"site":"B"}`)}
+				jobs := []spec.Job{update("one", `{"floor":3}`, ""), update("two", "", `{"site":"B"}`, delay(tt.after))}
 				file := g.pin(jobs...)
 				g.hub.chaos = func(c call) (fault, bool) {
 					if c.sent.Desired != nil {
@@ -142,4 +143,24 @@ func TestPinnedResumesAmongPatches(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A job that built on another's lost patch says in its intent that the twin was
+// as the run had left it, even where its own patch hides the other's.
+func TestPinnedResumesAPatchUponALostOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, "a")
+		slow := func(j *spec.Job) { j.Retry.Backoff, j.Retry.MaxBackoff = time.Hour, time.Hour }
+		jobs := []spec.Job{update("one", `{"floor":3}`, "", slow), update("two", `{"floor":5}`, "", delay(time.Second))}
+		file := g.pin(jobs...)
+		g.hub.on(opPatch, "a", 1, acted(hinted(kind(hub.KindCut), time.Hour)))
+		g.hub.on(opPatch, "a", 2, fault{takes: time.Hour})
+		g.readPinned(file)
+		g.killAt(time.Minute, jobs...)
+		g.readPinned(file)
+		res := g.apply(context.Background(), jobs[1], jobs[0])
+		for _, j := range res.report.Jobs {
+			wantOutcomes(t, j, spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 1})
+		}
+	})
 }

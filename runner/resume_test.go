@@ -130,10 +130,9 @@ func (g *rig) killAt(d time.Duration, jobs ...spec.Job) {
 	defer cut()
 	end := time.AfterFunc(d+time.Second, cut)
 	defer end.Stop()
-	kept := g.options
-	g.options.Work = work
+	g.options = runner.Options{Work: work, Pinned: g.options.Pinned}
 	g.apply(interruptAt(g, d+time.Second), jobs...)
-	g.options = kept
+	g.options = runner.Options{}
 	g.disk.data = data
 }
 
