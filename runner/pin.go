@@ -32,8 +32,9 @@ const PinnedSchema = "runner/pinned/v1"
 type PinHeader struct {
 	Schema    string            `json:"schema"`
 	Plan      PinnedPlan        `json:"plan"`
-	Vars      map[string]string `json:"vars,omitempty"` // given on the command line
-	Jobs      []PinnedJob       `json:"jobs"`           // in the order of the plan
+	Vars      map[string]string `json:"vars,omitempty"`  // given on the command line
+	Files     map[string]string `json:"files,omitempty"` // hashes of those that the plan names
+	Jobs      []PinnedJob       `json:"jobs"`            // in the order of the plan
 	Hubs      []string          `json:"hubs"`
 	CreatedAt time.Time         `json:"createdAt"`
 	Runner    string            `json:"runner"`
@@ -51,8 +52,8 @@ type PinnedPlan struct {
 // PinnedJob is a job that was previewed. Its hash covers what the plan takes
 // from other files and from the command line.
 type PinnedJob struct {
-	Name   string `json:"name"`
-	SHA256 string `json:"sha256"`
+	Name string `json:"name"`
+	Hash string `json:"hash"`
 }
 
 // pinLine is any line but the first.
@@ -86,12 +87,12 @@ func NewPinWriter(w io.Writer, plan *spec.Plan, text []byte, vars map[string]str
 	pw := &PinWriter{sum: sha256.New(), targets: map[string]int{}}
 	pw.out = bufio.NewWriterSize(io.MultiWriter(w, pw.sum), 64<<10)
 	h := PinHeader{
-		Schema: PinnedSchema, Vars: vars, CreatedAt: time.Now().UTC(), Runner: o.Runner,
+		Schema: PinnedSchema, Vars: vars, Files: filesOf(plan), CreatedAt: time.Now().UTC(), Runner: o.Runner,
 		Plan: PinnedPlan{Name: plan.Name, File: plan.File, SHA256: plan.SHA256, Text: string(text)},
 	}
 	for i := range plan.Jobs {
 		job := &plan.Jobs[i]
-		h.Jobs = append(h.Jobs, PinnedJob{Name: job.Name, SHA256: hashJob(job)})
+		h.Jobs = append(h.Jobs, PinnedJob{Name: job.Name, Hash: hashJob(job)})
 		pw.targets[job.Name] = 0
 	}
 	for _, hub := range o.Hubs {
@@ -149,30 +150,4 @@ func (pw *PinWriter) add(job string, fresh []seen) error {
 func payloadSum(payload json.RawMessage) string {
 	sum := sha256.Sum256(payload)
 	return hex.EncodeToString(sum[:8])
-}
-
-// hashJob hashes all that a job does to whom: what the plan takes from files
-// beside it and from variables is filled in.
-func hashJob(job *spec.Job) string {
-	j := *job
-	j.Pos = spec.Pos{}
-	if w := j.Window; w != nil {
-		bare := *w
-		bare.Location = nil // named by Timezone, and not made to be written
-		j.Window = &bare
-	}
-	h := sha256.New()
-	text, err := json.Marshal(&j)
-	if err != nil {
-		panic("a job always has a JSON form: " + err.Error())
-	}
-	_, _ = h.Write(text) // never returns an error
-	templates := templatesOf(job)
-	if job.Twin != nil && job.Twin.Confirm != nil && job.Twin.Confirm.Template != nil {
-		templates = append(templates, job.Twin.Confirm.Template)
-	}
-	for _, t := range templates {
-		_, _ = fmt.Fprintf(h, "\x00%s", t)
-	}
-	return hex.EncodeToString(h.Sum(nil))
 }

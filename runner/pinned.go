@@ -21,6 +21,7 @@ import (
 type Pinned struct {
 	Header PinHeader
 
+	sum     string                       // a hash of the file
 	devices *cohort                      // of all jobs
 	members map[string]*bitset           // of devices, by job
 	sums    map[string]map[uint32]string // of payloads that differ by device, by job
@@ -91,6 +92,7 @@ func (p *Pinned) line(text, sum []byte) (end bool, err error) {
 		if line.SHA256 != hex.EncodeToString(sum) {
 			return true, errors.New("the file was changed after it was written: its hash is another")
 		}
+		p.sum = line.SHA256[:hashLength]
 		return true, nil
 	}
 	members := p.members[line.Job]
@@ -134,9 +136,17 @@ func (p *Pinned) Check(plan *spec.Plan, hubs []string) error {
 		return &PinMismatchError{What: "the jobs of the plan have changed"}
 	}
 	for i, j := range h.Jobs {
-		if plan.Jobs[i].Name != j.Name || hashJob(&plan.Jobs[i]) != j.SHA256 {
-			return &PinMismatchError{What: fmt.Sprintf("what the plan does in job %s (a file that it names, or runner itself) has changed", j.Name)}
+		job := &plan.Jobs[i]
+		if job.Name != j.Name {
+			return &PinMismatchError{What: "the jobs of the plan have changed"}
 		}
+		if hashJob(job) == j.Hash {
+			continue
+		}
+		if why := changedFiles(h.Files, job); len(why) > 0 {
+			return &PinMismatchError{What: fmt.Sprintf("job %q: %s", j.Name, strings.Join(why, ", "))}
+		}
+		return &PinMismatchError{What: fmt.Sprintf("job %q: what runner makes of it has changed", j.Name)}
 	}
 	if len(hubs) != len(h.Hubs) {
 		return &PinMismatchError{What: "the hubs of the plan have changed"}

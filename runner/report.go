@@ -62,7 +62,7 @@ func (r *Run) Report(exitCode int) spec.Report {
 		Schema: spec.ReportSchema,
 		Run: spec.Run{
 			ID:   r.id,
-			Plan: spec.PlanRef{Name: r.plan.Name, File: r.plan.File, SHA256: r.plan.SHA256},
+			Plan: spec.PlanRef{Name: r.plan.Name, File: r.plan.File, SHA256: r.plan.SHA256, Inputs: r.inputs()},
 			Hub:  r.pools[0].Name, Engine: "direct", Runner: r.runner,
 			StartedAt: spec.Time{Time: r.startedAt}, EndedAt: spec.Time{Time: r.endedAt},
 			Status: r.Status(), ExitCode: exitCode,
@@ -86,6 +86,15 @@ func (r *Run) Report(exitCode int) spec.Report {
 		}
 	}
 	return rep
+}
+
+// inputs are those of the run that was begun: this one may do a part of it.
+func (r *Run) inputs() *spec.Inputs {
+	if r.past != nil {
+		return r.past.Inputs()
+	}
+	in := InputsOf(r.plan, r.id, r.pinned)
+	return &in
 }
 
 // WriteReport writes the report of an ended run: the frame indented, each row

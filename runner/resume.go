@@ -2,6 +2,7 @@ package runner
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -53,8 +54,20 @@ func (p *Past) begun(name string) bool {
 	return j != nil && (j.begun || j.attempts > 0)
 }
 
-// Check refuses a plan or hubs that are not those of the journal.
-func (p *Past) Check(plan *spec.Plan, hubs []string) error {
+// Inputs returns what the run was of besides the plan's file; nil if that was
+// not recorded, by an earlier version.
+func (p *Past) Inputs() *spec.Inputs {
+	h := &p.Header
+	if len(h.Jobs) == 0 {
+		return nil
+	}
+	return &spec.Inputs{Jobs: h.Jobs, Vars: h.Vars, Files: h.Files, Pinned: h.Pinned}
+}
+
+// Check refuses what would make the run another one: a plan, hubs or a pinned
+// preview that are not those of the journal, or a plan that was filled in with
+// something else. The preview is nil if there is none.
+func (p *Past) Check(plan *spec.Plan, hubs []string, pinned *Pinned) error {
 	switch {
 	case p.Header.Plan != plan.Name:
 		return &MismatchError{What: "plan", Have: plan.Name, Want: p.Header.Plan}
@@ -63,8 +76,35 @@ func (p *Past) Check(plan *spec.Plan, hubs []string) error {
 	case !slices.Equal(p.Header.Hubs, hubs):
 		return &MismatchError{What: "hub", Have: fmt.Sprint(hubs), Want: fmt.Sprint(p.Header.Hubs)}
 	}
-	return nil
+	was := p.Inputs()
+	if was == nil {
+		return nil
+	}
+	if err := checkPinned(was.Pinned, pinned); err != nil {
+		return err
+	}
+	return checkInputs(was, plan, p.Header.Run, p.Header.Runner)
 }
+
+// checkPinned refuses to go on beyond what a pinned preview allowed, or within
+// one that the run knew nothing of.
+func checkPinned(was string, now *Pinned) error {
+	switch {
+	case now == nil && was == "", now != nil && was == now.sum:
+		return nil
+	case now == nil:
+		return errWasPinned
+	case was == "":
+		return errNotPinned
+	}
+	return errOtherPinned
+}
+
+var (
+	errWasPinned   = errors.New("the run to go on with is that of a pinned preview, this is its plan")
+	errNotPinned   = errors.New("the run to go on with is that of a plan, this is a pinned preview")
+	errOtherPinned = errors.New("the run to go on with is that of another pinned preview")
+)
 
 // Visit takes in the next record of the journal. The last one about a target
 // is the one that counts.

@@ -64,6 +64,10 @@ func (in *reportReader) run() (err error) {
 		Run: run.ID, Plan: run.Plan.Name, File: run.Plan.File, SHA256: run.Plan.SHA256,
 		Hubs: []string{run.Hub}, Runner: run.Runner, StartedAt: run.StartedAt.Time,
 	}
+	if was := run.Plan.Inputs; was != nil {
+		h := &in.past.Header
+		h.Jobs, h.Vars, h.Files, h.Pinned = was.Jobs, was.Vars, was.Files, was.Pinned
+	}
 	in.journal, err = in.begin()
 	return err
 }

@@ -217,7 +217,7 @@ func TestPastIsOfThisPlan(t *testing.T) {
 			t.Fatalf("Visit: %v", err)
 		}
 		got := ""
-		if err := past.Check(&tt.plan, tt.hubs); err != nil {
+		if err := past.Check(&tt.plan, tt.hubs, nil); err != nil {
 			got = err.Error()
 		}
 		if got != tt.want {

@@ -143,9 +143,10 @@ type rig struct {
 	observer *recorder
 	options  runner.Options
 	plan     *spec.Plan
-	size     spec.Hub // of previews
-	text     []byte   // of the last report
-	picked   bool     // a run picked what to do again
+	size     spec.Hub     // of previews
+	text     []byte       // of the last report
+	recorded *spec.Inputs // by new journals; nil for none, as earlier versions
+	picked   bool         // a run picked what to do again
 
 	mu         sync.Mutex
 	violations []string
@@ -227,6 +228,9 @@ func (g *rig) journal() *journal.Writer {
 	header := journal.Header{
 		Run: "run-1", Plan: g.plan.Name, File: g.plan.File, SHA256: g.plan.SHA256,
 		Hubs: []string{"test.example"}, Runner: "test", StartedAt: time.Now(),
+	}
+	if in := g.recorded; in != nil {
+		header.Jobs, header.Vars, header.Files, header.Pinned = in.Jobs, in.Vars, in.Files, in.Pinned
 	}
 	at, err := w.Append(header.Append(nil))
 	if err == nil {

@@ -3,6 +3,7 @@ package spec
 import (
 	"cmp"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -51,6 +52,7 @@ func buildJob(j *jobSection, shared *defaultSection) Job {
 		IfLate:      LatePolicy(or(j.IfLate, shared.IfLate, string(LateFail))),
 		Rollout:     buildRollout(cmp.Or(j.Rollout, shared.Rollout)),
 		Engine:      Engine(or(j.Engine, shared.Engine, string(EngineDirect))),
+		Files:       slices.Concat(j.Target.files, j.files),
 	}
 	for _, n := range j.Needs {
 		job.Needs = append(job.Needs, Need{Job: *n.Job, If: NeedIf(or(n.If, nil, string(NeedSucceeded)))})

@@ -77,6 +77,8 @@ type jobSection struct {
 	Rollout         *rolloutSection  `yaml:"rollout"`
 	Tolerate        *tolerateSection `yaml:"tolerate"`
 	Engine          *string          `yaml:"engine"`
+
+	files []File // the payloadFile
 }
 
 // jsonValue is a value of the author's own: JSON, or a template for it.
@@ -152,6 +154,7 @@ type targetSection struct {
 	query *yaml.Node // of the query
 	found queryTarget
 	ids   []DeviceID // from devices and from devicesFile
+	files []File     // the devicesFile
 }
 
 type expectSection struct {

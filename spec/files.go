@@ -2,6 +2,8 @@ package spec
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -59,9 +61,15 @@ func (p *parser) file(key, name string, limit int64) ([]byte, *remark) {
 	return content, nil
 }
 
+func newFile(field, name string, content []byte) File {
+	sum := sha256.Sum256(content)
+	return File{Field: field, Name: name, SHA256: hex.EncodeToString(sum[:])}
+}
+
 // payloadRead is a payload from a file, or why there is none.
 type payloadRead struct {
 	payload *jsonValue
+	file    File
 	remarks []remark
 }
 
@@ -78,6 +86,7 @@ func (p *parser) payloadFile(j *jobSection) {
 	}
 	if read.payload != nil {
 		p.payloadSize(n, len(read.payload.json))
+		j.files = append(j.files, read.file)
 		j.Payload = read.payload
 	}
 }
@@ -98,7 +107,7 @@ func (p *parser) readPayload(name string) payloadRead {
 	if err := json.Compact(&compact, value); err != nil {
 		panic("spec: JSON that was valid is not: " + err.Error())
 	}
-	read := payloadRead{payload: &jsonValue{json: compact.Bytes()}}
+	read := payloadRead{payload: &jsonValue{json: compact.Bytes()}, file: newFile("payloadFile", name, content)}
 	if found := p.src.secrets.scanner.kind(string(content)); found != "" {
 		read.remarks = append(read.remarks, remark{RuleSecret, fmt.Sprintf("payloadFile %q holds %s", clip(name), found), secretHint})
 	}
@@ -108,6 +117,7 @@ func (p *parser) readPayload(name string) payloadRead {
 // listRead is what a file of devices lists, or why it cannot be read.
 type listRead struct {
 	ids     []DeviceID
+	file    File
 	problem *remark
 }
 
@@ -124,6 +134,7 @@ func (p *parser) devicesFile(t *targetSection, named map[DeviceID]int) {
 		p.at(n, read.problem.rule, read.problem.summary, read.problem.hint)
 		return
 	}
+	t.files = append(t.files, read.file)
 	if len(t.ids) == 0 && !t.has("exclude") {
 		t.ids = read.ids // shared by all targets that list no more than the file does
 		return
@@ -147,7 +158,7 @@ func (p *parser) readList(name string) listRead {
 	if problem != nil {
 		return listRead{problem: problem}
 	}
-	var read listRead
+	read := listRead{file: newFile("devicesFile", name, content)}
 	findings, seen := 0, map[DeviceID]bool{}
 	for i, line := range strings.Split(strings.TrimPrefix(string(content), "\uFEFF"), "\n") {
 		line = withoutComment(line)

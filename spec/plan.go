@@ -68,6 +68,14 @@ type Job struct {
 	Rollout     *Rollout // nil if the whole cohort starts together
 	Tolerate    Tolerate
 	Engine      Engine
+	Files       []File `json:",omitempty"` // that the plan names for this job
+}
+
+// File is a file beside the plan, whose content is part of it.
+type File struct {
+	Field  string // "payloadFile" or "devicesFile"
+	Name   string // as the plan gives it
+	SHA256 string // of its bytes, in hexadecimal
 }
 
 // Source is the collection that a target selects from.

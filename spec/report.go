@@ -110,9 +110,19 @@ type Run struct {
 
 // PlanRef identifies the plan of a run.
 type PlanRef struct {
-	Name   string `json:"name"`
-	File   string `json:"file"`
-	SHA256 string `json:"sha256"`
+	Name   string  `json:"name"`
+	File   string  `json:"file"`
+	SHA256 string  `json:"sha256"`
+	Inputs *Inputs `json:"inputs,omitempty"`
+}
+
+// Inputs tell what a run was of besides the plan's file, so that one which goes
+// on with it can see whether that is still so. All are by name.
+type Inputs struct {
+	Jobs   map[string]string `json:"jobs"`             // a hash of all that each job does to whom
+	Vars   map[string]string `json:"vars,omitempty"`   // numbers and booleans; of a text a hash, because it may be a secret
+	Files  map[string]string `json:"files,omitempty"`  // a hash of each file that the plan names
+	Pinned string            `json:"pinned,omitempty"` // a hash of the pinned preview that bounded the run
 }
 
 // Summary adds up the jobs.

@@ -97,7 +97,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		return err
 	}
 	defer unlock()
-	record, err := f.openJournal(env, hub, plan)
+	record, err := f.openJournal(env, hub, plan, pinned)
 	if err != nil {
 		return err
 	}

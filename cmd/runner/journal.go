@@ -30,6 +30,8 @@ type record struct {
 	plan   string         // the argument of apply, to go on with
 	past   *runner.Past   // what it held when it was opened; nil if it is new
 	only   []spec.Outcome // of the past, what to take up again
+	pinned *runner.Pinned // the preview that bounds the run; nil if there is none
+	inputs spec.Inputs    // of the run
 	keep   bool           // keep it all the same: it is the only trace
 	unused bool           // nothing was begun, so there is nothing to keep
 }
@@ -50,7 +52,7 @@ func newRunID(now time.Time) string {
 
 // openJournal opens the journal to go on with, or creates the run's own. That
 // of a rehearsal is thrown away: the hub it tells of is gone as well.
-func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Plan) (*record, error) {
+func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Plan, pinned *runner.Pinned) (*record, error) {
 	durability, err := parseDurability(f.durability)
 	if err != nil {
 		return nil, err
@@ -66,7 +68,8 @@ func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Pla
 		return nil, usageError("--resume goes on with the journal it names; leave --journal out", "")
 	}
 	now := time.Now()
-	r := &record{id: newRunID(now), began: now, path: f.resume, shown: f.resume, only: only}
+	r := &record{id: newRunID(now), began: now, path: f.resume, shown: f.resume, only: only, pinned: pinned}
+	r.inputs = runner.InputsOf(plan, r.id, pinned)
 	if f.resume != "" && !isReport(f.resume) {
 		return r, r.resume(hub, plan, durability)
 	}
@@ -107,6 +110,7 @@ func (r *record) create(hub *openedHub, plan *spec.Plan, d journal.Durability) e
 	w, err := journal.Create(r.path, journal.Header{
 		Run: r.id, Plan: plan.Name, File: plan.File, SHA256: plan.SHA256,
 		Hubs: []string{hub.name}, Runner: version, StartedAt: r.began,
+		Jobs: r.inputs.Jobs, Vars: r.inputs.Vars, Files: r.inputs.Files, Pinned: r.inputs.Pinned,
 	}, d)
 	if err != nil {
 		return &failure{code: exitInvalid, err: err, hint: "name another file with --journal; nothing is sent without a journal"}
@@ -126,7 +130,7 @@ func (r *record) resume(hub *openedHub, plan *spec.Plan, d journal.Durability) e
 	if err != nil {
 		return r.cannotResume(err)
 	}
-	if err := past.Check(plan, []string{hub.name}); err != nil {
+	if err := past.Check(plan, []string{hub.name}, r.pinned); err != nil {
 		return otherPlan(errors.Join(err, w.Close()))
 	}
 	r.writer, r.past = w, past
@@ -142,10 +146,13 @@ func (r *record) resumeReport(report string, hub *openedHub, plan *spec.Plan, d 
 	defer func() { _ = f.Close() }() // only read
 	past := runner.NewPast()
 	err = past.ReadReport(f, func() (*journal.Writer, error) {
-		if mismatch := past.Check(plan, []string{hub.name}); mismatch != nil {
+		if mismatch := past.Check(plan, []string{hub.name}, r.pinned); mismatch != nil {
 			return nil, otherPlan(mismatch)
 		}
-		r.id, r.began = past.Header.Run, past.Header.StartedAt // the run stays the one it was
+		r.id, r.began, r.inputs = past.Header.Run, past.Header.StartedAt, spec.Inputs{} // the run stays the one it was
+		if was := past.Inputs(); was != nil {
+			r.inputs = *was
+		}
 		createErr := r.create(hub, plan, d)
 		return r.writer, createErr
 	})
@@ -173,10 +180,15 @@ func isReport(path string) bool {
 }
 
 func otherPlan(err error) error {
-	return &failure{
-		code: exitMismatch, err: err,
-		hint: "nothing was sent; resume with the plan file of that run, or start a new run without --resume",
+	hint := "resume with the plan file of that run"
+	if _, ok := errors.AsType[*runner.InputsError](err); ok {
+		hint = "resume with the variables and files of that run"
+	} else if e, ok := errors.AsType[*runner.NotPartError](err); ok {
+		hint = "resume with --job " + strings.Join(e.Were, " --job ")
+	} else if _, ok := errors.AsType[*runner.MismatchError](err); !ok {
+		hint = "resume with what that run was given"
 	}
+	return &failure{code: exitMismatch, err: err, hint: "nothing was sent; " + hint + ", or start a new run without --resume"}
 }
 
 // cannotResume says why a file cannot be gone on with.

@@ -169,7 +169,7 @@ func (r *run) resume(ctx context.Context, tb testing.TB) (spec.Report, *runner.R
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err = past.Check(r.plan, []string{r.client.HostName()}); err != nil {
+	if err = past.Check(r.plan, []string{r.client.HostName()}, nil); err != nil {
 		tb.Fatal(err)
 	}
 	return r.carryOut(ctx, tb, w, past)

@@ -277,8 +277,30 @@ func (s *scan) header() Header {
 		}
 		h.Hubs = append(h.Hubs, string(s.text()))
 	}
+	h.Jobs, h.Vars, h.Files = s.texts(jobsPrefix), s.texts(varsPrefix), s.texts(filesPrefix)
+	h.Pinned = s.optional(pinnedPrefix)
 	h.StartedAt = s.at()
 	return h
+}
+
+// texts reads an object of texts, if prefix comes next. An empty one is not
+// written, and the names are in order.
+func (s *scan) texts(prefix string) map[string]string {
+	if !s.has(prefix) {
+		return nil
+	}
+	texts, last := map[string]string{}, ""
+	for !s.bad && !s.has(`}`) {
+		if len(texts) > 0 {
+			s.must(`,`)
+		}
+		name := string(s.text())
+		s.must(`:`)
+		s.bad = s.bad || len(texts) > 0 && name <= last
+		texts[name], last = string(s.text()), name
+	}
+	s.bad = s.bad || len(texts) == 0
+	return texts
 }
 
 func (s *scan) intent() Intent {

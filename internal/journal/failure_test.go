@@ -3,6 +3,7 @@ package journal_test
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -247,5 +248,18 @@ func TestLocked(t *testing.T) {
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A first line that could not be read again is not written.
+func TestCreateRefusesALineTooLong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run.ndjson")
+	h := header()
+	h.Vars = map[string]string{"text": strings.Repeat("x", 4<<20)}
+	if _, err := journal.Create(path, h, journal.Off); err == nil || !strings.Contains(err.Error(), "the longest may have 4194304") {
+		t.Errorf("Create = %v, want the longest line named", err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Stat = %v, want no file", err)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"hash/crc32"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -24,6 +26,11 @@ type Header struct {
 	Hubs      []string  // host names
 	Runner    string    // version of the program
 	StartedAt time.Time // of that run
+
+	// What the run was of besides the plan's file, by name; empty in journals of
+	// earlier versions.
+	Jobs, Vars, Files map[string]string
+	Pinned            string
 }
 
 // Target is one row's key: hub and device, with the module if it is one.
@@ -93,6 +100,11 @@ const (
 	crcLength   = 8
 	rowPrefix   = `,"row":`
 	patchPrefix = `,"patch":`
+
+	jobsPrefix   = `,"jobs":{`
+	varsPrefix   = `,"vars":{`
+	filesPrefix  = `,"files":{`
+	pinnedPrefix = `,"pinned":`
 
 	etagPrefix    = `,"etag":`
 	versionPrefix = `,"version":`
@@ -217,7 +229,29 @@ func (h Header) Append(b []byte) []byte {
 		b = appendString(b, name)
 	}
 	b = append(b, ']')
+	b = appendTexts(b, jobsPrefix, h.Jobs)
+	b = appendTexts(b, varsPrefix, h.Vars)
+	b = appendTexts(b, filesPrefix, h.Files)
+	if h.Pinned != "" {
+		b = appendString(append(b, pinnedPrefix...), h.Pinned)
+	}
 	return seal(appendTime(b, h.StartedAt), start)
+}
+
+// appendTexts appends a member whose value is an object of texts, in the order
+// of their names, unless there are none.
+func appendTexts(b []byte, prefix string, texts map[string]string) []byte {
+	if len(texts) == 0 {
+		return b
+	}
+	b = append(b, prefix...)
+	for i, name := range slices.Sorted(maps.Keys(texts)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(append(appendString(b, name), ':'), texts[name])
+	}
+	return append(b, '}')
 }
 
 // Append appends the intent's line to b.

@@ -31,11 +31,14 @@ var (
 // When it returns, the first line and the file's name survive a crash of the
 // machine, whatever d is.
 func Create(path string, h Header, d Durability) (*Writer, error) {
+	line := h.Append(nil)
+	if err := checkLine(line); err != nil { // or nobody could open it again
+		return nil, fmt.Errorf("create journal: %w", err)
+	}
 	f, err := openLocked(path, os.O_CREATE)
 	if err != nil {
 		return nil, fmt.Errorf("create journal: %w", err)
 	}
-	line := h.Append(nil)
 	err = wipe(f)
 	if err == nil {
 		_, err = f.Write(line)

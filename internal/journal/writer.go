@@ -87,7 +87,7 @@ func NewWriter(file File, end int64, d Durability) *Writer {
 // waits for it. Append itself waits while the disk is far behind.
 func (w *Writer) Append(line []byte) (Position, error) {
 	if err := checkLine(line); err != nil {
-		return 0, err
+		return 0, fmt.Errorf("append to journal: %w", err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -112,10 +112,10 @@ func (w *Writer) Append(line []byte) (Position, error) {
 // checkLine refuses what would make the journal unreadable.
 func checkLine(line []byte) error {
 	if len(line) > maxLine {
-		return fmt.Errorf("append to journal: a line of %d bytes, the longest may have %d", len(line), maxLine)
+		return fmt.Errorf("a line of %d bytes, the longest may have %d", len(line), maxLine)
 	}
 	if i := bytes.IndexByte(line, '\n'); i < 0 || i != len(line)-1 {
-		return fmt.Errorf("append to journal: %w: %.80q has no newline at its end or one before it", errLine, line)
+		return fmt.Errorf("%w: %.80q has no newline at its end or one before it", errLine, line)
 	}
 	return nil
 }
