@@ -294,11 +294,9 @@ func (w *worker) intent(i journal.Intent, it *item) error {
 // unsuccessful decides what follows an attempt that did not work.
 func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *hub.Error, began time.Time, took time.Duration) finished {
 	v := decide(err.Kind, p, w.policy)
-	if err.Kind == hub.KindTokenExpired {
+	renewed := err.Kind == hub.KindTokenExpired && !it.expired
+	if renewed { // who is refused again and again, while others are not, uses up its attempts
 		v.step = stepWait
-		if it.expired { // a fresh token was refused as well
-			v.step = stepAbort
-		}
 	}
 	it.expired = err.Kind == hub.KindTokenExpired
 	it.err, it.last = err, v
@@ -330,8 +328,8 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 		least = max(least, throttleFloor)
 	}
 	wait := backoff(w.job.Retry, max(1, len(it.history)), least, jitter)
-	if err.Kind == hub.KindTokenExpired {
-		wait = 0
+	if renewed {
+		wait = err.Wait
 	}
 	it.due = time.Now().Add(wait)
 	it.shrink()

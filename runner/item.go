@@ -23,7 +23,7 @@ type item struct {
 	last     verdict
 	unsure   bool // an attempt of ours may have had an effect that we did not see
 	err      *hub.Error
-	expired  bool // the last attempt found the token expired, and it was renewed
+	expired  bool // the last attempt found the token expired
 	history  []spec.Attempt
 	due      time.Time // when to try again
 

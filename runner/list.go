@@ -216,8 +216,11 @@ func (p *pool) read(ctx context.Context, retry spec.Retry, c class, request func
 		switch v := decide(herr.Kind, reading, policy{}); {
 		case herr.Kind == hub.KindTokenExpired && !expired:
 			expired = true
+			if !sleep(ctx, herr.Wait) {
+				return context.Cause(ctx)
+			}
 			continue
-		case v.step == stepAbort, herr.Kind == hub.KindTokenExpired:
+		case v.step == stepAbort:
 			return &HubError{Hub: p.Name, Err: err}
 		case v.step == stepWait:
 			herr.Wait = max(herr.Wait, throttleFloor)

@@ -257,15 +257,39 @@ func TestUnauthorizedEndsTheRun(t *testing.T) {
 	})
 }
 
-func TestTokenRefusedTwiceEndsTheRun(t *testing.T) {
+// Whose calls the hub refuses over and over, while it takes those of others,
+// uses up its attempts; the run goes on.
+func TestTokenRefusedToOneDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, "door-1", "door-2")
 		g.hub.on(opInvoke, "door-1", 0, refused(kind(hub.KindTokenExpired)))
 		res := g.apply(context.Background(), method("m", serial))
-		hubErrorOf(t, res)
-		if starts := g.hub.starts(opInvoke, "door-1"); len(starts) != 2 {
-			t.Errorf("calls at %v, want two", starts)
+		wantOutcomes(t, res.job(t, "m"), spec.StatusFailed, map[spec.Outcome]int{spec.OutcomeFailed: 1, spec.OutcomeSucceeded: 1})
+		if starts := g.hub.starts(opInvoke, "door-1"); len(starts) != 4 { // one of them is free
+			t.Errorf("calls at %v, want four", starts)
 		}
+	})
+}
+
+// While a fresh token is in doubt, nothing else is sent: all of it might be
+// refused.
+func TestTokenInDoubtHoldsOthersBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(10)...)
+		g.fail(opInvoke, "device-000000", refused(kind(hub.KindTokenExpired)), refused(hinted(kind(hub.KindTokenExpired), time.Second)))
+		g.hub.takes[opInvoke] = 10 * time.Millisecond
+		res := g.apply(context.Background(), method("m", serial))
+		wantOutcomes(t, res.job(t, "m"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 10})
+		starts := g.hub.starts(opInvoke, "")
+		for i, at := range starts[1:] {
+			if at-starts[i] > 10*time.Millisecond {
+				if at-starts[i] != 10*time.Millisecond+time.Second {
+					t.Errorf("calls at %v, want a pause of a second", starts)
+				}
+				return
+			}
+		}
+		t.Errorf("calls at %v, want a pause", starts)
 	})
 }
 

@@ -114,14 +114,18 @@ func (p *pacer) take(ctx context.Context, c class, cost int) bool {
 }
 
 // answered tells the pacer of an answer and how long it took. What matters of an
-// error is whether it is a 429, and for how long the hub asks to stay away.
+// error is whether it is a 429 or our token is in doubt, and for how long to stay
+// away.
 func (p *pacer) answered(c class, took time.Duration, err error) {
 	e, _ := errors.AsType[*hub.Error](err)
-	if e == nil || e.Kind != hub.KindThrottled {
-		p.lanes[c].answered(time.Now(), took)
-		return
+	switch l := &p.lanes[c]; {
+	case e != nil && e.Kind == hub.KindThrottled:
+		l.refusedFor(time.Now(), e.Wait)
+	case e != nil && e.Kind == hub.KindTokenExpired && e.Wait > 0:
+		l.hold(time.Now(), e.Wait)
+	default:
+		l.answered(time.Now(), took)
 	}
-	p.lanes[c].refusedFor(time.Now(), e.Wait)
 }
 
 // resting tells whether the hub has asked us to stay away for now.
@@ -189,6 +193,17 @@ func (l *lane) answered(now time.Time, took time.Duration) {
 		l.adjusted = now
 		l.adjustLocked(now, since)
 	}
+}
+
+// hold keeps the lane back while nobody knows whether the hub takes our token:
+// all that is sent meanwhile might be refused.
+func (l *lane) hold(now time.Time, d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Before(l.resting) {
+		return
+	}
+	l.holdLocked(now, d)
 }
 
 // refusedFor takes in a 429. The first one says that we are far above what the

@@ -69,6 +69,7 @@ func hubFaults() []faultCase {
 		},
 		{name: "401 on a call", world: world{faults: "{fault: unauthorized, calls: 1, devices: [once-000040]}"}, want: good()},
 		{name: "401 on a patch", world: world{faults: "{fault: unauthorized, calls: 1, devices: [twin-000040], operations: [twinWrite]}"}, want: good()},
+		{name: "401 on many calls", world: world{faults: "{fault: unauthorized, calls: 1-2, " + some + "}"}, want: good()},
 		{name: "500", world: world{faults: "{fault: serverError, share: 10%, " + device + "}"}, want: doubtful()},
 		{name: "502 after the call", world: world{faults: "{fault: badGateway, share: 10%, " + device + "}"}, want: doubtful()},
 		{name: "503", world: world{faults: "{fault: unavailable, share: 10%, " + device + "}"}, want: doubtful()},

@@ -25,7 +25,9 @@ const (
 	// KindUnauthorized means that the credentials do not reach (401). Without effect.
 	KindUnauthorized
 	// KindTokenExpired means that a token which was good before was refused
-	// (401) and has been replaced. Without effect, and worth one more try.
+	// (401) and has been replaced, or that its successor was before anybody knows
+	// whether it is good; then Wait says when to try again, for all calls to the
+	// hub. Without effect, and worth another try.
 	KindTokenExpired
 	// KindForbidden means that the hub refuses for reasons of tier or quota (403).
 	// Without effect.

@@ -114,7 +114,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	var herr *hub.Error
 	switch {
 	case failed == nil && a.status >= 200 && a.status <= 299:
-		tok.accepted.Store(true)
+		c.credential.accept(tok)
 	case a.status >= 300 || failed == nil:
 		herr = c.refusal(a, tok) // the status says enough, whatever became of the body
 	case failed.sent && errors.Is(failed.err, errTooLong):

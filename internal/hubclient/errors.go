@@ -49,11 +49,13 @@ func badAnswer(a answer, err error) *hub.Error {
 // refusal reads an answer that is not a success.
 func (c *Client) refusal(a answer, tok *token) *hub.Error {
 	e := parseRefusal(a.status, a.header, a.body, tok.hide)
-	switch {
-	case e.Kind == hub.KindUnauthorized && c.credential.mayHaveExpired(tok, a.status):
-		e.Kind = hub.KindTokenExpired
-	case provesToken(e):
-		tok.accepted.Store(true)
+	if provesToken(e) {
+		c.credential.accept(tok)
+	}
+	if e.Kind == hub.KindUnauthorized {
+		if wait, ok := c.credential.mayHaveExpired(tok, a.status, time.Now()); ok {
+			e.Kind, e.Wait = hub.KindTokenExpired, wait
+		}
 	}
 	return e
 }

@@ -99,6 +99,7 @@ type token struct {
 	text     string
 	renewAt  time.Time
 	accepted atomic.Bool       // the hub has taken it at least once
+	heir     bool              // the hub has taken one before it
 	secrets  *strings.Replacer // puts *** where the signature or the key stands
 }
 
@@ -112,7 +113,10 @@ type sasCredential struct {
 	key  *common.SharedAccessKey
 
 	cached atomic.Pointer[token]
-	mu     sync.Mutex // held while signing, so that one renewal serves all
+	// refusedSince is when the hub first refused a token after it had last taken
+	// one, in nanoseconds since 1970; 0 if it has not.
+	refusedSince atomic.Int64
+	mu           sync.Mutex // held while signing, so that one renewal serves all
 }
 
 func newSASCredential(cs ConnectionString) *sasCredential {
@@ -145,6 +149,7 @@ func (s *sasCredential) renew(old *token, now time.Time) (*token, error) {
 	t := &token{
 		text:    sas.String(),
 		renewAt: now.Add(tokenLife * 3 / 4),
+		heir:    old != nil && (old.heir || old.accepted.Load()),
 		secrets: strings.NewReplacer(
 			sas.Sig, "***", url.QueryEscape(sas.Sig), "***",
 			s.key.SharedAccessKey, "***", url.QueryEscape(s.key.SharedAccessKey), "***",
@@ -154,13 +159,36 @@ func (s *sasCredential) renew(old *token, now time.Time) (*token, error) {
 	return t, nil
 }
 
-// mayHaveExpired tells whether a refused token could be too old, and if so
-// replaces it. A token that the hub has taken before was right then; one that
-// it never took is wrong for another reason, and a new one would be too.
-func (s *sasCredential) mayHaveExpired(t *token, status int) bool {
-	if status != http.StatusUnauthorized || !t.accepted.Load() {
-		return false
+// accept notes that the hub has taken a token.
+func (s *sasCredential) accept(t *token) {
+	t.accepted.Store(true)
+	if s.refusedSince.Load() != 0 {
+		s.refusedSince.Store(0)
 	}
-	_, err := s.renew(t, time.Now())
-	return err == nil
+}
+
+// A hub that refuses some calls takes others meanwhile. If it takes none for
+// as long as doubtLasts, our tokens are taken for wrong, until when each refused
+// call is worth another try after doubtPause.
+const (
+	doubtPause = time.Second
+	doubtLasts = 3 * time.Second
+)
+
+// mayHaveExpired tells whether a call whose token was refused is worth another
+// try, and after which time. A token that the hub has taken before was right
+// then, and is replaced if it could be too old. One that took its place may only
+// be the first to meet whatever refused the other. One that is the first of all
+// is wrong, and a new one would be too.
+func (s *sasCredential) mayHaveExpired(t *token, status int, now time.Time) (wait time.Duration, ok bool) {
+	accepted := t.accepted.Load()
+	if status != http.StatusUnauthorized || !accepted && !t.heir {
+		return 0, false
+	}
+	s.refusedSince.CompareAndSwap(0, now.UnixNano())
+	if accepted {
+		_, err := s.renew(t, now)
+		return 0, err == nil
+	}
+	return doubtPause, now.UnixNano()-s.refusedSince.Load() < int64(doubtLasts)
 }

@@ -80,7 +80,7 @@ func TestRefusedToken(t *testing.T) {
 	}{
 		{"a fresh one", []step{{401, unauthorized, hub.KindUnauthorized}, {401, unauthorized, hub.KindUnauthorized}}},
 		{"one that was taken before", []step{good, {401, unauthorized, hub.KindTokenExpired}, good, {401, unauthorized, hub.KindTokenExpired}}},
-		{"its successor too", []step{good, {401, unauthorized, hub.KindTokenExpired}, {401, unauthorized, hub.KindUnauthorized}}},
+		{"its successor too, for now", []step{good, {401, unauthorized, hub.KindTokenExpired}, {401, unauthorized, hub.KindTokenExpired}, good}},
 		{"one that only met devices that were offline", []step{{404, notOnline, hub.KindOffline}, {401, unauthorized, hub.KindTokenExpired}}},
 		{"one that was only throttled", []step{{429, "", hub.KindThrottled}, {401, unauthorized, hub.KindUnauthorized}}},
 		{"one that only met a gateway", []step{{404, "", hub.KindNotFound}, {502, "", hub.KindNoAnswer}, {401, unauthorized, hub.KindUnauthorized}}},
@@ -149,4 +149,50 @@ func TestTokenExpiresUnderMany(t *testing.T) {
 			t.Errorf("kind = %s, want %s for every call", kind, hub.KindTokenExpired)
 		}
 	}
+}
+
+// TestRefusedTokens refuses all tokens from a time on: the first of them was
+// good, so its successor is given three seconds, in which no answer of the hub says
+// otherwise. Others that it takes meanwhile do.
+func TestRefusedTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var refuse atomic.Bool
+		h := newBubbleHub(t, func(w http.ResponseWriter, r *http.Request) {
+			if refuse.Load() {
+				respond(http.StatusUnauthorized, unauthorized)(w, r)
+				return
+			}
+			respond(http.StatusOK, `{"status":200}`)(w, r)
+		})
+		h.start()
+		c := newClient(t, h.options())
+		want := func(kind hub.Kind, wait time.Duration) {
+			t.Helper()
+			_, err := c.Invoke(t.Context(), door(), call())
+			if e := refusalOf(t, err); e.Kind != kind || e.Wait != wait {
+				t.Errorf("%s, to wait for %v, want %s and %v", e.Kind, e.Wait, kind, wait)
+			}
+		}
+		taken := func() {
+			t.Helper()
+			refuse.Store(false)
+			if _, err := c.Invoke(t.Context(), door(), call()); err != nil {
+				t.Error(err)
+			}
+			refuse.Store(true)
+		}
+		taken()
+		want(hub.KindTokenExpired, 0)
+		want(hub.KindTokenExpired, time.Second)
+		pass(t, 3*time.Second-time.Millisecond)
+		want(hub.KindTokenExpired, time.Second)
+		taken() // somebody else's call
+		pass(t, 3*time.Second)
+		want(hub.KindTokenExpired, 0)
+		want(hub.KindTokenExpired, time.Second)
+		pass(t, 3*time.Second)
+		want(hub.KindUnauthorized, 0)
+		c.Close()
+		h.stop()
+	})
 }
