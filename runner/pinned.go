@@ -26,9 +26,10 @@ type Pinned struct {
 	members map[string]*bitset           // of devices, by job
 	sums    map[string]map[uint32]string // of payloads that differ by device, by job
 
-	mu    sync.Mutex
-	etags []string               // by index in devices: as pinned, then what our own patches made of it; empty if the twin was not looked at
-	own   map[uint32][]*ownPatch // by index in devices
+	mu       sync.Mutex
+	etags    []string               // by index in devices: as pinned, then what our own patches made of it; empty if the twin was not looked at
+	versions []int64                // of the twins with these etags; 0 as long as they are as pinned
+	own      map[uint32][]*ownPatch // by index in devices
 }
 
 // ErrNotPinned means that a file is not a pinned preview.
@@ -57,7 +58,7 @@ func ReadPinned(r io.Reader) (*Pinned, error) {
 		} else {
 			var end bool
 			if end, err = p.line(line, sum.Sum(nil)); end && err == nil {
-				p.own = map[uint32][]*ownPatch{}
+				p.own, p.versions = map[uint32][]*ownPatch{}, make([]int64, len(p.etags))
 				return p, nil
 			}
 		}

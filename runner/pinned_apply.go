@@ -175,13 +175,13 @@ func (w *worker) closePin(it *item, row *spec.Row) {
 	if w.pins == nil || w.job.Twin == nil {
 		return
 	}
-	etag := ""
-	if row.Outcome == spec.OutcomeSucceeded && row.Twin != nil {
-		etag = row.Twin.ETag
+	var left *spec.TwinResult
+	if row.Outcome == spec.OutcomeSucceeded {
+		left = row.Twin
 	}
 	i, known := w.pins.index(it.targetKey)
 	if known { // who joined since has no pin
-		w.pins.ended(i, w.job.Name, etag, row.Outcome == spec.OutcomeUnanswered)
+		w.pins.ended(i, w.job.Name, left, row.Outcome == spec.OutcomeUnanswered)
 	}
 }
 

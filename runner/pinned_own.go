@@ -62,10 +62,10 @@ func (p *Pinned) compare(i uint32, job string, s *sight) pinState {
 	}
 	switch {
 	case author != nil:
-		p.etags[i] = s.etag
+		p.etags[i], p.versions[i] = s.etag, s.version
 		p.refuteLocked(i, author, head)
 		return pinKept
-	case flying:
+	case flying, s.version < p.versions[i]: // or it was read before a patch of ours was answered
 		return pinOpen
 	}
 	return pinChanged
@@ -143,9 +143,9 @@ func (p *Pinned) answered(i uint32, job string, lost bool) {
 	}
 }
 
-// ended notes that a job has done with a twin, and the etag that it left; empty
-// if it did not change the twin. What is in doubt stays so.
-func (p *Pinned) ended(i uint32, job, etag string, inDoubt bool) {
+// ended notes that a job has done with a twin, and how it left it; nil if it did
+// not change the twin. What is in doubt stays so.
+func (p *Pinned) ended(i uint32, job string, left *spec.TwinResult, inDoubt bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o := p.findLocked(i, job)
@@ -153,8 +153,8 @@ func (p *Pinned) ended(i uint32, job, etag string, inDoubt bool) {
 		return
 	}
 	o.flying = false
-	if etag != "" && (p.etags[i] == o.base || o.base == "") {
-		p.etags[i] = etag
+	if left != nil && left.ETag != "" && (p.etags[i] == o.base || o.base == "") {
+		p.etags[i], p.versions[i] = left.ETag, left.Version
 		p.refuteLocked(i, o, o.base)
 	}
 	if !inDoubt {
@@ -168,7 +168,7 @@ func (r *Run) recallPins(p *Pinned) error {
 	if r.past == nil {
 		return nil
 	}
-	rec := recall{Pinned: p, versions: make([]int64, len(p.etags)), twins: map[string]bool{}}
+	rec := recall{Pinned: p, twins: map[string]bool{}}
 	for _, j := range r.jobs {
 		rec.twins[j.job.Name] = j.job.Twin != nil
 	}
@@ -183,8 +183,7 @@ func (r *Run) recallPins(p *Pinned) error {
 // that was ours.
 type recall struct {
 	*Pinned
-	versions []int64         // of the etags
-	twins    map[string]bool // jobs that patch
+	twins map[string]bool // jobs that patch
 }
 
 func (r *recall) visit(_ journal.Position, rec journal.Record) error {

@@ -164,3 +164,18 @@ func TestPinnedResumesAPatchUponALostOne(t *testing.T) {
 		}
 	})
 }
+
+// A twin that was read before a patch of ours took effect, and looked at after,
+// has not been changed by somebody else.
+func TestPinnedReadsAgainWhatIsOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, "a")
+		jobs := []spec.Job{update("one", `{"floor":3}`, "", delay(time.Second)), update("two", "", `{"site":"B"}`)}
+		file := g.pin(jobs...)
+		g.hub.on(opRead, "a", 1, fault{takes: time.Minute}) // that of job two
+		res := g.applyPinned(file, jobs...)
+		for _, j := range res.report.Jobs {
+			wantOutcomes(t, j, spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 1})
+		}
+	})
+}

@@ -9,6 +9,8 @@
 //   - faults: each fault that the emulator offers, alone and all together;
 //   - kills: the built program is killed at random instants and resumed until
 //     it ends;
+//   - stages: the same with jobs that need others, wait for devices, read twins
+//     or share them, with and without a pinned preview;
 //   - the large fleet: one kill in the middle of a large run.
 //
 // Three flags set how long they take; "make long" uses them all:

@@ -50,6 +50,7 @@ type process struct {
 	program string
 	dir     string
 	more    []string // arguments
+	file    string   // what to apply, in dir
 	kills   int
 	ended   bool // by itself
 	code    int
@@ -63,7 +64,7 @@ func newProcess(tb testing.TB, hub *emulator.Server, plan string, more ...string
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &process{hub: hub, program: program, dir: tb.TempDir(), more: more}
+	p := &process{hub: hub, program: program, dir: tb.TempDir(), more: more, file: "plan.yaml"}
 	for name, text := range map[string]string{"plan.yaml": plan, "ca.pem": string(hub.CAPEM()), "hub.txt": hub.ConnectionString()} {
 		if err := os.WriteFile(p.path(name), []byte(text), 0o600); err != nil {
 			tb.Fatal(err)
@@ -85,7 +86,7 @@ func (p *process) command(ctx context.Context) *exec.Cmd {
 		record = "--journal"
 	}
 	args = append(append(args, record, p.path("journal.ndjson")), p.more...)
-	cmd := exec.CommandContext(ctx, p.program, append(args, p.path("plan.yaml"))...)
+	cmd := exec.CommandContext(ctx, p.program, append(args, p.path(p.file))...)
 	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+p.dir)
 	return cmd
 }
