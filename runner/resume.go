@@ -21,6 +21,7 @@ import (
 type Past struct {
 	Header journal.Header
 	jobs   map[string]*pastJob
+	part   bool // of a report that was not copied to its end
 }
 
 // pastJob is one job's past: its cohort as far as it was listed, and where
@@ -69,6 +70,8 @@ func (p *Past) Inputs() *spec.Inputs {
 // something else. The preview is nil if there is none.
 func (p *Past) Check(plan *spec.Plan, hubs []string, pinned *Pinned) error {
 	switch {
+	case p.part:
+		return ErrPartOfReport
 	case p.Header.Plan != plan.Name:
 		return &MismatchError{What: "plan", Have: plan.Name, Want: p.Header.Plan}
 	case p.Header.SHA256 != plan.SHA256:
@@ -100,6 +103,10 @@ func checkPinned(was string, now *Pinned) error {
 	return errOtherPinned
 }
 
+// ErrPartOfReport means that a journal was begun from a report and has not all
+// of it: whom it does not name may have been called.
+var ErrPartOfReport = errors.New("this journal was begun with --resume from a report, and died before it had all of that")
+
 var (
 	errWasPinned   = errors.New("the run to go on with is that of a pinned preview, this is its plan")
 	errNotPinned   = errors.New("the run to go on with is that of a plan, this is a pinned preview")
@@ -111,7 +118,7 @@ var (
 func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 	switch r := rec.(type) {
 	case journal.Header:
-		p.Header = r
+		p.Header, p.part = r, r.Copy
 	case journal.Targets:
 		j := p.job(r.Job)
 		for _, t := range r.Targets {
@@ -129,6 +136,8 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 			p.job(r.Job).begun = true
 		case journal.EventListed:
 			p.job(r.Job).listed = true
+		case journal.EventCopied:
+			p.part = false
 		case journal.EventEnded, journal.EventResumed:
 		}
 	}

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -14,8 +15,8 @@ import (
 // ReadReport takes in the report of an earlier run, for when its journal is
 // gone: rows that have ended become results of the past. Only what Check needs
 // is read before begin is called; begin returns the journal to go on in, with
-// its header written, and the rows are copied into it, so that the next report
-// has them as well.
+// its header written, which says that it is a copy. The rows are copied into it,
+// so that the next report has them as well.
 func (p *Past) ReadReport(r io.Reader, begin func() (*journal.Writer, error)) error {
 	in := reportReader{dec: json.NewDecoder(r), past: p, begin: begin}
 	err := in.object(func(key string) error {
@@ -30,6 +31,12 @@ func (p *Past) ReadReport(r io.Reader, begin func() (*journal.Writer, error)) er
 		return in.skip()
 	})
 	if err != nil {
+		return fmt.Errorf("read report: %w", err)
+	}
+	if in.journal == nil {
+		return errors.New("read report: it has no run")
+	}
+	if err := in.append(journal.Mark{Event: journal.EventCopied, At: time.Now()}); err != nil {
 		return fmt.Errorf("read report: %w", err)
 	}
 	return in.journal.Flush()
@@ -111,7 +118,8 @@ func (in *reportReader) job() error {
 	return in.append(journal.Mark{Job: name, Event: journal.EventListed})
 }
 
-// row copies one row. What was not reached is left for this run.
+// row copies one row. What was not reached is left for this run; its attempts
+// go on being counted.
 func (in *reportReader) row(job string, reached *bool) error {
 	var raw json.RawMessage
 	if err := in.dec.Decode(&raw); err != nil {
@@ -121,6 +129,7 @@ func (in *reportReader) row(job string, reached *bool) error {
 		DeviceID string       `json:"deviceId"`
 		ModuleID string       `json:"moduleId"`
 		Outcome  spec.Outcome `json:"outcome"`
+		Attempts int          `json:"attempts"`
 	}
 	if err := json.Unmarshal(raw, &row); err != nil {
 		return err
@@ -131,6 +140,8 @@ func (in *reportReader) row(job string, reached *bool) error {
 	target := journal.Target{Device: row.DeviceID, Module: row.ModuleID}
 	if row.Outcome == spec.OutcomeNotReached {
 		*reached = false
+	}
+	if row.Outcome == spec.OutcomeNotReached && row.Attempts == 0 {
 		return in.append(journal.Targets{Job: job, Targets: []journal.Target{target}})
 	}
 	return in.append(journal.Result{Job: job, Target: target, Row: oneLine(raw)})

@@ -32,6 +32,7 @@ type record struct {
 	only   []spec.Outcome // of the past, what to take up again
 	pinned *runner.Pinned // the preview that bounds the run; nil if there is none
 	inputs spec.Inputs    // of the run
+	copied bool           // it begins with the rows of a report
 	keep   bool           // keep it all the same: it is the only trace
 	unused bool           // nothing was begun, so there is nothing to keep
 }
@@ -111,6 +112,7 @@ func (r *record) create(hub *openedHub, plan *spec.Plan, d journal.Durability) e
 		Run: r.id, Plan: plan.Name, File: plan.File, SHA256: plan.SHA256,
 		Hubs: []string{hub.name}, Runner: version, StartedAt: r.began,
 		Jobs: r.inputs.Jobs, Vars: r.inputs.Vars, Files: r.inputs.Files, Pinned: r.inputs.Pinned,
+		Copy: r.copied,
 	}, d)
 	if err != nil {
 		return &failure{code: exitInvalid, err: err, hint: "name another file with --journal; nothing is sent without a journal"}
@@ -149,6 +151,7 @@ func (r *record) resumeReport(report string, hub *openedHub, plan *spec.Plan, d 
 		if mismatch := past.Check(plan, []string{hub.name}, r.pinned); mismatch != nil {
 			return nil, otherPlan(mismatch)
 		}
+		r.copied = true
 		r.id, r.began, r.inputs = past.Header.Run, past.Header.StartedAt, spec.Inputs{} // the run stays the one it was
 		if was := past.Inputs(); was != nil {
 			r.inputs = *was
@@ -185,6 +188,8 @@ func otherPlan(err error) error {
 		hint = "resume with the variables and files of that run"
 	} else if e, ok := errors.AsType[*runner.NotPartError](err); ok {
 		hint = "resume with --job " + strings.Join(e.Were, " --job ")
+	} else if errors.Is(err, runner.ErrPartOfReport) {
+		hint = "resume from the report again, with another --journal"
 	} else if _, ok := errors.AsType[*runner.MismatchError](err); !ok {
 		hint = "resume with what that run was given"
 	}

@@ -84,6 +84,9 @@ func (p *process) command(ctx context.Context) *exec.Cmd {
 	record := "--resume"
 	if _, err := os.Stat(p.path("journal.ndjson")); errors.Is(err, fs.ErrNotExist) {
 		record = "--journal"
+		if _, err := os.Stat(p.path("last.json")); err == nil {
+			args = append(args, "--resume", p.path("last.json"))
+		}
 	}
 	args = append(append(args, record, p.path("journal.ndjson")), p.more...)
 	cmd := exec.CommandContext(ctx, p.program, append(args, p.path(p.file))...)
@@ -134,6 +137,26 @@ func (p *process) killAt(ctx context.Context, tb testing.TB, at instant) {
 		p.until(at, over)
 		_ = cmd.Process.Kill() // an error means that it has ended
 	})
+}
+
+// interruptAt starts the program and interrupts it at the instant. Its journal
+// is lost then, and its report is what is left.
+func (p *process) interruptAt(ctx context.Context, tb testing.TB, at instant) {
+	tb.Helper()
+	p.start(ctx, tb, func(cmd *exec.Cmd, over <-chan struct{}) {
+		p.until(at, over)
+		_ = cmd.Process.Signal(os.Interrupt) // an error means that it has ended
+		<-over
+	})
+	if p.ended = p.code != 130; p.ended {
+		return
+	}
+	if err := os.Rename(p.path("report.json"), p.path("last.json")); err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.Remove(p.path("journal.ndjson")); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // finish starts the program and lets it end.

@@ -40,7 +40,8 @@ jobs:
 // stagesEach is how many devices each job of it has.
 const stagesEach = 100
 
-// TestKillStages kills runs of such a plan, as it is and as a pinned preview.
+// TestKillStages kills runs of such a plan, as it is and as a pinned preview. Some
+// are interrupted instead and lose their journals: they go on from their reports.
 func TestKillStages(t *testing.T) {
 	t.Parallel()
 	source := *seed
@@ -74,8 +75,12 @@ func killStages(t *testing.T, chance *rand.Rand, pinned bool) {
 	for range 1 + chance.IntN(4) {
 		const all = 4 * stagesEach // acts in a whole run, nearly
 		at := instant{acts: acts(hub) + chance.IntN(max(1, (all-acts(hub))*3/4))}
-		p.killAt(t.Context(), t, at)
-		t.Logf("%d acts after the kill at %+v", acts(hub), at)
+		if chance.IntN(3) == 0 {
+			p.interruptAt(t.Context(), t, at)
+		} else {
+			p.killAt(t.Context(), t, at)
+		}
+		t.Logf("%d acts after %+v, exit code %d\n%s", acts(hub), at, p.code, p.stderr)
 		if p.ended {
 			break
 		}

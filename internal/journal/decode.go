@@ -279,6 +279,7 @@ func (s *scan) header() Header {
 	}
 	h.Jobs, h.Vars, h.Files = s.texts(jobsPrefix), s.texts(varsPrefix), s.texts(filesPrefix)
 	h.Pinned = s.optional(pinnedPrefix)
+	h.Copy = s.has(copyMember)
 	h.StartedAt = s.at()
 	return h
 }

@@ -31,6 +31,10 @@ type Header struct {
 	// earlier versions.
 	Jobs, Vars, Files map[string]string
 	Pinned            string
+
+	// Copy says that the run was begun in another journal, and that the rows of its
+	// report come first in this one. Until EventCopied some of them are missing.
+	Copy bool
 }
 
 // Target is one row's key: hub and device, with the module if it is one.
@@ -83,12 +87,14 @@ type Mark struct {
 // Event names what a Mark tells.
 type Event string
 
-// The events. EventListed closes a cohort: no more Targets lines follow for the job.
+// The events. EventListed closes a cohort: no more Targets lines follow for the
+// job; EventCopied says that the rows of a report are all there.
 const (
 	EventStarted Event = "started"
 	EventListed  Event = "listed"
 	EventEnded   Event = "ended"
 	EventResumed Event = "resumed"
+	EventCopied  Event = "copied"
 )
 
 const (
@@ -105,6 +111,7 @@ const (
 	varsPrefix   = `,"vars":{`
 	filesPrefix  = `,"files":{`
 	pinnedPrefix = `,"pinned":`
+	copyMember   = `,"copy":true`
 
 	etagPrefix    = `,"etag":`
 	versionPrefix = `,"version":`
@@ -234,6 +241,9 @@ func (h Header) Append(b []byte) []byte {
 	b = appendTexts(b, filesPrefix, h.Files)
 	if h.Pinned != "" {
 		b = appendString(append(b, pinnedPrefix...), h.Pinned)
+	}
+	if h.Copy {
+		b = append(b, copyMember...)
 	}
 	return seal(appendTime(b, h.StartedAt), start)
 }

@@ -17,7 +17,7 @@ import (
 // TestDrawing freezes how each record is written: journals outlive builds.
 func TestDrawing(t *testing.T) {
 	want := []string{
-		`{"t":"run","journal":1,"run":"20261122T231500Z-3f2a9c","plan":"lock-building-43","file":"plans/lock.yaml","sha256":"9f86d081","runner":"0.1.0","hubs":["contoso.azure-devices.net","localhost:8443"],"jobs":{"lock":"c5e6eec4","move":"d131dd02"},"vars":{"building":"43"},"files":{"doors.txt":"0e99be55"},"pinned":"ad340609","at":"2026-11-22T23:15:00.000000Z"`,
+		`{"t":"run","journal":1,"run":"20261122T231500Z-3f2a9c","plan":"lock-building-43","file":"plans/lock.yaml","sha256":"9f86d081","runner":"0.1.0","hubs":["contoso.azure-devices.net","localhost:8443"],"jobs":{"lock":"c5e6eec4","move":"d131dd02"},"vars":{"building":"43"},"files":{"doors.txt":"0e99be55"},"pinned":"ad340609","copy":true,"at":"2026-11-22T23:15:00.000000Z"`,
 		`{"t":"mark","event":"started","job":"move","at":"2026-11-22T23:15:00.000001Z"`,
 		`{"t":"targets","job":"move","ids":["door-1","door-2",1,["gateway","edge"]]`,
 		`{"t":"mark","event":"listed","job":"move","at":"2026-11-22T23:15:00.000002Z","detail":"3 \"targets\""`,
