@@ -52,6 +52,7 @@ type process struct {
 	more    []string // arguments
 	file    string   // what to apply, in dir
 	kills   int
+	reports int  // how often it went on from a report
 	ended   bool // by itself
 	code    int
 	stderr  string
@@ -151,6 +152,7 @@ func (p *process) interruptAt(ctx context.Context, tb testing.TB, at instant) {
 	if p.ended = p.code != 130; p.ended {
 		return
 	}
+	p.reports++
 	if err := os.Rename(p.path("report.json"), p.path("last.json")); err != nil {
 		tb.Fatal(err)
 	}
