@@ -125,7 +125,7 @@ func deviceFaults() []faultCase {
 		{name: "rejecting", world: world{group: "shares: {rejecting: {share: 10%, status: 423}}"}, want: but(rejected, rejected)},
 		{name: "offline", defaults: few, world: world{group: "shares: {offline: 10%}"}, want: but(offline, offline)},
 		{name: "offline, skip", defaults: steady + ", offline: skip", world: world{group: "shares: {offline: 10%}"}, want: but(skipped, skipped)},
-		{name: "offline until the deadline", defaults: patient + ", deadline: 6s", world: world{group: "shares: {offline: 10%}"}, want: but(offline, offline)},
+		{name: "offline until the deadline", defaults: patient + ", deadline: 15s", world: world{group: "shares: {offline: 10%}"}, want: but(offline, offline)},
 		{name: "offline for a while", defaults: patient + ", deadline: 10m", world: world{group: "shares: {late: {share: 10%, after: 2s}}"}, want: good()},
 		{name: "hanging", defaults: few, world: world{group: "shares: {hanging: 3%}"}, want: but(silent, silent)},
 		{name: "slower than the timeout", defaults: few, world: world{group: "shares: {slow: {share: 3%, latency: 6s}}"}, want: but(silent, silent)},

@@ -40,7 +40,7 @@ jobs:
 // stagesEach is how many devices each job of it has.
 const stagesEach = 100
 
-// TestKillStages kills runs of such a plan, as it is and as a pinned preview. Some
+// TestKillStages kills runs of such a plan, every other as a pinned preview. Some
 // are interrupted instead and lose their journals: they go on from their reports.
 func TestKillStages(t *testing.T) {
 	t.Parallel()
@@ -49,13 +49,12 @@ func TestKillStages(t *testing.T) {
 		source = rand.Uint64()
 	}
 	for n := range *kills {
-		for _, pinned := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%d pinned %t", n+1, pinned), func(t *testing.T) {
-				t.Parallel()
-				t.Logf("to repeat the instants: -seed %d -kills %d", source, *kills)
-				killStages(t, rand.New(rand.NewPCG(source, uint64(n))), pinned)
-			})
-		}
+		pinned := n%2 == 0
+		t.Run(fmt.Sprintf("%d pinned %t", n+1, pinned), func(t *testing.T) {
+			t.Parallel()
+			t.Logf("to repeat the instants: -seed %d -kills %d", source, *kills)
+			killStages(t, rand.New(rand.NewPCG(source, uint64(n))), pinned)
+		})
 	}
 }
 
