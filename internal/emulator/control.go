@@ -62,9 +62,7 @@ func (s *Server) ResetExecuted() {
 			p.methods.Store(0)
 			p.patches.Store(0)
 			p.messages.Store(0)
-			for i := range p.calls {
-				p.calls[i].Store(0)
-			}
+			p.resetCalls()
 		}
 	}
 	for i := range s.opCalls {

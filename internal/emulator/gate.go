@@ -3,13 +3,15 @@ package emulator
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"iothub-runner/internal/emulator/fleet"
 )
 
 // The operations whose calls are counted, so that a fault can hit the nth: the
-// first of them, which address a device, for each device too.
+// first of them, which address a device, for each device too, and so the last,
+// which devices do themselves.
 const (
 	countMethod = iota
 	countTwinRead
@@ -21,6 +23,10 @@ const (
 	countQuery = iota - 1
 	countJob
 	countStatistics
+	countConnect
+	countTelemetry
+	countTwinGet
+	countReportedPatch
 	countedOfHub
 )
 
@@ -43,6 +49,14 @@ func counted(op fleet.Operation) int {
 		return countJob
 	case fleet.OpStatistics:
 		return countStatistics
+	case fleet.OpConnect:
+		return countConnect
+	case fleet.OpTelemetry:
+		return countTelemetry
+	case fleet.OpTwinGet:
+		return countTwinGet
+	case fleet.OpReportedPatch:
+		return countReportedPatch
 	}
 	panic("emulator: an operation of fault rules that is not counted: " + string(op))
 }
@@ -77,28 +91,45 @@ func nowhere() device { return device{slot: -1} }
 // pass is the last gate before an operation has an effect: throttles, and the
 // faults that strike before it. A fault that strikes later is kept for done.
 func (x *exchange) pass(d device, cost int) *apiError {
-	if refusal := x.admitPaced(x.r.Context(), x.route.op, cost); refusal != nil {
+	op := x.route.op
+	if refusal := x.paced(x.r.Context(), op.throttle(), cost, op.throttleName()); refusal != nil {
 		return refusal
 	}
-	faults := x.faults.Load()
-	if faults == nil {
-		return nil
-	}
-	call := fleet.Call{Operation: x.route.op.faultOperation(), Device: -1}
-	if x.faultsOff.Load() || call.Operation == "" {
-		return nil
-	}
-	count := counted(call.Operation)
-	call.NthOfHub = int(x.opCalls[count].Add(1))
-	if d.slot >= 0 && d.slot < x.store.fleetLen && count < countedOfDevice {
-		call.Device = d.slot
-		call.NthOfDevice = int(x.store.slot(d.slot).calls[count].Add(1))
-	}
-	fault, struck := faults.Fault(call, x.since())
+	fault, struck := x.Server.fault(op.faultOperation(), d)
 	if !struck {
 		return nil
 	}
 	return x.strike(fault)
+}
+
+// fault counts a call, and says what goes wrong with it.
+func (s *Server) fault(op fleet.Operation, d device) (fleet.Fault, bool) {
+	faults := s.faults.Load()
+	if faults == nil || s.faultsOff.Load() || op == "" {
+		return fleet.Fault{}, false
+	}
+	count := counted(op)
+	call := fleet.Call{Operation: op, Device: -1, NthOfHub: int(s.opCalls[count].Add(1))}
+	if n := s.store.counter(d, count); n != nil {
+		call.NthOfDevice = int(n.Add(1))
+		if call.Device = d.slot; d.slot >= s.store.fleetLen {
+			call.Device, call.ID = -1, d.id
+		}
+	}
+	return faults.Fault(call, s.since())
+}
+
+// counter is where a device's calls of one kind are counted; nil for calls that
+// address no device.
+func (s *store) counter(d device, count int) *atomic.Uint32 {
+	switch {
+	case d.slot < 0:
+	case count < countedOfDevice:
+		return &s.slot(d.slot).calls[count]
+	case count >= countConnect:
+		return &s.slot(d.slot).ofLine().calls[count-countConnect]
+	}
+	return nil
 }
 
 // strike does what a fault does before the operation.
@@ -112,20 +143,32 @@ func (x *exchange) strike(f fleet.Fault) *apiError {
 	if x.clock.wait(x.r.Context(), f.Latency) != nil {
 		panic(http.ErrAbortHandler) // the caller has gone
 	}
+	if f.Kind == fleet.FaultResetBefore {
+		panic(http.ErrAbortHandler)
+	}
+	return faultRefusal(f, x.route.op.throttleName())
+}
+
+// faultRefusal is the hub's answer in place of an operation; nil for faults
+// that do not prevent it.
+func faultRefusal(f fleet.Fault, word string) *apiError {
 	switch f.Kind {
 	case fleet.FaultThrottled:
-		return errThrottled(x.route.op, f.Wait)
+		return errThrottled(word, f.Wait)
 	case fleet.FaultUnauthorized:
 		return errUnauthorized("token expired")
 	case fleet.FaultServerError:
 		return errInternal("An internal error occurred.")
 	case fleet.FaultUnavailable:
 		return &apiError{status: 503, code: 503001, name: "ServiceUnavailable", text: "The service is unavailable."}
-	case fleet.FaultResetBefore:
-		panic(http.ErrAbortHandler)
-	case fleet.FaultBadGateway, fleet.FaultResetAfter, fleet.FaultSlow, fleet.FaultEmptyPage:
+	case fleet.FaultBadGateway, fleet.FaultResetBefore, fleet.FaultResetAfter, fleet.FaultSlow, fleet.FaultEmptyPage:
 	}
 	return nil
+}
+
+// errBadGateway comes after the operation had its effect.
+func errBadGateway() *apiError {
+	return &apiError{status: 502, code: 502000, name: "InvalidResponseWhileProxying", text: "The response of the service behind the gateway cannot be used."}
 }
 
 // done sends what stands in buf, unless a fault strikes after the operation.
@@ -138,7 +181,9 @@ func (x *exchange) done(status int) *apiError {
 		case fleet.FaultResetAfter:
 			panic(http.ErrAbortHandler)
 		case fleet.FaultBadGateway:
-			return &apiError{status: 502, code: 502000, name: "InvalidResponseWhileProxying", shape: x.route.op.shape(), text: "The response of the service behind the gateway cannot be used."}
+			e := errBadGateway()
+			e.shape = x.route.op.shape()
+			return e
 		case fleet.FaultSlow, fleet.FaultEmptyPage, fleet.FaultThrottled, fleet.FaultUnauthorized,
 			fleet.FaultServerError, fleet.FaultUnavailable, fleet.FaultResetBefore:
 		}
@@ -157,12 +202,12 @@ func errAbandoned() *apiError {
 }
 
 // errThrottled is a 429. The text is the only hint that the hub gives.
-func errThrottled(op operation, wait time.Duration) *apiError {
+func errThrottled(word string, wait time.Duration) *apiError {
 	seconds := max(1, int(wait/time.Second))
 	return &apiError{
 		status: 429, code: 429003, name: "ThrottlingBacklogTimeout",
 		wait: seconds,
-		text: fmt.Sprintf("The request has been throttled. Wait %d seconds and try again. Operation type: %s", seconds, op.throttleName()),
+		text: fmt.Sprintf("The request has been throttled. Wait %d seconds and try again. Operation type: %s", seconds, word),
 	}
 }
 

@@ -130,6 +130,17 @@ type hello struct {
 // connect returns the CONNACK's code and whether the hub remembers a session.
 func (d *testDevice) connect(h hello) (code int, remembered bool) {
 	d.tb.Helper()
+	d.hello(h)
+	ack, ok := d.receive()
+	if !ok || ack.FixedHeader.Type != packets.Connack {
+		d.tb.Fatalf("the hub answered CONNECT with %+v (hung up: %t), want a CONNACK", ack, !ok)
+	}
+	return int(ack.ReasonCode), ack.SessionPresent
+}
+
+// hello sends CONNECT.
+func (d *testDevice) hello(h hello) {
+	d.tb.Helper()
 	pk := packets.Packet{
 		FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 4,
 		Connect: packets.ConnectParams{
@@ -143,13 +154,14 @@ func (d *testDevice) connect(h hello) (code int, remembered bool) {
 	if h.will != "" {
 		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, h.will, []byte("gone")
 	}
+	d.put(pk.ConnectEncode)
+}
+
+// put sends what encode makes.
+func (d *testDevice) put(encode func(*bytes.Buffer) error) {
+	d.tb.Helper()
 	var b bytes.Buffer
-	d.write(&b, pk.ConnectEncode(&b))
-	ack, ok := d.receive()
-	if !ok || ack.FixedHeader.Type != packets.Connack {
-		d.tb.Fatalf("the hub answered CONNECT with %+v (hung up: %t), want a CONNACK", ack, !ok)
-	}
-	return int(ack.ReasonCode), ack.SessionPresent
+	d.write(&b, encode(&b))
 }
 
 // subscribe returns what the hub grants.

@@ -41,6 +41,9 @@ type front struct {
 	ln     net.Listener
 	mail   mailroom
 
+	life context.Context //nolint:containedctx // the front owns it: what holds a device back hangs on it
+	end  context.CancelFunc
+
 	mu    sync.Mutex
 	open  map[*deviceConn]struct{} // guarded by mu
 	ended bool                     // guarded by mu
@@ -72,6 +75,7 @@ func closeNow(c net.Conn) error {
 
 func newFront(s *Server) *front {
 	f := &front{server: s, open: map[*deviceConn]struct{}{}}
+	f.life, f.end = context.WithCancel(context.Background())
 	f.broker = sync.OnceValue(f.newBroker) // most hubs of tests never need one
 	return f
 }
@@ -175,6 +179,7 @@ func (f *front) close() {
 			f.server.log.Error("close the listener for devices", "error", err)
 		}
 	}
+	f.end()
 	for _, dc := range conns {
 		dc.drop()
 	}

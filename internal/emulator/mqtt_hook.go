@@ -24,6 +24,8 @@ var (
 	errUnknownTopic = fmt.Errorf("publication to a topic that the hub does not have: %w", packets.ErrRejectPacket)
 	errOversized    = fmt.Errorf("the message is larger than 256 KB: %w", packets.ErrRejectPacket)
 	errBadReply     = errors.New("the answer to a method is not JSON")
+	errFaulted      = errors.New("a fault ends the connection")
+	errTooMuch      = errors.New("the device sends more than the tier allows")
 )
 
 // ID names the hook in the broker.
@@ -62,6 +64,9 @@ func (h *deviceHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 			return h.refuse(cl, &packets.ErrBadUsernameOrPassword, "the will is not for the device's own messages")
 		}
 		link.will = &will{topic: pk.Connect.WillTopic, payload: pk.Connect.WillPayload}
+	}
+	if err := h.welcome(cl, link); err != nil {
+		return err
 	}
 	link.clean = pk.Connect.Clean
 	if link.subject.mod == nil {

@@ -25,11 +25,18 @@ type mqttLink struct {
 	subject subject // as it was at CONNECT; twins are looked up anew
 	key     linkKey
 	expires time.Time
-	number  uint64
-	will    *will
-	clean   bool // the session ends with the connection
-	resumed bool // a session from before goes on
-	keptQoS byte // of the subscription that goes on with it
+	// generation is the one of the identity that was admitted.
+	generation string
+	number     uint64
+	will       *will
+	clean      bool // the session ends with the connection
+	resumed    bool // a session from before goes on
+	keptQoS    byte // of the subscription that goes on with it
+
+	welcomed passage // what the gate said of the connection
+
+	life context.Context //nolint:containedctx // the link owns it: what holds its device back hangs on it
+	stop context.CancelFunc
 
 	takesMethods atomic.Bool
 	out          chan packets.Packet
@@ -51,13 +58,15 @@ type will struct {
 }
 
 func newMQTTLink(f *front, cl *mqtt.Client, v visitor) *mqttLink {
-	return &mqttLink{
+	l := &mqttLink{
 		front: f, server: f.server, client: cl, subject: v.subject,
-		key: v.subject.key(), expires: v.expires,
+		key: v.subject.key(), expires: v.expires, generation: f.server.identityOf(v.subject).generation,
 		number: f.connections.Add(1),
 		out:    make(chan packets.Packet, maxPendingToSend), done: make(chan struct{}),
 		calls: map[string]chan<- methodAnswer{},
 	}
+	l.life, l.stop = context.WithCancel(f.life)
+	return l
 }
 
 // attach makes the device connected, and ends a connection that it had before.
@@ -69,14 +78,18 @@ func (l *mqttLink) attach() { l.server.attach(l.key, l) }
 func (l *mqttLink) begin() {
 	l.running.Go(l.write)
 	l.expiry = time.AfterFunc(time.Until(l.expires)-l.server.skew(), func() { l.close("its token expired") })
-	// Between the check of its key and now the device may have been disabled.
+	// Between the check of its key and now the device may have been disabled,
+	// or deleted and registered anew.
 	m, refusal := l.server.store.look(l.subject.id, l.subject.moduleID())
-	if refusal != nil || disabled(m.rec) == 1 {
+	if refusal != nil || disabled(m.rec) == 1 || l.server.identityOf(m).generation != l.generation {
 		l.close("the device was disabled or deleted")
 	}
 	l.server.log.Debug("device connected", "device", l.subject.fullID())
 	if l.resumed {
 		l.front.mail.listen(l, l.keptQoS)
+	}
+	if !l.passed(l.welcomed) {
+		l.close("a fault ends the connection")
 	}
 }
 
@@ -88,6 +101,7 @@ func (l *mqttLink) end() {
 	}
 	l.server.detach(l.key, l)
 	close(l.done)
+	l.stop()
 	l.running.Wait()
 	l.front.broker().UnsubscribeClient(l.client)
 	l.front.broker().Clients.Delete(l.client.ID)
@@ -129,7 +143,10 @@ func (l *mqttLink) send(topic string, payload []byte, qos byte, id uint16) bool 
 }
 
 // close is part of link.
-func (l *mqttLink) close(reason string) { l.client.Stop(errors.New(reason)) }
+func (l *mqttLink) close(reason string) {
+	l.client.Stop(errors.New(reason))
+	l.stop()
+}
 
 // ready is part of link.
 func (l *mqttLink) ready() bool { return l.takesMethods.Load() }
@@ -200,11 +217,11 @@ func (l *mqttLink) receive(topic string, payload []byte) error {
 	t := l.topic(topic)
 	switch t.purpose {
 	case telemetryPurpose:
-		l.telemetry(topic, payload)
+		return l.sendTelemetry(topic, payload)
 	case getTwinPurpose:
-		l.getTwin(t)
+		return l.twinOperation(opOfTwinGet(), t, l.getTwin)
 	case reportPurpose:
-		l.report(t, payload)
+		return l.twinOperation(opOfReportedPatch(), t, func() (twinAnswer, *apiError) { return l.report(t, payload) })
 	case replyPurpose:
 		return l.reply(t, payload)
 	case noTopic:

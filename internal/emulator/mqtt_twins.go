@@ -4,23 +4,56 @@ import (
 	"strconv"
 
 	"github.com/tidwall/gjson"
+
+	"iothub-runner/internal/emulator/fleet"
 )
 
 // This file follows "Communicate with your IoT hub using the MQTT protocol",
 // sections on retrieving and updating a twin's properties.
 
+// twinAnswer is what the hub answers to a request about a twin that it took.
+type twinAnswer struct {
+	status  int
+	version int64 // of the section that was written; 0 for none
+	body    []byte
+}
+
+// twinOperation carries out what a device asks of its twin, past the gate. The
+// connection ends with its error.
+func (l *mqttLink) twinOperation(op deviceOperation, t deviceTopic, run func() (twinAnswer, *apiError)) error {
+	p := l.pass(op)
+	if p.cut {
+		return errFaulted
+	}
+	a, refusal := twinAnswer{}, p.refusal
+	if refusal == nil {
+		a, refusal = run()
+	}
+	if !l.passed(p) {
+		return errFaulted
+	}
+	switch {
+	case refusal != nil:
+		l.refuse(t, refusal)
+	case p.after.Kind == fleet.FaultBadGateway:
+		l.refuse(t, errBadGateway())
+	default:
+		l.answer(t, a)
+	}
+	return nil
+}
+
 // getTwin answers a device's request for its twin: the two sections with their
 // versions, no tags and no metadata.
-func (l *mqttLink) getTwin(t deviceTopic) {
+func (l *mqttLink) getTwin() (twinAnswer, *apiError) {
 	m, refusal := l.server.lookNow(l.subject.id, l.subject.moduleID())
 	if refusal != nil {
-		l.refuse(t, refusal)
-		return
+		return twinAnswer{}, refusal
 	}
 	tw := l.server.store.twin(m)
 	body := tw.desired.appendVersioned([]byte(`{"desired":`))
 	body = tw.reported.appendVersioned(append(body, `,"reported":`...))
-	l.answer(t, 200, 0, append(body, '}'))
+	return twinAnswer{status: 200, body: append(body, '}')}, nil
 }
 
 // appendVersioned writes the section as devices see it.
@@ -36,13 +69,9 @@ func (s section) appendVersioned(dst []byte) []byte {
 }
 
 // report merges what a device says into its reported properties.
-func (l *mqttLink) report(t deviceTopic, payload []byte) {
+func (l *mqttLink) report(t deviceTopic, payload []byte) (twinAnswer, *apiError) {
 	version, refusal := l.server.report(l.subject, t.version, payload)
-	if refusal != nil {
-		l.refuse(t, refusal)
-		return
-	}
-	l.answer(t, 204, version, nil)
+	return twinAnswer{status: 204, version: version}, refusal
 }
 
 // report writes a patch of reported properties, if the section still has the
@@ -73,13 +102,13 @@ func (s *Server) report(m subject, base string, payload []byte) (int64, *apiErro
 }
 
 // answer sends a device the result of its request, if it listens.
-func (l *mqttLink) answer(t deviceTopic, status int, version int64, body []byte) {
+func (l *mqttLink) answer(t deviceTopic, a twinAnswer) {
 	if l.subscribed(twinAnswersFilter) {
-		l.send(answerTopic(status, t.rid, version), body, 0, 0)
+		l.send(answerTopic(a.status, t.rid, a.version), a.body, 0, 0)
 	}
 }
 
 // refuse tells a device what was wrong with its request.
 func (l *mqttLink) refuse(t deviceTopic, e *apiError) {
-	l.answer(t, e.status, 0, e.appendInner(nil, l.server.trackingID(), l.server.clock.now()))
+	l.answer(t, twinAnswer{status: e.status, body: e.appendInner(nil, l.server.trackingID(), l.server.clock.now())})
 }

@@ -58,6 +58,32 @@ type slot struct {
 	forced   atomic.Uint32 // a presence that tests chose
 	linked   atomic.Int32  // how many real connections it and its modules have
 	calls    [countedOfDevice]atomic.Uint32
+	line     atomic.Pointer[line] // nil until the device connects for real
+}
+
+// line is what the hub keeps of a device that has connected for real. Few of a
+// large fleet do, so that the others do not pay for it.
+type line struct {
+	calls [countedOfHub - countConnect]atomic.Uint32
+}
+
+func (p *slot) ofLine() *line {
+	if p.line.Load() == nil {
+		p.line.CompareAndSwap(nil, new(line))
+	}
+	return p.line.Load()
+}
+
+// resetCalls forgets what faults counted.
+func (p *slot) resetCalls() {
+	for i := range p.calls {
+		p.calls[i].Store(0)
+	}
+	if l := p.line.Load(); l != nil {
+		for i := range l.calls {
+			l.calls[i].Store(0)
+		}
+	}
 }
 
 // chunk is made when one of its devices is first touched.
@@ -330,6 +356,8 @@ func (s *store) fill(n int, id string, rec *record, now time.Time) (device, *api
 	p.methods.Store(0)
 	p.patches.Store(0)
 	p.messages.Store(0)
+	p.resetCalls()
+	p.line.Store(nil)
 	p.forced.Store(0)
 	return device{slot: n, id: id, rec: rec}, nil
 }

@@ -21,7 +21,10 @@ const (
 	throttleMethods // in steps of 4 KB of payload
 	throttleJobs
 	throttleJobDevices // what jobs do to devices
-	throttleClasses    // how many there are
+	throttleConnections
+	throttleD2C
+	throttleC2D
+	throttleClasses // how many there are
 )
 
 // String returns the name under which the class is reported.
@@ -41,6 +44,12 @@ func (c throttleClass) String() string {
 		return "jobs"
 	case throttleJobDevices:
 		return "jobDevices"
+	case throttleConnections:
+		return "connections"
+	case throttleD2C:
+		return "d2cSends"
+	case throttleC2D:
+		return "c2dSends"
 	case throttleClasses:
 	}
 	return "none"
@@ -72,16 +81,17 @@ func (o operation) throttle() throttleClass {
 func (t tier) perSecond(c throttleClass, units int) float64 {
 	n := float64(units)
 	small := func(each float64) float64 { return each * n / 60 }
+	calm := max(100, 12*n) // connections and messages of the small tiers
 	switch t {
 	case tierNone:
 		return 0
 	case tierFree, tierS1:
-		return [throttleClasses]float64{small(100), small(20), 100, 50, 40 * n, small(100), 10}[c]
+		return [throttleClasses]float64{small(100), small(20), 100, 50, 40 * n, small(100), 10, calm, calm, small(100)}[c]
 	case tierS2:
-		return [throttleClasses]float64{small(100), small(20), max(100, 10*n), max(50, 5*n), 120 * n, small(100), max(10, n)}[c]
+		return [throttleClasses]float64{small(100), small(20), max(100, 10*n), max(50, 5*n), 120 * n, small(100), max(10, n), 120 * n, 120 * n, small(100)}[c]
 	case tierS3:
 		// 24 MB a second in steps of 4 KB.
-		return [throttleClasses]float64{small(5000), small(1000), 500 * n, 250 * n, 6000 * n, small(5000), 50 * n}[c]
+		return [throttleClasses]float64{small(5000), small(1000), 500 * n, 250 * n, 6000 * n, small(5000), 50 * n, 6000 * n, 6000 * n, small(5000)}[c]
 	}
 	return 0
 }
@@ -157,9 +167,9 @@ func (t *throttle) reserve(now time.Time, cost int) (time.Duration, bool) {
 	return max(wait, 0), true
 }
 
-// admit waits for a call's turn. The refusal is the hub's 429.
-func (s *Server) admitPaced(ctx context.Context, op operation, cost int) *apiError {
-	class := op.throttle()
+// paced waits for the turn of a call that weighs cost. The refusal is the
+// hub's 429, in which word names the kind of call.
+func (s *Server) paced(ctx context.Context, class throttleClass, cost int, word string) *apiError {
 	if class == throttleClasses || s.throttles[class].gap == 0 {
 		return nil
 	}
@@ -167,7 +177,7 @@ func (s *Server) admitPaced(ctx context.Context, op operation, cost int) *apiErr
 	wait, ok := t.reserve(s.clock.now(), cost)
 	if !ok {
 		t.refused.Add(1)
-		return errThrottled(op, throttleQueue)
+		return errThrottled(word, throttleQueue)
 	}
 	if wait > 0 {
 		t.delayed.Add(1)

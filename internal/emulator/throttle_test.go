@@ -35,6 +35,12 @@ func TestLimitsOfTiers(t *testing.T) {
 		{tierS1, 7, throttleJobDevices, 10},
 		{tierS2, 20, throttleJobDevices, 20},
 		{tierS3, 2, throttleJobDevices, 100},
+		{tierS1, 1, throttleConnections, 100},
+		{tierFree, 10, throttleD2C, 120},
+		{tierS2, 2, throttleConnections, 240},
+		{tierS3, 2, throttleD2C, 12000},
+		{tierS2, 3, throttleC2D, 5},
+		{tierS3, 1, throttleC2D, 5000. / 60},
 	}
 	for _, c := range cases {
 		if got := c.tier.perSecond(c.class, c.units); got != c.want {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Operation is a kind of call to the hub's service side, as faults name it.
+// Operation is a kind of call to the hub, as faults name it.
 type Operation string
 
 // The operations that faults distinguish.
@@ -19,13 +19,45 @@ const (
 	OpRegistryWrite Operation = "registryWrite" // PUT, DELETE and bulk
 	OpJob           Operation = "job"           // /jobs/v2/...
 	OpStatistics    Operation = "statistics"    // GET /statistics/...
+
+	// What devices do that connect for real. An entry that names no operation
+	// does not mean these.
+
+	OpConnect       Operation = "connect"       // CONNECT
+	OpTelemetry     Operation = "telemetry"     // a message for the cloud
+	OpTwinGet       Operation = "twinGet"       // the device reads its twin
+	OpReportedPatch Operation = "reportedPatch" // it writes its reported properties
 )
 
 // Operations returns all operations.
 func Operations() []Operation {
 	return []Operation{
 		OpQuery, OpTwinRead, OpTwinWrite, OpMethod, OpRegistryRead, OpRegistryWrite, OpJob, OpStatistics,
+		OpConnect, OpTelemetry, OpTwinGet, OpReportedPatch,
 	}
+}
+
+// OfDevice says whether it is a device that does the operation, not a service.
+func (o Operation) OfDevice() bool {
+	return o == OpConnect || o == OpTelemetry || o == OpTwinGet || o == OpReportedPatch
+}
+
+// knows says whether a fault can happen to an operation. CONNECT has no answer
+// that comes too late for its effect, a message for the cloud none that refuses
+// it, and neither a query page.
+func (o Operation) knows(k FaultKind) bool {
+	switch k {
+	case FaultEmptyPage:
+		return o == OpQuery
+	case FaultUnauthorized:
+		return !o.OfDevice() || o == OpConnect
+	case FaultBadGateway:
+		return o != OpConnect && o != OpTelemetry
+	case FaultServerError, FaultUnavailable:
+		return o != OpTelemetry
+	case FaultThrottled, FaultResetBefore, FaultResetAfter, FaultSlow:
+	}
+	return true
 }
 
 // FaultKind is what goes wrong on the hub's side. Its value is the word of the
@@ -60,13 +92,14 @@ type Fault struct {
 	Latency time.Duration // before the fault shows
 }
 
-// Call is one call to the hub's service side. Numbers count from 1 and are
-// kept by the caller, for each operation apart.
+// Call is one call to the hub. Numbers count from 1 and are kept by the caller,
+// for each operation apart.
 type Call struct {
 	Operation   Operation
-	Device      int // -1 when the call addresses no device of the fleet
-	NthOfDevice int // of this operation on this device
-	NthOfHub    int // of this operation on the hub
+	Device      int    // -1 when the call addresses no device of the fleet
+	ID          string // of the device, where it is not the fleet's
+	NthOfDevice int    // of this operation on this device
+	NthOfHub    int    // of this operation on the hub
 }
 
 // A faultRule is one entry of the file's list of faults.
@@ -104,8 +137,11 @@ func (f *Fleet) Fault(c Call, since time.Duration) (Fault, bool) {
 }
 
 func (c Call) drawnBy() (device int, nth int64) {
-	if c.Device >= 0 {
+	switch {
+	case c.Device >= 0:
 		return c.Device, int64(c.NthOfDevice)
+	case c.ID != "":
+		return int(newStream(0, c.ID) >> 1), int64(c.NthOfDevice) //nolint:gosec // half of the range fits
 	}
 	return -1, int64(c.NthOfHub)
 }
@@ -114,22 +150,30 @@ func (r *faultRule) fits(f *Fleet, c Call, since time.Duration) bool {
 	if since < r.from || r.until > 0 && since >= r.until {
 		return false
 	}
-	if len(r.operations) > 0 && !slices.Contains(r.operations, c.Operation) {
+	switch {
+	case len(r.operations) > 0 && !slices.Contains(r.operations, c.Operation):
 		return false
-	}
-	if r.kind == FaultEmptyPage && c.Operation != OpQuery {
+	case len(r.operations) == 0 && c.Operation.OfDevice():
+		return false
+	case !c.Operation.knows(r.kind):
 		return false
 	}
 	if _, nth := c.drawnBy(); !r.calls.contain(nth) {
 		return false
 	}
-	return len(r.ids) == 0 || c.Device >= 0 && r.names(f, c.Device)
+	return len(r.ids) == 0 || r.names(f, c)
 }
 
-func (r *faultRule) names(f *Fleet, device int) bool {
-	g, k := f.locate(device)
+func (r *faultRule) names(f *Fleet, c Call) bool {
 	var buf [maxID]byte
-	id := g.appendID(buf[:0], k)
+	id := append(buf[:0], c.ID...)
+	if c.Device >= 0 {
+		g, k := f.locate(c.Device)
+		id = g.appendID(buf[:0], k)
+	}
+	if len(id) == 0 {
+		return false
+	}
 	for _, want := range r.ids {
 		if prefix, ok := strings.CutSuffix(want, "*"); ok && len(id) >= len(prefix) && string(id[:len(prefix)]) == prefix {
 			return true

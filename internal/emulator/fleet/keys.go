@@ -117,7 +117,7 @@ func followSection() Section {
 func faultSection() Section {
 	return Section{"fault", []Key{
 		{"fault", "kind of fault", "What goes wrong. Required."},
-		{"operations", "list of operations", "Only calls of these kinds; all unless given."},
+		{"operations", "list of operations", "Only calls of these kinds; all that services make unless given."},
 		{"devices", "list of ids", "Only calls that address these devices; a trailing `*` stands for any ending."},
 		{"calls", "call numbers", "Only these calls, such as `1` or `2-5`: counted for each operation, by device where a call addresses one, else by hub."},
 		{"share", "share", "Of the calls that fit; 100% unless given."},

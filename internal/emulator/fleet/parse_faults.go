@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ func (p *parser) fault(n *yaml.Node, i int) {
 	p.optional(m, "until", func(n *yaml.Node) { r.until = p.period(n, "until") })
 	p.optional(m, "latency", func(n *yaml.Node) { r.latency = p.delay(n, "latency") })
 	p.optional(m, "operations", func(n *yaml.Node) { r.operations = p.operations(n) })
-	p.optional(m, "devices", func(n *yaml.Node) { r.ids = p.faulty(n) })
+	p.optional(m, "devices", func(n *yaml.Node) { r.ids = p.faulty(n, &r) })
 	if r.kind == FaultThrottled {
 		r.wait = 10 * time.Second
 	}
@@ -50,15 +51,16 @@ func (p *parser) agree(m *mapping, r *faultRule) {
 	if r.kind == FaultSlow {
 		m.missing("latency")
 	}
-	if r.kind != FaultEmptyPage {
-		return
-	}
-	if n := m.vals["devices"]; n != nil {
+	if n := m.vals["devices"]; n != nil && r.kind == FaultEmptyPage {
 		p.find(n, "devices: a query addresses no device")
 	}
 	for _, op := range r.operations {
-		if op != OpQuery {
+		switch {
+		case op.knows(r.kind):
+		case r.kind == FaultEmptyPage:
 			p.find(m.vals["operations"], "operations: only a query has pages, %s has none", op)
+		default:
+			p.find(m.vals["operations"], "operations: %s does not happen to %s", r.kind, op)
 		}
 	}
 }
@@ -73,15 +75,18 @@ func (p *parser) operations(n *yaml.Node) []Operation {
 	return ops
 }
 
-// faulty reads ids that a fault is meant for; each must be a device's.
-func (p *parser) faulty(n *yaml.Node) []string {
+// faulty reads ids that a fault is meant for. Each must be a device's of the
+// fleet, unless the fault is for devices that connect for real: these may be
+// registered later.
+func (p *parser) faulty(n *yaml.Node, r *faultRule) []string {
+	real := slices.ContainsFunc(r.operations, Operation.OfDevice)
 	var ids []string
 	for _, entry := range p.list(n, "devices") {
 		id, ok := p.id(entry, "devices")
 		if !ok {
 			continue
 		}
-		if _, known := p.fleet.Index(id); !known && !strings.HasSuffix(id, "*") {
+		if _, known := p.fleet.Index(id); !known && !real && !strings.HasSuffix(id, "*") {
 			p.find(entry, "devices: the fleet has no device %q", id)
 		}
 		ids = append(ids, id)
