@@ -3,6 +3,7 @@ package emulator
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -25,7 +26,10 @@ func (s *Server) AdminHandler() http.Handler {
 				adminError(w, http.StatusForbidden, "this endpoint does not serve browsers")
 				return
 			}
-			if err := f(w, r); err != nil {
+			err := f(w, r)
+			if refusal, ok := errors.AsType[*apiError](err); ok {
+				adminError(w, refusal.status, refusal.Error())
+			} else if err != nil {
 				adminError(w, http.StatusBadRequest, err.Error())
 			}
 		})
@@ -37,6 +41,9 @@ func (s *Server) AdminHandler() http.Handler {
 	handle("GET /v1/twins/{device}", s.adminTwin)
 	handle("POST /v1/clock", s.adminClock)
 	handle("PUT /v1/devices/{device}/presence", s.adminPresence)
+	handle("GET /v1/devices/{device}/messages", s.adminQueue)
+	handle("POST /v1/devices/{device}/messages", s.adminSend)
+	handle("DELETE /v1/devices/{device}/messages", s.adminPurge)
 	handle("PUT /v1/faults", s.adminFaults)
 	handle("PUT /v1/indexlag", s.adminIndexLag)
 	handle("POST /v1/reset", s.adminReset)

@@ -16,6 +16,7 @@ import (
 // waits is read only when somebody moves the clock.
 type clock struct {
 	offset atomic.Int64 // emulated minus real time, in nanoseconds
+	log    *stateLog    // of the offset; nil unless the state is kept
 
 	mu       sync.Mutex
 	sleepers sleepers // guarded by mu
@@ -152,6 +153,10 @@ func (c *clock) advance(d time.Duration) error {
 		c.wake(w)
 	}
 	c.moveTo(end)
+	if c.log != nil {
+		offset := c.offset.Load()
+		c.log.note(stateLine{Clock: &offset})
+	}
 	return nil
 }
 

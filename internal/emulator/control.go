@@ -185,6 +185,11 @@ func (s *Server) Reset() {
 	if s.store.fleet != nil {
 		s.SetIndexLag(s.store.fleet.IndexLag())
 	}
+	if s.stateLog != nil {
+		if err := s.saveState(); err != nil {
+			s.log.Error("the state was not saved", "error", err)
+		}
+	}
 }
 
 // SetIndexLag makes queries show writes d after they were made. It overrides

@@ -110,6 +110,7 @@ func (j *job) begin() {
 	j.rows = s.cohort(j.query)
 	j.counts[rowPending] = len(j.rows)
 	j.credit = s.clock.now()
+	j.noteWhole()
 	if len(j.rows) == 0 {
 		j.end(s.chosen[knobZeroMatches])
 		return
@@ -165,7 +166,6 @@ func (j *job) step() {
 	if j.status != jobRunning {
 		return
 	}
-	j.server.worked.Add(1)
 	now := j.server.clock.now()
 	if !now.Before(j.deadline()) {
 		j.expire(now)
@@ -320,6 +320,7 @@ func (j *job) move(n int, state rowState, now time.Time) {
 	j.counts[r.state]--
 	r.state, r.updated = state, now.UnixNano()
 	j.counts[state]++
+	j.noteRow(n)
 }
 
 // expire fails what is not done when the time is up: devices that never came
@@ -353,6 +354,7 @@ func (j *job) finishIfDone() {
 // end puts the job into its last state, and lets the next one start.
 func (j *job) end(status string) {
 	j.status, j.ended = status, j.server.clock.now()
+	j.noteStatus()
 	j.waiting = nil
 	if j.tick != nil {
 		j.server.clock.stop(j.tick)
@@ -370,6 +372,7 @@ func (j *job) cancel() (string, bool) {
 	}
 	was := j.status
 	j.status, j.ended = jobCancelled, j.server.clock.now()
+	j.noteStatus()
 	return was, true
 }
 

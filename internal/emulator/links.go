@@ -306,7 +306,7 @@ func (d simulated) invoke(ctx context.Context, c methodCall) (methodAnswer, erro
 // long. The call counts as executed from now.
 func (d simulated) react(c methodCall) (methodAnswer, time.Duration, error) {
 	s, m := d.server, d.subject
-	nth := int(s.store.slot(m.slot).methods.Add(1))
+	nth := int(s.store.countCall(m.slot))
 	var r fleet.Reaction
 	if m.mod != nil {
 		r = s.store.fleet.InvokeModule(m.slot, m.place, c.name, nth, c.payload)

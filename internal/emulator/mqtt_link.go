@@ -179,7 +179,7 @@ func (l *mqttLink) invoke(ctx context.Context, c methodCall) (methodAnswer, erro
 	if !l.send(callTopic(c.name, rid), payload, 0, 0) {
 		return methodAnswer{}, errLinkLost
 	}
-	l.server.store.slot(l.key.slot).methods.Add(1)
+	l.server.store.countCall(l.key.slot)
 	select {
 	case a := <-answers:
 		if a.payload != nil && !validJSON(a.payload) {

@@ -1,9 +1,11 @@
 package emulator
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 )
 
 // This file follows "Send cloud-to-device messages from an IoT hub".
@@ -22,6 +24,9 @@ type Message struct {
 type mailroom struct {
 	mu    sync.Mutex
 	boxes map[string]*mailbox // by device id; guarded by mu
+
+	numbers uint64    // of the last letter; guarded by mu
+	log     *stateLog // nil unless the state is kept
 }
 
 // mailbox is the queue of one device.
@@ -37,37 +42,92 @@ type mailbox struct {
 // device acknowledges it; if the connection ends first it is sent again.
 type letter struct {
 	message Message
-	packet  uint16 // 0 while it is not on its way
+	number  uint64    // no other of this hub has it
+	queued  time.Time // by the hub's clock
+	packet  uint16    // 0 while it is not on its way
 }
 
 // Send queues a message for a device, as services do over AMQP. No more than
-// 50 wait for a device.
-func (s *Server) Send(deviceID string, m Message) error {
+// 50 wait for a device. A tier's throttle may hold it back.
+func (s *Server) Send(ctx context.Context, deviceID string, m Message) error {
 	d, ok := s.store.find(deviceID)
 	switch {
 	case !ok:
 		return errDeviceNotFound(deviceID)
-	case len(m.Body) > maxCloudMessage:
+	case m.size() > maxCloudMessage, len(m.topic(d.id)) > maxTopic:
 		return errTooLarge(maxCloudMessage)
-	case !s.front.mail.post(d.id, m):
-		return &apiError{status: 403, code: 403004, name: "DeviceMaximumQueueDepthExceeded", text: "The device's queue is full."}
+	}
+	if refusal := s.paced(ctx, throttleC2D, 1, "CloudToDeviceSends"); refusal != nil {
+		return refusal
+	}
+	if refusal := s.post(d, m); refusal != nil {
+		return refusal
 	}
 	return nil
 }
 
-// maxCloudMessage is the hub's limit of a message from the cloud.
-const maxCloudMessage = 64 << 10
-
-func (r *mailroom) post(deviceID string, m Message) bool {
+// post queues a message, unless the device was deleted meanwhile.
+func (s *Server) post(d device, m Message) *apiError {
+	r := &s.front.mail
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	box := r.boxLocked(deviceID)
-	if len(box.letters) >= maxMail {
-		return false
+	if now, ok := s.store.find(d.id); !ok || now.slot != d.slot {
+		return errDeviceNotFound(d.id)
 	}
-	box.letters = append(box.letters, &letter{message: m})
-	box.deliver()
-	return true
+	box := r.boxLocked(d.id)
+	if len(box.letters) >= maxMail {
+		return &apiError{status: 403, code: 403004, name: "DeviceMaximumQueueDepthExceeded", text: "The device's queue is full."}
+	}
+	r.numbers++
+	l := &letter{message: m, number: r.numbers, queued: s.clock.now().UTC()}
+	r.noteLocked(stateMail{Device: d.id, Post: l.keep()})
+	box.letters = append(box.letters, l)
+	r.deliverLocked(d.id, box)
+	return nil
+}
+
+const (
+	// maxCloudMessage is the hub's limit of a message from the cloud, with its
+	// properties.
+	maxCloudMessage = 64 << 10
+	maxTopic        = 1<<16 - 1 // what MQTT can carry
+)
+
+func (m Message) size() int {
+	size := len(m.ID) + len(m.Body)
+	for name, value := range m.Properties {
+		size += len(name) + len(value)
+	}
+	return size
+}
+
+// topic is where a message is sent. It tells the properties.
+func (m Message) topic(deviceID string) string {
+	return "devices/" + deviceID + "/messages/devicebound/" + m.bag(deviceID)
+}
+
+// Waiting is a message that waits for its device.
+type Waiting struct {
+	Message
+	Number   uint64    // no other message of the hub has it
+	Queued   time.Time // by the hub's clock
+	UnderWay bool      // sent, and not acknowledged yet
+}
+
+// Queue returns the messages that wait for a device, oldest first.
+func (s *Server) Queue(deviceID string) []Waiting {
+	r := &s.front.mail
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	box := r.boxes[deviceID]
+	if box == nil {
+		return nil
+	}
+	all := make([]Waiting, len(box.letters))
+	for i, l := range box.letters {
+		all[i] = Waiting{Message: l.message, Number: l.number, Queued: l.queued, UnderWay: l.packet != 0}
+	}
+	return all
 }
 
 func (r *mailroom) boxLocked(deviceID string) *mailbox {
@@ -89,9 +149,9 @@ func (r *mailroom) tidyLocked(deviceID string) {
 	}
 }
 
-// deliver sends what is not on its way yet. The mailroom's lock is held, which
-// keeps the order; sending does not block.
-func (b *mailbox) deliver() {
+// deliverLocked sends what is not on its way yet. The mailroom's lock keeps the
+// order; sending does not block.
+func (r *mailroom) deliverLocked(deviceID string, b *mailbox) {
 	if b.reader == nil {
 		return
 	}
@@ -108,13 +168,34 @@ func (b *mailbox) deliver() {
 		if b.qos == 0 {
 			id = 0
 		}
-		if !b.reader.send(b.reader.subject.base()+"messages/devicebound/"+l.message.bag(b.reader.subject.id), l.message.Body, b.qos, id) {
+		if !b.reader.send(l.message.topic(deviceID), l.message.Body, b.qos, id) {
 			return
 		}
 	}
 	if b.qos == 0 { // sent is done
-		b.letters = nil
+		r.clearLocked(deviceID, b)
 	}
+}
+
+// clearLocked throws a box's messages away.
+func (r *mailroom) clearLocked(deviceID string, b *mailbox) {
+	if len(b.letters) == 0 {
+		return
+	}
+	var gone []uint64
+	for _, l := range b.letters {
+		gone = append(gone, l.number)
+	}
+	r.noteLocked(stateMail{Device: deviceID, Gone: gone})
+	b.letters = nil
+}
+
+// keepLocked says whether a box's session outlives its connection.
+func (r *mailroom) keepLocked(deviceID string, b *mailbox, keeps bool) {
+	if b.keeps != keeps || keeps {
+		r.noteLocked(stateMail{Device: deviceID, Session: &stateSession{Keeps: keeps, QoS: b.qos}})
+	}
+	b.keeps = keeps
 }
 
 // bag is how the topic tells of a message.
@@ -140,7 +221,7 @@ func (r *mailroom) resume(deviceID string, clean bool) (byte, bool) {
 		return 0, false
 	}
 	if clean {
-		box.keeps = false
+		r.keepLocked(deviceID, box, false)
 		r.tidyLocked(deviceID)
 		return 0, false
 	}
@@ -155,8 +236,9 @@ func (r *mailroom) listen(l *mqttLink, qos byte) {
 	if box.reader != l {
 		box.unsent()
 	}
-	box.reader, box.qos, box.keeps = l, qos, !l.clean
-	box.deliver()
+	box.reader, box.qos = l, qos
+	r.keepLocked(l.subject.id, box, !l.clean)
+	r.deliverLocked(l.subject.id, box)
 }
 
 // unsent makes what no reader acknowledged be sent again.
@@ -171,7 +253,8 @@ func (r *mailroom) ignore(l *mqttLink) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if box := r.boxes[l.subject.id]; box != nil && box.reader == l {
-		box.reader, box.keeps = nil, false
+		box.reader = nil
+		r.keepLocked(l.subject.id, box, false)
 		r.tidyLocked(l.subject.id)
 	}
 }
@@ -195,7 +278,13 @@ func (r *mailroom) acknowledge(l *mqttLink, packet uint16) {
 	if box == nil || box.reader != l || packet == 0 {
 		return
 	}
-	box.letters = slices.DeleteFunc(box.letters, func(l *letter) bool { return l.packet == packet })
+	for i, waiting := range box.letters {
+		if waiting.packet == packet {
+			r.noteLocked(stateMail{Device: l.subject.id, Gone: []uint64{waiting.number}})
+			box.letters = slices.Delete(box.letters, i, i+1)
+			return
+		}
+	}
 }
 
 // mailCount returns how many messages wait for a subject.
@@ -225,7 +314,7 @@ func (r *mailroom) purge(deviceID string) int {
 		return 0
 	}
 	n := len(box.letters)
-	box.letters = nil
+	r.clearLocked(deviceID, box)
 	r.tidyLocked(deviceID)
 	return n
 }
@@ -235,7 +324,7 @@ func (r *mailroom) empty() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, box := range r.boxes {
-		box.letters = nil
+		r.clearLocked(id, box)
 		r.tidyLocked(id)
 	}
 }
@@ -244,5 +333,8 @@ func (r *mailroom) empty() {
 func (r *mailroom) forget(deviceID string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.boxes, deviceID)
+	if r.boxes[deviceID] != nil {
+		r.noteLocked(stateMail{Device: deviceID, Forget: true})
+		delete(r.boxes, deviceID)
+	}
 }

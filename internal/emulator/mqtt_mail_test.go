@@ -20,7 +20,7 @@ func (h testHub) back(tb testing.TB, id string) (d *testDevice, remembered bool)
 
 func (h testHub) send(tb testing.TB, body string) {
 	tb.Helper()
-	if err := h.Send("d", Message{ID: body, Body: []byte(body), Properties: map[string]string{"a b": "1/2", "z": ""}}); err != nil {
+	if err := h.Send(tb.Context(), "d", Message{ID: body, Body: []byte(body), Properties: map[string]string{"a b": "1/2", "z": ""}}); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -100,7 +100,7 @@ func TestMailHasLimits(t *testing.T) {
 		refused := func(what, device string, m Message, code int) {
 			t.Helper()
 			var e *apiError
-			if err := h.Send(device, m); !errors.As(err, &e) || e.code != code {
+			if err := h.Send(t.Context(), device, m); !errors.As(err, &e) || e.code != code {
 				t.Errorf("%s: Send = %v, want the hub's error %d", what, err, code)
 			}
 		}

@@ -75,7 +75,7 @@ func goDeviceMessages(ctx context.Context, t *testing.T, h testHub, d *iotdevice
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err = h.Send("d", Message{ID: "7", Properties: map[string]string{"a b": "1/2"}, Body: []byte("hello")}); err != nil {
+	if err = h.Send(t.Context(), "d", Message{ID: "7", Properties: map[string]string{"a b": "1/2"}, Body: []byte("hello")}); err != nil {
 		t.Fatal(err)
 	}
 	select {

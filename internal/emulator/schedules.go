@@ -39,6 +39,9 @@ func (s *Server) schedule(j *job) (*job, *apiError) {
 	if j.start.After(now) {
 		j.status = jobScheduled
 	}
+	if s.stateLog != nil {
+		s.stateLog.note(stateLine{Job: j.keep()})
+	}
 	s.clock.at(later(j.start, now), all.startWaiting)
 	return j, nil
 }

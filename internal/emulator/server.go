@@ -37,7 +37,9 @@ type Server struct {
 	instance uint64 // random; distinguishes the tracking ids of two hubs
 	requests atomic.Uint64
 
-	worked atomic.Uint64 // steps that jobs made
+	stateLog  *stateLog    // nil without a state file
+	saving    sync.Mutex   // held while the state is written as a whole
+	stateSize atomic.Int64 // of the state file as it is now
 
 	operations operations
 	skewed     atomic.Int64 // see SetSkew
@@ -111,12 +113,13 @@ func New(opts Options) (*Server, error) {
 	s.faults.Store(opts.Fleet)
 	s.links = newLinks()
 	s.front = newFront(s)
+	s.life, s.end = context.WithCancel(context.Background())
 	if opts.StateFile != "" {
 		if err := s.loadState(); err != nil {
+			s.end()
 			return nil, err
 		}
 	}
-	s.life, s.end = context.WithCancel(context.Background())
 	return s, nil
 }
 

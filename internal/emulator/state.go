@@ -9,29 +9,36 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
 // This file keeps a hub across restarts: one JSON object a line, first a head,
-// then the devices that differ from the fleet file, then the jobs. The file is
-// replaced as a whole, so that a crash leaves the state of the last save.
+// then the devices that differ from the fleet file, messages that wait for
+// devices, the jobs. The file is replaced as a whole, at the end and when the
+// log beside it, of what has changed since, has grown large.
 
 const (
 	stateSchema = "runner/emulator-state/v1"
-	// stateInterval is how much a crash can lose of a state that is quick to write.
-	stateInterval = 15 * time.Second
+	// stateSync is how much the end of the machine can lose. The end of the
+	// process loses nothing that was acknowledged.
+	stateSync = time.Second
 )
 
 type stateHead struct {
 	Schema      string `json:"schema"`
 	ClockOffset int64  `json:"clockOffset"` // emulated minus real time
 	Born        int64  `json:"born"`        // when the fleet's own twins were made
+	Log         int    `json:"log"`         // the first log with what this file lacks
 }
 
-// stateLine is any other line: a device or a job.
+// stateLine is any other line, here or in the log.
 type stateLine struct {
 	Device *stateDevice `json:"device,omitempty"`
+	Mail   *stateMail   `json:"mail,omitempty"`
 	Job    *stateJob    `json:"job,omitempty"`
+	Step   *stateStep   `json:"step,omitempty"`  // of a job
+	Clock  *int64       `json:"clock,omitempty"` // its offset
 }
 
 type stateDevice struct {
@@ -84,40 +91,77 @@ type stateSection struct {
 	Inherited bool            `json:"inherited,omitempty"`
 }
 
-// saveState writes the whole state.
+// saveState writes the whole state, and begins another log.
 func (s *Server) saveState() error {
+	s.saving.Lock()
+	defer s.saving.Unlock()
 	file := s.opts.StateFile
-	tmp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	number, err := s.stateLog.turn()
+	if err != nil {
+		// The old log's lines are in what is written now.
+		s.log.Warn("the log of the state did not close", "error", err)
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*"+unfinished)
 	if err != nil {
 		return fmt.Errorf("save the state: %w", err)
 	}
-	w := bufio.NewWriterSize(tmp, 1<<16)
-	err = errors.Join(s.writeState(w), w.Flush(), tmp.Sync(), tmp.Close())
+	w := &countingWriter{to: bufio.NewWriterSize(tmp, 1<<16)}
+	err = errors.Join(s.writeState(w, number), w.to.Flush(), tmp.Sync(), tmp.Close())
 	if err == nil {
 		err = os.Rename(tmp.Name(), file)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("save the state in %q: %w", file, err), os.Remove(tmp.Name()))
 	}
-	return nil
+	s.stateSize.Store(w.size)
+	// The logs go when the new file is sure to stay.
+	if err := syncDir(filepath.Dir(file)); err != nil {
+		return fmt.Errorf("save the state in %q: %w", file, err)
+	}
+	return s.stateLog.forget(number)
 }
 
-func (s *Server) writeState(w io.Writer) error {
+// unfinished ends the name of a state file that is being written.
+const unfinished = ".tmp"
+
+// countingWriter counts what it writes.
+type countingWriter struct {
+	to   *bufio.Writer
+	size int64
+}
+
+// Write implements io.Writer.
+func (w *countingWriter) Write(p []byte) (int, error) {
+	n, err := w.to.Write(p)
+	w.size += int64(n)
+	return n, err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (s *Server) writeState(w io.Writer, number int) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false) // values come back byte for byte
-	if err := enc.Encode(stateHead{Schema: stateSchema, ClockOffset: s.clock.offset.Load(), Born: s.store.born.UnixNano()}); err != nil {
+	if err := enc.Encode(stateHead{Schema: stateSchema, ClockOffset: s.clock.offset.Load(), Born: s.store.born.UnixNano(), Log: number}); err != nil {
 		return err
 	}
 	for n := range s.store.slots() {
-		p := s.store.peek(n)
-		if p == nil {
-			continue
-		}
-		d, ok := s.store.keep(n, p)
+		d, ok := s.store.keep(n)
 		if !ok {
 			continue
 		}
 		if err := enc.Encode(stateLine{Device: d}); err != nil {
+			return err
+		}
+	}
+	for _, m := range s.front.mail.keep() {
+		if err := enc.Encode(stateLine{Mail: m}); err != nil {
 			return err
 		}
 	}
@@ -129,32 +173,50 @@ func (s *Server) writeState(w io.Writer) error {
 	return nil
 }
 
-// keep returns what there is to keep of a slot, if there is anything.
-func (s *store) keep(n int, p *slot) (*stateDevice, bool) {
+// keep returns what there is to keep of a slot, if there is anything. It waits
+// for a write that stands in an old log already and not yet in the slot.
+func (s *store) keep(n int) (*stateDevice, bool) {
+	p := s.peek(n)
+	if p == nil {
+		return nil, false
+	}
+	lock := s.lock(n)
+	lock.Lock()
 	rec := p.record.Load()
+	lock.Unlock()
+	if n >= s.fleetLen && (rec == nil || rec.deleted) {
+		return nil, false
+	}
+	d := s.kept(n, rec, rec)
+	return d, rec != nil || n < s.fleetLen && (d.Methods > 0 || d.Patches > 0)
+}
+
+// kept returns what there is to keep of a slot that holds rec after before.
+func (s *store) kept(n int, rec, before *record) *stateDevice {
+	p := s.slot(n)
 	d := &stateDevice{Methods: p.methods.Load(), Patches: p.patches.Load()}
 	switch {
-	case rec == nil && (n >= s.fleetLen || d.Methods == 0 && d.Patches == 0):
-		return nil, false
-	case rec == nil:
+	case n < s.fleetLen:
 		d.ID = s.fleet.ID(n)
-		return d, true
-	case rec.deleted && n >= s.fleetLen:
-		return nil, false
 	case rec.deleted:
-		return &stateDevice{ID: s.fleet.ID(n), Deleted: true}, true
+		d.ID = before.id
+	default:
+		d.ID, d.Added = rec.id, true
 	}
-	d.ID, d.Added = rec.id, rec.id != ""
-	if !d.Added {
-		d.ID = s.fleet.ID(n)
+	switch {
+	case rec == nil:
+		return d
+	case rec.deleted:
+		return &stateDevice{ID: d.ID, Deleted: true}
 	}
+	d.Added = rec.id != ""
 	d.Identity, d.Own = keepIdentity(rec.ident), rec.own
 	t := keepTwin(rec.twin)
 	d.Twin = &t
 	for _, m := range rec.modules {
 		d.Modules = append(d.Modules, stateModule{ID: m.id, ManagedBy: m.managedBy, Identity: keepIdentity(m.ident), Twin: keepTwin(m.twin)})
 	}
-	return d, true
+	return d
 }
 
 func keepIdentity(i *identity) *stateIdentity {
@@ -190,20 +252,47 @@ func keepSection(s section) stateSection {
 	return kept
 }
 
-// loadState reads the file, if there is one, into a hub that nobody uses yet.
+// loadState reads the file, if there is one, and its logs into a hub that
+// nobody uses yet. From then on the hub keeps what changes.
 func (s *Server) loadState() error {
-	f, err := os.Open(s.opts.StateFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	l := &stateLog{stateFile: s.opts.StateFile, log: s.log}
+	jobs := keptJobs{}
+	head, err := s.readState(&jobs)
+	if err == nil {
+		err = l.replay(head.Log, func(line stateLine) error { return s.restore(line, &jobs) })
+	}
+	if err == nil {
+		err = errors.Join(l.forget(head.Log), s.removeUnfinished())
 	}
 	if err != nil {
-		return fmt.Errorf("read the state: %w", err)
+		return err
+	}
+	s.front.mail.keepOnly(func(id string) bool {
+		_, known := s.store.find(id)
+		return known
+	})
+	s.stateLog, s.store.log, s.front.mail.log, s.clock.log = l, l, l, l
+	return s.restoreJobs(&jobs) // which may go on at once
+}
+
+func (s *Server) readState(jobs *keptJobs) (stateHead, error) {
+	var head stateHead
+	f, err := os.Open(s.opts.StateFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		// The fleet's twins were made when the first process started, not when
+		// this one did.
+		return head, s.firstState()
+	}
+	if err != nil {
+		return head, fmt.Errorf("read the state: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
+	if info, err := f.Stat(); err == nil {
+		s.stateSize.Store(info.Size())
+	}
 	dec := json.NewDecoder(bufio.NewReaderSize(f, 1<<16))
-	var head stateHead
 	if err := dec.Decode(&head); err != nil || head.Schema != stateSchema {
-		return fmt.Errorf("read the state in %q: want a file of schema %s", s.opts.StateFile, stateSchema)
+		return head, fmt.Errorf("read the state in %q: want a file of schema %s", s.opts.StateFile, stateSchema)
 	}
 	s.clock.offset.Store(head.ClockOffset)
 	s.store.bear(time.Unix(0, head.Born))
@@ -211,25 +300,61 @@ func (s *Server) loadState() error {
 		var line stateLine
 		err := dec.Decode(&line)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return head, nil
 		}
 		if err == nil {
-			err = s.restore(line)
+			err = s.restore(line, jobs)
 		}
 		if err != nil {
-			return fmt.Errorf("read the state in %q: entry %d: %w", s.opts.StateFile, n, err)
+			return head, fmt.Errorf("read the state in %q: entry %d: %w", s.opts.StateFile, n, err)
 		}
 	}
 }
 
-func (s *Server) restore(line stateLine) error {
+// firstState writes a state file that says when this hub began.
+func (s *Server) firstState() error {
+	src, err := json.Marshal(stateHead{Schema: stateSchema, Born: s.store.born.UnixNano()})
+	if err != nil {
+		return fmt.Errorf("encode the state: %w", err)
+	}
+	return writeSecret(s.opts.StateFile, append(src, '\n'))
+}
+
+// removeUnfinished removes what a process left that ended while it wrote the
+// state.
+func (s *Server) removeUnfinished() error {
+	dir, base := filepath.Dir(s.opts.StateFile), filepath.Base(s.opts.StateFile)
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), base+".") && strings.HasSuffix(e.Name(), unfinished) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
+}
+
+// restore takes a line in. It may speak of what is there already: lines of a
+// log do, and a device that was deleted and registered anew while the state was
+// written may stand in that twice.
+func (s *Server) restore(line stateLine, jobs *keptJobs) error {
 	switch {
 	case line.Device != nil:
+		if line.Device.Deleted {
+			s.front.mail.forget(line.Device.ID)
+		}
 		return s.store.restore(line.Device, s.clock.now())
+	case line.Mail != nil:
+		return s.front.mail.restore(line.Mail)
 	case line.Job != nil:
-		return s.restoreJob(line.Job)
+		jobs.take(line.Job)
+		return nil
+	case line.Step != nil:
+		return jobs.step(line.Step)
+	case line.Clock != nil:
+		s.clock.offset.Store(*line.Clock)
+		return nil
 	}
-	return errors.New("want a device or a job")
+	return errors.New("want a device, a message, a job or the clock")
 }
 
 // restore puts a device back. A device that the fleet file described then and
@@ -240,13 +365,7 @@ func (s *store) restore(d *stateDevice, now time.Time) error {
 		n, described = s.fleet.Index(d.ID)
 	}
 	if d.Deleted || d.Twin == nil {
-		if described {
-			if d.Deleted {
-				s.swap(n, s.gone, now)
-			}
-			s.slot(n).methods.Store(d.Methods)
-			s.slot(n).patches.Store(d.Patches)
-		}
+		s.restoreBare(d, n, described, now)
 		return nil
 	}
 	if !validID(d.ID) {
@@ -259,9 +378,14 @@ func (s *store) restore(d *stateDevice, now time.Time) error {
 	if d.Added || !described {
 		rec.id = d.ID
 	}
-	if described {
+	known, there := s.find(d.ID)
+	switch {
+	case described:
 		s.swap(n, rec, now)
-	} else {
+	case there:
+		n = known.slot
+		s.swap(n, rec, now)
+	default:
 		made, refusal := s.create(d.ID, rec, now)
 		if refusal != nil {
 			return fmt.Errorf("device %q: %w", d.ID, refusal)
@@ -271,6 +395,40 @@ func (s *store) restore(d *stateDevice, now time.Time) error {
 	s.slot(n).methods.Store(d.Methods)
 	s.slot(n).patches.Store(d.Patches)
 	return nil
+}
+
+// restoreBare puts back what is kept of a device that was deleted, or only
+// called.
+func (s *store) restoreBare(d *stateDevice, n int, described bool, now time.Time) {
+	if known, there := s.find(d.ID); there && !described {
+		n = known.slot
+	}
+	switch {
+	case n < 0:
+		return
+	case d.Deleted && described:
+		s.swap(n, s.gone, now)
+	case d.Deleted:
+		_, _ = s.remove(d.ID, now, func(device) *apiError { return nil }) // it is there
+	}
+	s.slot(n).methods.Store(d.Methods)
+	s.slot(n).patches.Store(d.Patches)
+}
+
+// noteCounts keeps the counts of the devices that were called since it did so
+// last. Doing it with every call would cost more than the call.
+func (s *store) noteCounts() {
+	s.mu.Lock()
+	called := s.called
+	s.called = nil
+	s.mu.Unlock()
+	for _, n := range called {
+		p := s.slot(n)
+		p.called.Store(false) // first: a call from now on is for the next time
+		if d, ok := s.at(n); ok {
+			s.log.note(stateLine{Device: &stateDevice{ID: d.id, Methods: p.methods.Load(), Patches: p.patches.Load()}})
+		}
+	}
 }
 
 func (i *stateIdentity) identity() *identity {
@@ -305,31 +463,25 @@ func (k *stateSection) section(described bool) section {
 	return s
 }
 
-// keepSaving saves now and then what has changed, until the hub closes.
+// keepSaving brings what changes to the disk, and saves the whole state when
+// the log has grown large, until the hub closes.
 func (s *Server) keepSaving() {
-	ticker := time.NewTicker(stateInterval)
+	ticker := time.NewTicker(stateSync)
 	defer ticker.Stop()
-	saved := s.changes()
 	for {
 		select {
 		case <-s.life.Done():
 			return
 		case <-ticker.C:
 		}
-		if now := s.changes(); now != saved {
-			began := time.Now()
-			if err := s.saveState(); err != nil {
-				// The next save, or the one at the end, may do better.
-				s.log.Error("the state was not saved", "error", err)
-				continue
-			}
-			saved = now
-			// A large state takes seconds to write; that must not be all it does.
-			ticker.Reset(max(stateInterval, 10*time.Since(began)))
+		s.store.noteCounts()
+		err := s.stateLog.sync()
+		if s.stateLog.due(s.stateSize.Load()) {
+			err = errors.Join(err, s.saveState())
+		}
+		if err != nil {
+			// The next save, or the one at the end, may do better.
+			s.log.Error("the state was not saved", "error", err)
 		}
 	}
 }
-
-// changes grows with every write to a device and every step of a job. Counts
-// of calls alone are not worth a save before the end.
-func (s *Server) changes() uint64 { return s.store.swaps.Load() + s.worked.Load() }

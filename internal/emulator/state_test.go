@@ -3,10 +3,13 @@ package emulator
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/emulator/fleet"
 )
@@ -33,8 +36,53 @@ func (h testHub) leave(t *testing.T) {
 }
 
 // TestStateIsKept reads everything a service can read before and after a
-// restart.
+// restart: after an end in good order, and as a crash leaves it.
 func TestStateIsKept(t *testing.T) {
+	t.Run("closed", func(t *testing.T) {
+		stateIsKept(t, func(t *testing.T, h testHub, dir string) string {
+			t.Helper()
+			h.leave(t)
+			return dir
+		})
+	})
+	t.Run("killed", func(t *testing.T) {
+		stateIsKept(t, func(t *testing.T, h testHub, dir string) string {
+			t.Helper()
+			h.store.noteCounts() // a second has passed
+			left := leftBehind(t, dir)
+			h.leave(t)
+			return left
+		})
+	})
+}
+
+// leftBehind copies a directory as the end of a process would leave it.
+func leftBehind(t *testing.T, dir string) string {
+	t.Helper()
+	left := t.TempDir()
+	if err := os.CopyFS(left, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return left
+}
+
+// TestDeviceThatStandsTwice is what a state file can have of a device that was
+// deleted and registered anew while it was written.
+func TestDeviceThatStandsTwice(t *testing.T) {
+	dir := t.TempDir()
+	device := func(n string) string {
+		return `{"device":{"id":"a","added":true,"twin":{"tags":{"raw":{"n":` + n + `}}}}}` + "\n"
+	}
+	lines := `{"schema":"` + stateSchema + `"}` + "\n" + device("1") + device("2")
+	writeAll(t, filepath.Join(dir, "state"), []byte(lines))
+	h := reopen(t, dir, moods)
+	same(t, "tags", at(t, h.do(t, "GET", "/twins/a", "").want(t, 200).doc(t), "tags", "n"), any(2.0))
+	same(t, "Devices", h.Devices(), 4)
+	h.leave(t)
+}
+
+func stateIsKept(t *testing.T, end func(t *testing.T, h testHub, dir string) string) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		const small = `
 version: 1
@@ -61,12 +109,19 @@ devices:
 		h.do(t, "PUT", "/devices/door-5", `{"capabilities":{"iotEdge":true}}`).want(t, 200)
 		h.do(t, "PUT", "/devices/new", "{}").want(t, 200)
 		h.do(t, "PUT", "/devices/new/modules/m", `{"managedBy":"x"}`).want(t, 200)
+		h.do(t, "PUT", "/devices/brief", "{}").want(t, 200)
+		h.do(t, "DELETE", "/devices/brief", "", "If-Match", "*").want(t, 204)
+		for i := range 4 {
+			if err := h.Send(t.Context(), "new", Message{ID: strconv.Itoa(i), Body: []byte{0xff, byte(i)}, Properties: map[string]string{"a": "<&>"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		h.do(t, "POST", "/twins/door-6/methods", `{"methodName":"lockDoor"}`).want(t, 200)
 		h.do(t, "PUT", "/jobs/v2/done", methodJob("done", "deviceId = 'door-6'", "lockDoor")).want(t, 200)
 		time.Sleep(time.Second)
 
 		paths := []string{"/jobs/v2/done", "/statistics/devices", "/devices/new/modules", "/twins/door-2/modules/valve", "/twins/new/modules/m"}
-		for _, id := range []string{"door-1", "door-2", "door-3", "door-4", "door-5", "door-6", "new"} {
+		for _, id := range []string{"door-1", "door-2", "door-3", "door-4", "door-5", "door-6", "new", "brief"} {
 			paths = append(paths, "/devices/"+id, "/twins/"+id)
 		}
 		before := map[string]any{}
@@ -74,16 +129,23 @@ devices:
 			before[p] = comparable(t, h.do(t, "GET", p, ""))
 		}
 		rows, _ := h.pages(t, "SELECT * FROM devices.jobs")
-		h.leave(t)
+		queue := h.Queue("new")
+		dir = end(t, h, dir)
 
 		h = reopen(t, dir, small)
 		for _, p := range paths {
 			same(t, p, comparable(t, h.do(t, "GET", p, "")), before[p])
 		}
+		if d := cmp.Diff(queue, h.Queue("new")); d != "" || len(queue) != 4 {
+			t.Errorf("the messages for a device (-before +after):\n%s", d)
+		}
 		again, _ := h.pages(t, "SELECT * FROM devices.jobs")
 		same(t, "rows of jobs", again, rows)
 		same(t, "executed", []Executed{h.Executed("door-1"), h.Executed("door-6")}, []Executed{{Patches: 2}, {Methods: 2}})
 		time.Sleep(time.Minute)
+		if gap := time.Until(h.Now()); gap != time.Hour {
+			t.Errorf("the clock is %v ahead, want the hour that it was moved", gap)
+		}
 		same(t, "what was pending", at(t, h.do(t, "GET", "/twins/door-1", "").doc(t), "properties", "reported", "a"), jsonOf(t, `{"b":2,"c":[1,{"d":2}]}`))
 		h.leave(t)
 
@@ -108,6 +170,26 @@ func comparable(t *testing.T, a answer) any {
 }
 
 func TestJobsGoOnAfterARestart(t *testing.T) {
+	t.Run("closed", func(t *testing.T) {
+		jobsGoOn(t, func(t *testing.T, h testHub, dir string) string {
+			t.Helper()
+			h.leave(t)
+			return dir
+		})
+	})
+	t.Run("killed", func(t *testing.T) {
+		jobsGoOn(t, func(t *testing.T, h testHub, dir string) string {
+			t.Helper()
+			h.store.noteCounts() // a second has passed
+			left := leftBehind(t, dir)
+			h.leave(t)
+			return left
+		})
+	})
+}
+
+func jobsGoOn(t *testing.T, end func(t *testing.T, h testHub, dir string) string) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		h := reopen(t, dir, moods)
@@ -115,7 +197,7 @@ func TestJobsGoOnAfterARestart(t *testing.T) {
 		later := `,"startTime":"` + h.Now().Add(time.Minute).UTC().Format(time.RFC3339Nano) + `"`
 		h.do(t, "PUT", "/jobs/v2/soon", methodJob("soon", "deviceId = 'ok'", "quiet", later)).want(t, 200)
 		time.Sleep(time.Second)
-		h.leave(t)
+		dir = end(t, h, dir)
 
 		h = reopen(t, dir, moods)
 		time.Sleep(time.Second)
@@ -130,48 +212,6 @@ func TestJobsGoOnAfterARestart(t *testing.T) {
 	})
 }
 
-func TestStateIsSavedNowAndThen(t *testing.T) {
-	dir := t.TempDir()
-	h := reopen(t, dir, moods)
-	h.do(t, "PATCH", "/twins/ok", `{"tags":{"a":1}}`).want(t, 200)
-	if err := h.saveState(); err != nil {
-		t.Fatal(err)
-	}
-	// The hub is not closed: this is what a crash leaves.
-	other := reopen(t, dir, moods)
-	same(t, "tags", at(t, other.do(t, "GET", "/twins/ok", "").doc(t), "tags", "a"), any(1.0))
-	info, err := os.Stat(filepath.Join(dir, "state"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	same(t, "mode", info.Mode().Perm(), os.FileMode(0o600))
-}
-
-func TestStateIsSavedByTheClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		h := reopen(t, dir, moods)
-		h.serving.Go(h.keepSaving)
-		synctest.Wait()
-		h.do(t, "PATCH", "/twins/ok", `{"tags":{"a":1}}`).want(t, 200)
-		time.Sleep(stateInterval + time.Millisecond)
-		synctest.Wait()
-		file := filepath.Join(dir, "state")
-		first, err := os.ReadFile(file)
-		if err != nil || !strings.Contains(string(first), `"a":1`) {
-			t.Fatalf("the state after an interval is %s, %v", first, err)
-		}
-		if err := os.Remove(file); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(3 * stateInterval)
-		if _, err := os.Stat(file); err == nil {
-			t.Error("the state was saved again though nothing had changed")
-		}
-		h.leave(t)
-	})
-}
-
 func TestBrokenState(t *testing.T) {
 	if _, err := New(Options{StateFile: "state"}); err == nil {
 		t.Error("New took a state file without a TLS directory")
@@ -179,7 +219,7 @@ func TestBrokenState(t *testing.T) {
 	head := `{"schema":"` + stateSchema + `"}` + "\n"
 	for name, text := range map[string]string{
 		"empty": "", "no JSON": "{", "another schema": `{"schema":"runner/emulator-state/v9"}`, "nothing": head + "{}\n",
-		"bad id": head + `{"device":{"id":"a b","twin":{}}}`, "twice": head + strings.Repeat(`{"device":{"id":"a","added":true,"twin":{}}}`+"\n", 2),
+		"bad id":  head + `{"device":{"id":"a b","twin":{}}}`,
 		"bad job": head + `{"job":{"id":"j","body":{"type":"x"}}}`, "cut": head + `{"device":{"id":"a"`,
 	} {
 		dir := t.TempDir()

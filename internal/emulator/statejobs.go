@@ -22,6 +22,84 @@ type stateJob struct {
 	Rows    []stateRow      `json:"rows,omitempty"`
 }
 
+// stateStep is what changed in a job: its status, or one of its rows.
+type stateStep struct {
+	Job     string    `json:"job"`
+	Status  string    `json:"status,omitempty"`
+	Failure string    `json:"failure,omitempty"`
+	Ended   time.Time `json:"ended,omitzero"`
+	At      int       `json:"at,omitempty"` // of Row
+	Row     *stateRow `json:"row,omitempty"`
+}
+
+// keptJobs are jobs as they are read: whole ones, then their steps.
+type keptJobs struct {
+	list []*stateJob
+	byID map[string]*stateJob
+}
+
+// take adds a job. It may stand there again, with its devices or because the
+// one before was forgotten.
+func (k *keptJobs) take(j *stateJob) {
+	if k.byID == nil {
+		k.byID = map[string]*stateJob{}
+	}
+	if k.byID[j.ID] != nil {
+		*k.byID[j.ID] = *j
+		return
+	}
+	k.list, k.byID[j.ID] = append(k.list, j), j
+}
+
+// step changes a job. One that is not there was forgotten before the state was
+// written.
+func (k *keptJobs) step(p *stateStep) error {
+	j := k.byID[p.Job]
+	switch {
+	case j == nil:
+		return nil
+	case p.Row == nil:
+		j.Status, j.Failure, j.Ended = p.Status, p.Failure, p.Ended
+		return nil
+	case p.At < 0 || p.At >= len(j.Rows):
+		return fmt.Errorf("job %q has no row %d", p.Job, p.At)
+	}
+	j.Rows[p.At] = *p.Row
+	return nil
+}
+
+func (s *Server) restoreJobs(k *keptJobs) error {
+	for _, j := range k.list {
+		if err := s.restoreJob(j); err != nil {
+			return fmt.Errorf("read the state in %q: %w", s.opts.StateFile, err)
+		}
+	}
+	return nil
+}
+
+// noteStatus keeps the job's status. It is called with mu held.
+func (j *job) noteStatus() {
+	if j.server.stateLog != nil {
+		j.server.stateLog.note(stateLine{Step: &stateStep{Job: j.id, Status: j.status, Failure: j.failure, Ended: j.ended}})
+	}
+}
+
+// noteRow keeps a row as it is. It is called with mu held, before a device is
+// called: after a crash nobody is called twice.
+func (j *job) noteRow(n int) {
+	if j.server.stateLog != nil {
+		row := j.keepRow(n)
+		j.server.stateLog.note(stateLine{Step: &stateStep{Job: j.id, At: n, Row: &row}})
+	}
+}
+
+// noteWhole keeps the job with all its rows. It is called with mu held.
+func (j *job) noteWhole() {
+	if j.server.stateLog != nil {
+		j.server.stateLog.note(stateLine{Job: j.keepLocked()})
+	}
+}
+
 type stateRow struct {
 	Device  string          `json:"device"`
 	Module  string          `json:"module,omitempty"`
@@ -36,19 +114,27 @@ type stateRow struct {
 func (j *job) keep() *stateJob {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.keepLocked()
+}
+
+func (j *job) keepLocked() *stateJob {
 	kept := &stateJob{
 		ID: j.id, Body: json.RawMessage(j.body), Created: j.created, Start: j.start,
 		Status: j.status, Failure: j.failure, Ended: j.ended, Begun: j.rows != nil,
 	}
-	for i := range j.rows {
-		r := &j.rows[i]
-		row := stateRow{Device: j.deviceOf(r), Module: r.module, Updated: r.updated, State: r.state, Status: r.status, Answer: r.answer}
-		if r.refused != nil {
-			row.Code, row.Text = r.refused.name, r.refused.text
-		}
-		kept.Rows = append(kept.Rows, row)
+	for n := range j.rows {
+		kept.Rows = append(kept.Rows, j.keepRow(n))
 	}
 	return kept
+}
+
+func (j *job) keepRow(n int) stateRow {
+	r := &j.rows[n]
+	row := stateRow{Device: j.deviceOf(r), Module: r.module, Updated: r.updated, State: r.state, Status: r.status, Answer: r.answer}
+	if r.refused != nil {
+		row.Code, row.Text = r.refused.name, r.refused.text
+	}
+	return row
 }
 
 // restoreJob puts a job back and lets it go on.

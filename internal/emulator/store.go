@@ -32,6 +32,7 @@ type store struct {
 	added  map[string]int // slots of devices that are not the fleet's; guarded by mu
 	free   []int          // slots of added devices that were deleted; guarded by mu
 	next   int            // the first slot never used; guarded by mu
+	called []int          // slots whose counts are to be kept; guarded by mu
 	shared atomic.Int64   // next, for those who walk the slots
 
 	total    atomic.Int64
@@ -39,8 +40,8 @@ type store struct {
 
 	lag atomic.Int64 // how old the state is that queries see
 
-	birth []stamp // of everything that nobody has written to yet
-	swaps atomic.Uint64
+	birth []stamp   // of everything that nobody has written to yet
+	log   *stateLog // of every change; nil unless the state is kept
 }
 
 // bear sets when the twins were made that nobody has written to. Only a hub
@@ -59,6 +60,7 @@ type slot struct {
 	linked   atomic.Int32  // how many real connections it and its modules have
 	calls    [countedOfDevice]atomic.Uint32
 	line     atomic.Pointer[line] // nil until the device connects for real
+	called   atomic.Bool          // methods grew, and no state file has it yet
 }
 
 // line is what the hub keeps of a device that has connected for real. Few of a
@@ -276,8 +278,11 @@ func (s *store) swap(n int, next *record, now time.Time) {
 	if lag := s.lag.Load(); lag > 0 {
 		next = remembering(next, before, now.UnixNano(), lag)
 	}
+	if s.log != nil {
+		// First: who reads what the next line makes visible must not lose it.
+		s.log.note(stateLine{Device: s.kept(n, next, before)})
+	}
 	p.record.Store(next)
-	s.swaps.Add(1)
 	s.total.Add(s.exists(n, next) - s.exists(n, before))
 	s.disabled.Add(disabled(next) - disabled(before))
 }
@@ -311,6 +316,18 @@ func disabled(r *record) int64 {
 		return 1
 	}
 	return 0
+}
+
+// countCall counts a call that a device took. It returns which one it is.
+func (s *store) countCall(n int) uint32 {
+	p := s.slot(n)
+	nth := p.methods.Add(1)
+	if s.log != nil && !p.called.Swap(true) {
+		s.mu.Lock()
+		s.called = append(s.called, n)
+		s.mu.Unlock()
+	}
+	return nth
 }
 
 // create registers a device. The record has its id.
@@ -410,7 +427,6 @@ func (s *store) reset() []int {
 	}
 	clear(s.added)
 	s.free, s.next = nil, s.fleetLen
-	s.swaps.Add(1)
 	s.shared.Store(int64(s.next))
 	return changed
 }

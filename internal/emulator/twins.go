@@ -153,18 +153,21 @@ func (s *Server) writeTwin(deviceID, moduleID string, w twinWrite) (subject, *ap
 		}
 		full := s.store.twin(m)
 		next, refusal := w.apply(kept, full, now)
-		if refusal == nil && s.does(knobNoopPatch, "keep") && changesNothing(full, s.store.filled(m, next)) {
+		if refusal != nil {
+			return kept, refusal
+		}
+		s.store.slot(m.slot).patches.Add(1) // before the state is kept, so that the count is in it
+		if s.does(knobNoopPatch, "keep") && changesNothing(full, s.store.filled(m, next)) {
 			return kept, nil
 		}
-		if refusal == nil && w.desired.doc != nil {
+		if w.desired.doc != nil {
 			next.pending = s.reaction(m, next, w, now)
 		}
-		return next, refusal
+		return next, nil
 	})
 	if refusal != nil {
 		return m, refusal
 	}
-	s.store.slot(m.slot).patches.Add(1)
 	if w.desired.doc != nil {
 		m = s.notify(m, w, now)
 	}
