@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"crypto/x509"
 	"encoding/base64"
 	"strings"
 	"time"
@@ -11,15 +12,21 @@ import (
 // This file follows "Control access to IoT Hub with shared access signatures",
 // section "Device", and what clients were recorded to send.
 
+// caller is what a device shows of itself to connect.
+type caller struct {
+	clientID, user, password string
+	cert                     *x509.Certificate // nil for none
+}
+
 // visitor is a device that proved who it is.
 type visitor struct {
 	subject subject
-	expires time.Time // of its token
+	expires time.Time // of its token; zero for one with a certificate
 }
 
 // admit lets a device in, or returns the code to refuse it with and why.
-func (s *Server) admit(clientID, user, password string) (visitor, *packets.Code, string) {
-	deviceID, moduleID, ok := s.userName(clientID, user)
+func (s *Server) admit(c caller) (visitor, *packets.Code, string) {
+	deviceID, moduleID, ok := s.userName(c.clientID, c.user)
 	if !ok {
 		return visitor{}, &packets.ErrMalformedUsername, "the user name is not {host}/{clientId}/?api-version=..., for this host and client id"
 	}
@@ -31,9 +38,12 @@ func (s *Server) admit(clientID, user, password string) (visitor, *packets.Code,
 	if disabled(m.rec) == 1 {
 		return visitor{}, unauthorized, "the device is disabled"
 	}
-	t, ok := parseToken(password)
+	t, ok := parseToken(c.password)
 	if !ok {
-		return visitor{}, unauthorized, "the password is no shared access signature"
+		if why := s.distrustCertificate(m, c.cert); why != "" {
+			return visitor{}, unauthorized, why
+		}
+		return visitor{subject: m}, nil, ""
 	}
 	expires, ok := t.ends()
 	if !ok || time.Now().Add(s.skew()).After(expires) {
@@ -88,8 +98,12 @@ func (s *Server) distrust(t token, m subject) string {
 
 func (s *Server) distrustKey(t token, m subject) string {
 	ident := s.identityOf(m)
-	if ident.auth != authSAS {
-		return "the device does not authenticate with keys; certificates are not emulated"
+	switch ident.auth {
+	case authSAS:
+	case authCA:
+		return s.distrustAuthority(m)
+	case authSelfSigned, authNone:
+		return "the device does not authenticate with keys"
 	}
 	primary, secondary := s.keysOf(m, ident)
 	for _, text := range []string{primary, secondary} {

@@ -145,7 +145,7 @@ func (d *testDevice) hello(h hello) {
 		FixedHeader: packets.FixedHeader{Type: packets.Connect}, ProtocolVersion: 4,
 		Connect: packets.ConnectParams{
 			ProtocolName: []byte("MQTT"), ClientIdentifier: d.id, Clean: !h.session, Keepalive: h.keepAlive,
-			UsernameFlag: true, Username: []byte(h.user), PasswordFlag: true, Password: []byte(h.password),
+			UsernameFlag: true, Username: []byte(h.user), PasswordFlag: true, Password: []byte(h.password), // flagged even when empty
 		},
 	}
 	if h.version != 0 {

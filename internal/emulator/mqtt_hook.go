@@ -54,7 +54,9 @@ func connOf(cl *mqtt.Client) *deviceConn {
 // a dropped connection for trouble with the network, and try again for ever.
 func (h *deviceHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	s, dc := h.front.server, connOf(cl)
-	v, code, why := s.admit(pk.Connect.ClientIdentifier, string(pk.Connect.Username), string(pk.Connect.Password))
+	v, code, why := s.admit(caller{
+		clientID: pk.Connect.ClientIdentifier, user: string(pk.Connect.Username), password: string(pk.Connect.Password), cert: dc.certificate(),
+	})
 	if code != nil {
 		return h.refuse(cl, code, why)
 	}
@@ -119,6 +121,9 @@ func (h *deviceHook) OnACLCheck(cl *mqtt.Client, topic string, write bool) bool 
 // broker would bend.
 func (h *deviceHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.Packet, error) {
 	if pk.FixedHeader.Type == packets.Connect && connOf(cl).link == nil {
+		if len(pk.Connect.Password) == 0 {
+			pk.Connect.PasswordFlag = false // devices with a certificate have none; the broker dislikes an empty one
+		}
 		return pk, h.glance(cl, pk)
 	}
 	if pk.FixedHeader.Type != packets.Publish || connOf(cl).link == nil {

@@ -77,7 +77,9 @@ func (l *mqttLink) attach() { l.server.attach(l.key, l) }
 // begin follows the CONNACK: everything the hub has for the device goes here.
 func (l *mqttLink) begin() {
 	l.running.Go(l.write)
-	l.expiry = time.AfterFunc(time.Until(l.expires)-l.server.skew(), func() { l.close("its token expired") })
+	if !l.expires.IsZero() {
+		l.expiry = time.AfterFunc(time.Until(l.expires)-l.server.skew(), func() { l.close("its token expired") })
+	}
 	// Between the check of its key and now the device may have been disabled,
 	// or deleted and registered anew.
 	m, refusal := l.server.store.look(l.subject.id, l.subject.moduleID())

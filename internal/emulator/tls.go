@@ -53,14 +53,23 @@ func openAuthority(dir string) (*authority, error) {
 	return a, a.write(dir)
 }
 
-func newAuthority() (*authority, error) {
+// newKey makes a key, and a serial number for its certificate.
+func newKey() (*ecdsa.PrivateKey, *big.Int, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("make the CA key: %w", err)
+		return nil, nil, fmt.Errorf("make a key: %w", err)
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
-		return nil, fmt.Errorf("choose a serial number: %w", err)
+		return nil, nil, fmt.Errorf("choose a serial number: %w", err)
+	}
+	return key, serial, nil
+}
+
+func newAuthority() (*authority, error) {
+	key, serial, err := newKey()
+	if err != nil {
+		return nil, err
 	}
 	now := time.Now()
 	form := &x509.Certificate{
@@ -127,13 +136,9 @@ func readAuthority(dir string) (*authority, error) {
 
 // serverConfig signs a certificate for hostName and for the loopback names.
 func (a *authority) serverConfig(hostName string) (*tls.Config, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, serial, err := newKey()
 	if err != nil {
-		return nil, fmt.Errorf("make the server key: %w", err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return nil, fmt.Errorf("choose a serial number: %w", err)
+		return nil, err
 	}
 	now := time.Now()
 	form := &x509.Certificate{
@@ -161,6 +166,8 @@ func (a *authority) serverConfig(hostName string) (*tls.Config, error) {
 		Certificates: []tls.Certificate{{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key}},
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{"http/1.1"},
+		// Devices may show a certificate, which the registry judges.
+		ClientAuth: tls.RequestClientCert,
 	}, nil
 }
 
