@@ -21,6 +21,9 @@ type compiler struct {
 	inList int    // how many of them are lists
 	path   []string
 	out    *template
+	module string // of which the twin is; empty for a device's
+	weight int    // of what was compiled so far, at most
+	length int    // of the string that is being compiled, at most
 }
 
 // twinDepth is how many levels the hub allows below a section of a twin.
@@ -41,6 +44,9 @@ func (c *compiler) compile(n *yaml.Node, name string) *template {
 		return c.out
 	}
 	c.value(n)
+	if c.twin {
+		c.weigh(n, name)
+	}
 	return c.out
 }
 
@@ -115,6 +121,7 @@ func (c *compiler) object(n *yaml.Node) {
 			name = name[1:]
 		}
 		c.name(k, name)
+		c.addText(name)
 		c.out.literal(quote(name) + ":")
 		c.path = append(c.path, name)
 		c.value(m.vals[k.Value])
@@ -158,6 +165,7 @@ func (c *compiler) scalar(at, n *yaml.Node) {
 			c.find(n, "%s: %s is neither true nor false", c.what(), shown(at))
 		}
 		c.out.literal(strconv.FormatBool(v))
+		c.addWord()
 	case "!!int":
 		c.integer(at, n)
 	case "!!float":
@@ -166,10 +174,13 @@ func (c *compiler) scalar(at, n *yaml.Node) {
 			c.find(n, "%s: %s is out of range; the hub takes whole numbers from %d to %d", c.what(), shown(at), minInteger, maxInteger)
 		}
 		c.out.literal(strconv.FormatFloat(v, 'g', -1, 64))
+		c.addNumber()
 	case "!!binary":
 		c.find(n, "%s: JSON has no binary values; write it as a string", c.what())
 	default:
+		c.length = 0
 		c.text(at.Value, n)
+		c.weighString(n)
 	}
 }
 
@@ -179,6 +190,7 @@ func (c *compiler) null(n *yaml.Node) {
 		c.find(n, "%s: the hub takes no null in a list", c.what())
 	}
 	c.out.literal("null")
+	c.addWord()
 }
 
 func (c *compiler) integer(at, n *yaml.Node) {
@@ -191,6 +203,7 @@ func (c *compiler) integer(at, n *yaml.Node) {
 		c.find(n, "%s: %d is out of range; the hub takes %d to %d", c.what(), v, minInteger, maxInteger)
 	}
 	c.out.literal(strconv.FormatInt(v, 10))
+	c.addNumber()
 }
 
 // text appends a string, with its ${...} as expressions.
@@ -198,6 +211,7 @@ func (c *compiler) text(s string, n *yaml.Node) {
 	before, rest, found := strings.Cut(s, "${")
 	if !found || c.plain {
 		c.out.literal(quote(s))
+		c.addText(s)
 		return
 	}
 	if inner, after, ok := strings.Cut(rest, "}"); ok && before == "" && after == "" {
@@ -229,6 +243,7 @@ func (c *compiler) inner(s string) {
 	if s != "" {
 		quoted := quote(s)
 		c.out.literal(quoted[1 : len(quoted)-1])
+		c.addText(s)
 	}
 }
 
@@ -239,6 +254,7 @@ func (c *compiler) expression(text string, n *yaml.Node, inText bool) {
 		return
 	}
 	e.inText = inText
+	c.addExpression(e)
 	c.out.size += 24
 	c.out.pieces = append(c.out.pieces, piece{expr: e})
 }

@@ -25,14 +25,18 @@ func (c *compiler) generator(m *mapping) {
 	switch key.Value {
 	case "$cycle", "$oneOf":
 		p.cycle = key.Value == "$cycle"
+		h := c.choices()
 		for i, item := range c.list(n, key.Value) {
 			p.add(c.option(item, i), 1)
+			h.next(c, true)
 		}
+		h.end(c)
 	case "$weighted":
 		c.weighted(n, p)
 	case "$random":
 		p.random = c.random(n)
 		c.out.size += 16
+		c.addNumber()
 	default:
 		names := generatorSection().names()
 		hint := nearest(key.Value, names)
@@ -70,6 +74,8 @@ func (c *compiler) option(n *yaml.Node, i int) template {
 }
 
 func (c *compiler) weighted(n *yaml.Node, p *pick) {
+	h := c.choices()
+	defer h.end(c)
 	for i, item := range c.list(n, "$weighted") {
 		m, ok := c.mapping(item, Section{Name: "$weighted", Keys: []Key{{Name: "weight"}, {Name: "value"}}})
 		if !ok || m.missing("weight") || m.missing("value") {
@@ -80,6 +86,7 @@ func (c *compiler) weighted(n *yaml.Node, p *pick) {
 			c.find(m.vals["weight"], "weight: %s is out of range; want 0 to 1000000000", shown(c.resolve(m.vals["weight"])))
 		}
 		p.add(c.option(m.vals["value"], i), w)
+		h.next(c, w > 0)
 	}
 	if len(p.options) > 0 && p.total <= 0 {
 		c.find(n, "$weighted: nothing has a weight")

@@ -33,6 +33,7 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("Index(%q) = %d, %t, want %d", fl.ID(i), got, ok, i)
 			}
 			checkJSON(t, fl, i)
+			checkSizes(t, fl, i)
 			fl.Online(i, time.Minute)
 			fl.Follow(i, 3).Reported([]byte(`{"a":1,"b":{"c":[true]}}`))
 			for m := range fl.Modules(i) {

@@ -151,7 +151,7 @@ func (p *parser) group(n *yaml.Node) {
 		return
 	}
 	key := g.key()
-	g.twin = p.twin(m, g, key)
+	g.twin = p.twin(m, g, key, "")
 	g.methods = p.methods(m, g, key)
 	if n := m.vals["modules"]; n != nil {
 		p.modules = map[string]bool{}
@@ -201,7 +201,7 @@ func (p *parser) module(n *yaml.Node, g *group, key string) {
 	p.modules[id] = true
 	mod.id = id
 	if m != nil {
-		mod.twin = p.twin(m, g, key+"/"+id)
+		mod.twin = p.twin(m, g, key+"/"+id, id)
 		if m.vals["methods"] != nil {
 			mod.methods = p.methods(m, g, key+"/"+id)
 		}
@@ -216,14 +216,14 @@ func (p *parser) module(n *yaml.Node, g *group, key string) {
 // maxModules is the hub's limit for one device.
 const maxModules = 50
 
-// twin reads the three sections of a twin.
-func (p *parser) twin(m *mapping, g *group, key string) twinTemplate {
+// twin reads the three sections of a twin, of a device or of a module.
+func (p *parser) twin(m *mapping, g *group, key, module string) twinTemplate {
 	section := func(name string) *template {
 		n := m.vals[name]
 		if n == nil {
 			return nil
 		}
-		c := &compiler{reader: p.reader, twin: true, group: g, seed: p.fleet.seed, key: key}
+		c := &compiler{reader: p.reader, twin: true, group: g, seed: p.fleet.seed, key: key, module: module}
 		return c.compile(n, name)
 	}
 	return twinTemplate{tags: section("tags"), desired: section("desired"), reported: section("reported")}
