@@ -1,9 +1,11 @@
 package emulator
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/json"
 	"strconv"
 	"time"
 )
@@ -24,6 +26,7 @@ type identity struct {
 	edge       bool
 	scope      string
 	parents    []string
+	attributes string // a JSON object; empty for none
 }
 
 // authKind is how a device proves who it is.
@@ -160,6 +163,31 @@ func (i identity) statusText() string {
 		return "disabled"
 	}
 	return "enabled"
+}
+
+// attributesText is how api-version 2024-03-31 shows the attributes.
+func (i identity) attributesText() string {
+	if i.attributes == "" {
+		return "{}"
+	}
+	return i.attributes
+}
+
+// setAttributes puts others in place of the identity's. How large they may be
+// is not documented; they are taken for what tags may be.
+func (i *identity) setAttributes(raw json.RawMessage) *apiError {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, raw); err != nil || compact.Bytes()[0] != '{' {
+		return errArgument("The attributes must be a JSON object.")
+	}
+	if compact.Len() > maxTagsSize {
+		return errArgument("The attributes have %d bytes; the limit is %d.", compact.Len(), maxTagsSize)
+	}
+	i.attributes = compact.String()
+	return nil
 }
 
 // since returns how long the hub has run, on its own clock.

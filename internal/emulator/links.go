@@ -89,6 +89,9 @@ func (s *Server) attach(key linkKey, l link) {
 	if before == nil {
 		s.store.slot(key.slot).linked.Add(1)
 	}
+	now := s.clock.now()
+	s.store.slot(key.slot).turn(key.module, now)
+	s.store.slot(key.slot).hear(key.module, now)
 	s.links.mu.Unlock()
 	if before != nil {
 		before.close("the device connected again")
@@ -104,6 +107,7 @@ func (s *Server) detach(key linkKey, l link) {
 	if s.links.live[key] == l {
 		delete(s.links.live, key)
 		s.store.slot(key.slot).linked.Add(-1)
+		s.store.slot(key.slot).turn(key.module, s.clock.now())
 	}
 }
 
@@ -133,6 +137,7 @@ func (s *Server) cutWhere(slot int, reason string, chosen func(linkKey) bool) {
 			ended = append(ended, l)
 			delete(s.links.live, key)
 			p.linked.Add(-1)
+			p.turn(key.module, s.clock.now())
 		}
 	}
 	s.links.mu.Unlock()

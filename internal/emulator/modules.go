@@ -67,19 +67,14 @@ func (x *exchange) sendModule(m subject, status int) *apiError {
 }
 
 func (s *Server) moduleDoc(m subject) wireModule {
-	ident := s.identityOf(m)
+	ident, shown := s.identityOf(m), s.seen(m)
 	doc := wireModule{
 		ModuleID: m.mod.id, DeviceID: m.id, GenerationID: ident.generation, ETag: ident.etag,
-		ConnectionState: "Disconnected", ConnectionStateUpdatedTime: neverTime, LastActivityTime: neverTime,
+		ConnectionState: shown.state, ConnectionStateUpdatedTime: shown.turned, LastActivityTime: shown.heard,
 		Authentication: s.authDoc(m, ident),
 	}
 	if m.mod.managedBy != "" {
 		doc.ManagedBy = &m.mod.managedBy
-	}
-	if s.connected(m) != nil {
-		doc.ConnectionState = "Connected"
-		doc.ConnectionStateUpdatedTime = timeText(s.store.born.UnixNano())
-		doc.LastActivityTime = doc.ConnectionStateUpdatedTime
 	}
 	return doc
 }
@@ -173,5 +168,6 @@ func (s *Server) removeModule(deviceID, moduleID string, match condition) *apiEr
 		return refusal
 	}
 	s.cutModule(d.slot, moduleID, "the module was deleted")
+	s.store.slot(d.slot).forget(moduleID)
 	return nil
 }

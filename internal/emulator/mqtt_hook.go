@@ -192,6 +192,7 @@ func (h *deviceHook) OnPacketProcessed(cl *mqtt.Client, pk packets.Packet, _ err
 	case packets.Subscribe:
 		l.turn.Unlock()
 	case packets.Puback:
+		l.heard()
 		h.front.mail.acknowledge(l, pk.PacketID)
 	}
 }

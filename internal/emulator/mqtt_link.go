@@ -216,6 +216,7 @@ func (l *mqttLink) forget(rid string) {
 
 // receive takes a publication of the device. The connection ends with its error.
 func (l *mqttLink) receive(topic string, payload []byte) error {
+	l.heard()
 	t := l.topic(topic)
 	switch t.purpose {
 	case telemetryPurpose:
@@ -230,6 +231,13 @@ func (l *mqttLink) receive(topic string, payload []byte) error {
 		return errUnknownTopic
 	}
 	return nil
+}
+
+// heard notes that the device is active.
+func (l *mqttLink) heard() {
+	if l.life.Err() == nil { // else its slot may be another's by now
+		l.server.store.slot(l.key.slot).hear(l.key.module, l.server.clock.now())
+	}
 }
 
 // reply hands a method's answer to who waits for it; late ones find nobody. A

@@ -47,6 +47,7 @@ type wireDevice struct {
 	Capabilities               wireCapabilities `json:"capabilities"`
 	DeviceScope                string           `json:"deviceScope,omitempty"`
 	ParentScopes               []string         `json:"parentScopes,omitempty"`
+	Attributes                 json.RawMessage  `json:"attributes,omitempty"`
 }
 
 // registryInput is what clients write of a device or a module. They send back
@@ -61,6 +62,7 @@ type registryInput struct {
 	DeviceScope    string            `json:"deviceScope"`
 	ParentScopes   []string          `json:"parentScopes"`
 	ManagedBy      string            `json:"managedBy"`
+	Attributes     json.RawMessage   `json:"attributes"`
 }
 
 // getDevice serves GET /devices/{id}.
@@ -94,29 +96,27 @@ func (x *exchange) reach() (subject, *apiError) {
 }
 
 func (x *exchange) sendDevice(m subject) *apiError {
-	doc := x.deviceDoc(m)
+	doc := x.deviceDoc(m, apiVersion(x.r.URL.RawQuery))
 	x.etag = doc.ETag
 	x.buf = appendJSON(x.buf[:0], doc)
 	return x.done(200)
 }
 
-// deviceDoc is a device as the registry shows it.
-func (s *Server) deviceDoc(m subject) wireDevice {
-	ident := s.identityOf(m)
+// deviceDoc is a device as the registry shows it to an api-version.
+func (s *Server) deviceDoc(m subject, v version) wireDevice {
+	ident, shown := s.identityOf(m), s.seen(m)
 	doc := wireDevice{
 		DeviceID: m.id, GenerationID: ident.generation, ETag: ident.etag,
-		ConnectionState: "Disconnected", Status: ident.statusText(),
-		ConnectionStateUpdatedTime: neverTime, StatusUpdatedTime: timeText(ident.statusAt), LastActivityTime: neverTime,
+		ConnectionState: shown.state, Status: ident.statusText(),
+		ConnectionStateUpdatedTime: shown.turned, StatusUpdatedTime: timeText(ident.statusAt), LastActivityTime: shown.heard,
 		Authentication: s.authDoc(m, ident), Capabilities: wireCapabilities{IoTEdge: ident.edge},
 		DeviceScope: ident.scope, ParentScopes: ident.parents, CloudToDeviceMessageCount: s.mailCount(m),
 	}
 	if ident.reason != "" {
 		doc.StatusReason = &ident.reason
 	}
-	if s.connected(m) != nil {
-		doc.ConnectionState = "Connected"
-		doc.ConnectionStateUpdatedTime = timeText(s.store.born.UnixNano())
-		doc.LastActivityTime = doc.ConnectionStateUpdatedTime
+	if v == version2024 {
+		doc.Attributes = json.RawMessage(ident.attributesText())
 	}
 	return doc
 }
@@ -141,7 +141,7 @@ func (x *exchange) listDevices() *apiError {
 	if refusal := x.pass(nowhere(), 1); refusal != nil {
 		return refusal
 	}
-	limit := listLimit(x.r.URL.RawQuery)
+	limit, v := listLimit(x.r.URL.RawQuery), apiVersion(x.r.URL.RawQuery)
 	b := append(x.buf[:0], '[')
 	for n, found := 0, 0; n < x.store.slots() && found < limit; n++ {
 		d, ok := x.store.at(n)
@@ -151,7 +151,7 @@ func (x *exchange) listDevices() *apiError {
 		if found > 0 {
 			b = append(b, ',')
 		}
-		b = appendJSON(b, x.deviceDoc(subject{device: d, place: -1}))
+		b = appendJSON(b, x.deviceDoc(subject{device: d, place: -1}, v))
 		found++
 	}
 	x.buf = append(b, ']')
@@ -281,6 +281,9 @@ func (x *exchange) registryInput(deviceID, moduleID string) (registryInput, *api
 	if err := json.Unmarshal(body, &in); err != nil {
 		return in, errFormat("The body of the request cannot be read: " + err.Error())
 	}
+	if apiVersion(x.r.URL.RawQuery) != version2024 {
+		in.Attributes = nil // unknown to it, and ignored as any other member
+	}
 	if in.DeviceID != "" && in.DeviceID != deviceID {
 		return in, errArgument("The deviceId '%s' in the body is not the one in the URI.", in.DeviceID)
 	}
@@ -319,6 +322,9 @@ func (in registryInput) apply(ident *identity, now int64) *apiError {
 	}
 	if in.ParentScopes != nil {
 		ident.parents = in.ParentScopes
+	}
+	if refusal := ident.setAttributes(in.Attributes); refusal != nil {
+		return refusal
 	}
 	return in.Authentication.apply(ident)
 }

@@ -51,6 +51,10 @@ type stateDevice struct {
 	Modules  []stateModule  `json:"modules,omitempty"`
 	Methods  uint32         `json:"methods,omitempty"`
 	Patches  uint32         `json:"patches,omitempty"`
+
+	// Activity is when the device and its modules were last heard of, and when
+	// their connections last began or ended.
+	Activity map[string][2]int64 `json:"activity,omitempty"`
 }
 
 type stateModule struct {
@@ -72,6 +76,8 @@ type stateIdentity struct {
 	Edge       bool     `json:"edge,omitempty"`
 	Scope      string   `json:"scope,omitempty"`
 	Parents    []string `json:"parents,omitempty"`
+
+	Attributes json.RawMessage `json:"attributes,omitempty"`
 }
 
 type stateTwin struct {
@@ -188,13 +194,13 @@ func (s *store) keep(n int) (*stateDevice, bool) {
 		return nil, false
 	}
 	d := s.kept(n, rec, rec)
-	return d, rec != nil || n < s.fleetLen && (d.Methods > 0 || d.Patches > 0)
+	return d, rec != nil || n < s.fleetLen && (d.Methods > 0 || d.Patches > 0 || d.Activity != nil)
 }
 
 // kept returns what there is to keep of a slot that holds rec after before.
 func (s *store) kept(n int, rec, before *record) *stateDevice {
 	p := s.slot(n)
-	d := &stateDevice{Methods: p.methods.Load(), Patches: p.patches.Load()}
+	d := &stateDevice{Methods: p.methods.Load(), Patches: p.patches.Load(), Activity: keepActivity(p.activities())}
 	switch {
 	case n < s.fleetLen:
 		d.ID = s.fleet.ID(n)
@@ -219,13 +225,34 @@ func (s *store) kept(n int, rec, before *record) *stateDevice {
 	return d
 }
 
+func keepActivity(all map[string]activity) map[string][2]int64 {
+	if len(all) == 0 {
+		return nil
+	}
+	kept := map[string][2]int64{}
+	for module, a := range all {
+		kept[module] = [2]int64{a.heard, a.turned}
+	}
+	return kept
+}
+
+// restoreCounts puts back what is counted and noted of a device beside its
+// record.
+func (p *slot) restoreCounts(d *stateDevice) {
+	p.methods.Store(d.Methods)
+	p.patches.Store(d.Patches)
+	for module, at := range d.Activity {
+		p.ofLine().change(module, func(a *activity) { *a = activity{heard: at[0], turned: at[1]} })
+	}
+}
+
 func keepIdentity(i *identity) *stateIdentity {
 	if i == nil {
 		return nil
 	}
 	return &stateIdentity{
 		Generation: i.generation, ETag: i.etag, Disabled: i.disabled, Reason: i.reason, StatusAt: i.statusAt, Auth: i.auth.String(),
-		Primary: i.primary, Secondary: i.secondary, Edge: i.edge, Scope: i.scope, Parents: i.parents,
+		Primary: i.primary, Secondary: i.secondary, Edge: i.edge, Scope: i.scope, Parents: i.parents, Attributes: json.RawMessage(i.attributes),
 	}
 }
 
@@ -392,8 +419,7 @@ func (s *store) restore(d *stateDevice, now time.Time) error {
 		}
 		n = made.slot
 	}
-	s.slot(n).methods.Store(d.Methods)
-	s.slot(n).patches.Store(d.Patches)
+	s.slot(n).restoreCounts(d)
 	return nil
 }
 
@@ -411,8 +437,7 @@ func (s *store) restoreBare(d *stateDevice, n int, described bool, now time.Time
 	case d.Deleted:
 		_, _ = s.remove(d.ID, now, func(device) *apiError { return nil }) // it is there
 	}
-	s.slot(n).methods.Store(d.Methods)
-	s.slot(n).patches.Store(d.Patches)
+	s.slot(n).restoreCounts(d)
 }
 
 // noteCounts keeps the counts of the devices that were called since it did so
@@ -438,7 +463,7 @@ func (i *stateIdentity) identity() *identity {
 	auth, _ := parseAuth(i.Auth)
 	return &identity{
 		generation: i.Generation, etag: i.ETag, disabled: i.Disabled, reason: i.Reason, statusAt: i.StatusAt, auth: auth,
-		primary: i.Primary, secondary: i.Secondary, edge: i.Edge, scope: i.Scope, parents: i.Parents,
+		primary: i.Primary, secondary: i.Secondary, edge: i.Edge, scope: i.Scope, parents: i.Parents, attributes: string(i.Attributes),
 	}
 }
 

@@ -67,6 +67,9 @@ type slot struct {
 // large fleet do, so that the others do not pay for it.
 type line struct {
 	calls [countedOfHub - countConnect]atomic.Uint32
+
+	mu       sync.Mutex
+	activity map[string]activity // by module id, empty for the device; guarded by mu
 }
 
 func (p *slot) ofLine() *line {

@@ -52,6 +52,10 @@ func (x *exchange) changeTwin() *apiError {
 func (x *exchange) sendTwin(m subject) *apiError {
 	x.etag = etagText(x.store.stored(m).etag)
 	x.buf = x.appendTwin(x.buf[:0], m)
+	if m.mod == nil && apiVersion(x.r.URL.RawQuery) == version2024 {
+		x.buf = append(x.buf[:len(x.buf)-1], `,"attributes":`...)
+		x.buf = append(append(x.buf, x.identityOf(m).attributesText()...), '}')
+	}
 	return x.done(200)
 }
 
@@ -332,15 +336,12 @@ func (s *Server) appendTwin(dst []byte, m subject) []byte {
 	return append(dst, '}')
 }
 
-// appendActivity writes whether a subject is connected, and since when it may
-// have been heard of.
+// appendActivity writes whether a subject is connected, and when it was last
+// heard of.
 func (s *Server) appendActivity(dst []byte, m subject) []byte {
-	state, seen := "Disconnected", neverTime
-	if s.connected(m) != nil {
-		state, seen = "Connected", timeText(s.store.born.UnixNano())
-	}
-	dst = appendString(append(dst, `,"connectionState":`...), state)
-	return appendString(append(dst, `,"lastActivityTime":`...), seen)
+	shown := s.seen(m)
+	dst = appendString(append(dst, `,"connectionState":`...), shown.state)
+	return appendString(append(dst, `,"lastActivityTime":`...), shown.heard)
 }
 
 func appendThumbprints(dst []byte, ident identity) []byte {
