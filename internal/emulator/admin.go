@@ -255,7 +255,7 @@ func (s *Server) listenAdmin(ctx context.Context, addr string) error {
 	}
 	s.adminAddr = ln.Addr().String()
 	s.warnOpen("control", s.adminAddr)
-	s.admin = &http.Server{Handler: s.AdminHandler(), ReadHeaderTimeout: headerDeadline, MaxHeaderBytes: maxHeaderBytes}
+	s.admin = &http.Server{Handler: s.AdminHandler(), ReadTimeout: headerDeadline, IdleTimeout: idleDeadline, MaxHeaderBytes: maxHeaderBytes}
 	s.serving.Go(func() { s.served("control", s.admin.Serve(newBoundedListener(ln, maxAdminConnections))) })
 	return nil
 }

@@ -26,6 +26,8 @@ type exchange struct {
 	buf   []byte // scratch for the answer, returned to the pool afterwards
 	etag  string // for the ETag header; empty sends none
 
+	bodyBounded bool // what is left of the body, if anything, has a deadline
+
 	fault fleet.Fault // that strikes after the operation; its Kind is empty when none does
 }
 
@@ -45,13 +47,17 @@ func (x *exchange) body(limit int) ([]byte, *apiError) {
 	if size > int64(limit) {
 		return nil, errTooLarge(limit)
 	}
-	if size < 0 || size > slowBody {
-		// A body that arrives by drops would hold the connection for ever.
-		rc := http.NewResponseController(x.w)
-		if err := rc.SetReadDeadline(time.Now().Add(bodyDeadline)); err == nil {
-			defer rc.SetReadDeadline(time.Time{}) //nolint:errcheck // it could be set, so it can be cleared
-		}
+	// A body that arrives by drops would hold the connection for ever.
+	rc := http.NewResponseController(x.w)
+	x.bodyBounded = size == 0 || rc.SetReadDeadline(time.Now().Add(bodyDeadline)) == nil
+	b, refusal := x.wholeBody(size, limit)
+	if refusal == nil && size != 0 && x.bodyBounded {
+		rc.SetReadDeadline(time.Time{}) //nolint:errcheck // it could be set, so it can be cleared
 	}
+	return b, refusal
+}
+
+func (x *exchange) wholeBody(size int64, limit int) ([]byte, *apiError) {
 	if size < 0 {
 		return x.chunkedBody(limit)
 	}
@@ -74,9 +80,20 @@ func (x *exchange) chunkedBody(limit int) ([]byte, *apiError) {
 }
 
 const (
-	slowBody     = 4 << 10 // what fits beside the headers in one segment or two
-	bodyDeadline = 30 * time.Second
+	bodyDeadline   = 30 * time.Second
+	answerDeadline = time.Minute // for one that does not fit into the network's buffers
+	largeAnswer    = 64 << 10
 )
+
+// leaveBody bounds how long the server waits for a body that nobody asked for,
+// before it takes the next request from the connection.
+func (x *exchange) leaveBody() {
+	if x.r.ContentLength == 0 || x.bodyBounded {
+		return
+	}
+	// Where it cannot be set there is no connection to hold.
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Now().Add(bodyDeadline))
+}
 
 // jsonBody reads a body that must be one JSON object.
 func (x *exchange) jsonBody(limit int) ([]byte, *apiError) {
@@ -136,6 +153,13 @@ func (x *exchange) send(status int, body []byte) {
 	h["Vary"] = x.varyOrigin
 	if x.etag != "" {
 		x.setETag(h)
+	}
+	if len(body) > largeAnswer {
+		// Who does not read must not keep the answer in memory for ever.
+		rc := http.NewResponseController(x.w)
+		if err := rc.SetWriteDeadline(time.Now().Add(answerDeadline)); err == nil {
+			defer rc.SetWriteDeadline(time.Time{}) //nolint:errcheck // it could be set, so it can be cleared
+		}
 	}
 	if len(body) >= worthZipping && strings.Contains(x.r.Header.Get("Accept-Encoding"), "gzip") {
 		x.sendZipped(status, body)

@@ -23,6 +23,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if refusal := x.handle(); refusal != nil {
 		x.refuse(refusal)
 	}
+	x.leaveBody()
 	if cap(x.buf) <= maxPooled {
 		*buf = x.buf[:0]
 		s.buffers.Put(buf)

@@ -20,7 +20,6 @@ type job struct {
 	budget              time.Duration
 	call                methodCall
 	methodRaw           string
-	write               twinWrite
 	twinRaw             string
 	query               *twinquery.Query
 	queryErr            error
@@ -30,6 +29,7 @@ type job struct {
 	status  string         // guarded by mu, as all that follows
 	failure string         // why it failed
 	ended   time.Time      // zero until it has
+	write   twinWrite      // see readWrite
 	rows    []jobRow       // nil until the devices are known
 	counts  [rowStates]int // rows by state
 	next    int            // the first row that was never tried
@@ -107,6 +107,7 @@ func (j *job) begin() {
 		return
 	}
 	j.status = jobRunning
+	j.readWrite()
 	j.rows = s.cohort(j.query)
 	j.counts[rowPending] = len(j.rows)
 	j.credit = s.clock.now()
@@ -355,7 +356,7 @@ func (j *job) finishIfDone() {
 func (j *job) end(status string) {
 	j.status, j.ended = status, j.server.clock.now()
 	j.noteStatus()
-	j.waiting = nil
+	j.waiting, j.write = nil, twinWrite{}
 	if j.tick != nil {
 		j.server.clock.stop(j.tick)
 		j.tick = nil

@@ -184,12 +184,10 @@ func (s *Server) jobAction(j *job, r *jobRequest) *apiError {
 		if gjson.Get(r.twin, "etag").Str != "*" {
 			return errArgument("The updateTwin must have the etag '*'.")
 		}
-		w, refusal := parseTwinWrite([]byte(r.twin), true)
-		if refusal != nil {
+		if _, refusal := parseTwinWrite([]byte(r.twin), true); refusal != nil {
 			return refusal
 		}
-		s.completeWrite(&w)
-		j.write, j.twinRaw = w, compactJSON(r.twin)
+		j.twinRaw = compactJSON(r.twin)
 	}
 	q, err := jobQuery(j.condition)
 	if err != nil && s.does(knobBadCondition, "sync") {
@@ -198,6 +196,19 @@ func (s *Server) jobAction(j *job, r *jobRequest) *apiError {
 	j.query, j.queryErr = q, err
 	return nil
 }
+
+// readWrite takes the twin's patch apart. Only a job that runs has it so: it
+// weighs many times what its text does. It is called with mu held.
+func (j *job) readWrite() {
+	if j.kind != jobTwin {
+		return
+	}
+	j.write, _ = parseTwinWrite([]byte(j.twinRaw), true) // it was read when the job came
+	j.server.completeWrite(&j.write)
+}
+
+// weight is about how many bytes it takes to remember the job, without its rows.
+func (j *job) weight() int { return 1<<10 + 3*len(j.body) }
 
 func textOf(refusal *apiError) string {
 	if refusal == nil {

@@ -26,6 +26,7 @@ const (
 	maxDeviceMessage = 256 << 10                   // the hub's limit of one message
 	maxDevicePacket  = maxDeviceMessage + 16<<10   // with its topic and properties
 	connectDeadline  = 15 * time.Second            // for TLS and CONNECT
+	maxGreeting      = 32 << 10                    // a CONNECT, with its token and a will
 	maxKeepAlive     = 1177                        // seconds; the hub waits one and a half times as long
 	maxPendingToSend = 256                         // packets that a device has not read yet
 	deviceListener   = "devices"                   // what the broker calls it
@@ -57,6 +58,43 @@ type deviceConn struct {
 	net.Conn
 	front *front
 	link  *mqttLink // set once the device has been admitted
+	first greeting
+}
+
+// Read is that of the connection below, until it sees a first packet that no
+// device would send. The broker makes room for a packet when it has read how
+// large that is said to be; strangers may not claim as much as devices.
+func (c *deviceConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.link == nil && !c.first.plausible(p[:n]) {
+		return 0, errBadGreeting
+	}
+	return n, err
+}
+
+// greeting is the beginning of a connection: the header of its first packet.
+type greeting struct {
+	seen int  // bytes of the header
+	size int  // of the packet, as far as it was read
+	done bool // the header was read to its end
+}
+
+// plausible says whether what has come so far may begin a CONNECT.
+func (g *greeting) plausible(p []byte) bool {
+	const connect, more = 0x10, 0x80
+	for _, b := range p {
+		switch {
+		case g.done:
+			return g.size <= maxGreeting
+		case g.seen == 0 && b != connect || g.seen > 4:
+			return false
+		case g.seen > 0:
+			g.size |= int(b&^more) << (7 * (g.seen - 1))
+			g.done = b&more == 0
+		}
+		g.seen++
+	}
+	return g.size <= maxGreeting
 }
 
 // Close ends the connection at once. Saying goodbye, as TLS does, could wait

@@ -23,6 +23,7 @@ var (
 	errQoS2         = fmt.Errorf("publications with QoS 2 are not supported: %w", packets.ErrRejectPacket)
 	errUnknownTopic = fmt.Errorf("publication to a topic that the hub does not have: %w", packets.ErrRejectPacket)
 	errOversized    = fmt.Errorf("the message is larger than 256 KB: %w", packets.ErrRejectPacket)
+	errBadGreeting  = errors.New("the first packet is no CONNECT, or too large for one")
 	errBadReply     = errors.New("the answer to a method is not JSON")
 	errFaulted      = errors.New("a fault ends the connection")
 	errTooMuch      = errors.New("the device sends more than the tier allows")

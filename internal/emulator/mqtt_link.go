@@ -39,7 +39,7 @@ type mqttLink struct {
 	stop context.CancelFunc
 
 	takesMethods atomic.Bool
-	out          chan packets.Packet
+	out          outbox
 	done         chan struct{} // closed when the connection has ended
 	running      sync.WaitGroup
 	turn         sync.Mutex // held while a SUBACK is due, or a queued packet is written
@@ -62,7 +62,7 @@ func newMQTTLink(f *front, cl *mqtt.Client, v visitor) *mqttLink {
 		front: f, server: f.server, client: cl, subject: v.subject,
 		key: v.subject.key(), expires: v.expires, generation: f.server.identityOf(v.subject).generation,
 		number: f.connections.Add(1),
-		out:    make(chan packets.Packet, maxPendingToSend), done: make(chan struct{}),
+		out:    outbox{filled: make(chan struct{}, 1)}, done: make(chan struct{}),
 		calls: map[string]chan<- methodAnswer{},
 	}
 	l.life, l.stop = context.WithCancel(f.life)
@@ -115,7 +115,11 @@ func (l *mqttLink) end() {
 func (l *mqttLink) write() {
 	for {
 		select {
-		case pk := <-l.out:
+		case <-l.out.filled:
+		case <-l.done:
+			return
+		}
+		for pk, ok := l.out.next(); ok; pk, ok = l.out.next() {
 			l.turn.Lock()
 			err := l.client.WritePacket(pk)
 			l.turn.Unlock()
@@ -123,10 +127,45 @@ func (l *mqttLink) write() {
 				l.client.Stop(err)
 				return
 			}
-		case <-l.done:
-			return
 		}
 	}
+}
+
+// outbox holds what a device has not been sent yet. Most are empty most of the
+// time, and there may be thousands: an empty one takes no room.
+type outbox struct {
+	filled chan struct{} // has a value when there may be something
+
+	mu      sync.Mutex
+	packets []packets.Packet // guarded by mu
+}
+
+// put says whether there was room.
+func (o *outbox) put(pk packets.Packet) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.packets) >= maxPendingToSend {
+		return false
+	}
+	o.packets = append(o.packets, pk)
+	select {
+	case o.filled <- struct{}{}:
+	default: // the writer has been told and has not looked yet
+	}
+	return true
+}
+
+func (o *outbox) next() (packets.Packet, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.packets) == 0 {
+		o.packets = nil
+		return packets.Packet{}, false
+	}
+	pk := o.packets[0]
+	o.packets[0] = packets.Packet{}
+	o.packets = o.packets[1:]
+	return pk, true
 }
 
 // send queues a publication. It says whether there was room.
@@ -135,13 +174,11 @@ func (l *mqttLink) send(topic string, payload []byte, qos byte, id uint16) bool 
 		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: qos},
 		TopicName:   topic, Payload: payload, PacketID: id,
 	}
-	select {
-	case l.out <- pk:
+	if l.out.put(pk) {
 		return true
-	default:
-		l.close("it does not read what it is sent")
-		return false
 	}
+	l.close("it does not read what it is sent")
+	return false
 }
 
 // close is part of link.

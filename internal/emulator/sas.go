@@ -134,6 +134,10 @@ type grantCache struct {
 // bound is met by misuse only, and then forgetting everything is cheap.
 const maxGrants = 4096
 
+// maxKept is the longest token that is kept. A real one has some 200 bytes; a
+// hostile client could write what it likes into fields that nobody reads.
+const maxKept = 2 << 10
+
 func (c *grantCache) find(text string) *grant {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -183,7 +187,9 @@ func (s *Server) authorize(header string) (*grant, *apiError) {
 		return nil, errUnauthorized("Unauthorized")
 	}
 	g := &grant{allows: p.allows, scope: segments, expires: expires}
-	s.grants.keep(header, g)
+	if len(header) <= maxKept {
+		s.grants.keep(header, g)
+	}
 	return g, nil
 }
 

@@ -14,6 +14,7 @@ type schedules struct {
 	byID   map[string]*job // guarded by mu
 	list   []*job          // in order of creation; guarded by mu
 	next   uint64          // guarded by mu
+	weight int             // of all jobs, after a purge; guarded by mu
 	limit  int             // of active jobs; 0 for none
 	server *Server
 }
@@ -34,6 +35,9 @@ func (s *Server) schedule(j *job) (*job, *apiError) {
 	counts := !j.start.After(now) || s.does(knobScheduledCount, "yes")
 	if all.limit > 0 && counts && all.activeLocked() >= all.limit {
 		return nil, errTooManyJobs()
+	}
+	if all.weight+j.weight() > maxJobsWeight {
+		return nil, &apiError{status: 403, code: 403003, name: "JobQuotaExceeded", text: "The hub holds as many jobs that have not ended as it can."}
 	}
 	all.addLocked(j)
 	if j.start.After(now) {
@@ -60,6 +64,7 @@ func (a *schedules) addLocked(j *job) {
 	}
 	a.byID[j.id] = j
 	a.list = append(a.list, j)
+	a.weight += j.weight()
 }
 
 // errTooManyJobs has an error inside its text, as the hub's gateway passes on
@@ -138,7 +143,7 @@ func (j *job) queue() {
 func (a *schedules) forget() {
 	a.mu.Lock()
 	dropped := a.list
-	a.list, a.byID = nil, nil
+	a.list, a.byID, a.weight = nil, nil, 0
 	a.mu.Unlock()
 	for _, j := range dropped {
 		j.drop()
@@ -186,20 +191,28 @@ func (a *schedules) since(order uint64) []*job {
 // for 30 days; this one forgets the oldest ended jobs earlier when it must.
 const maxRows = 8_000_000
 
+// maxJobsWeight bounds the texts of all jobs in the same way. One that comes when
+// there is nothing to forget is refused.
+const maxJobsWeight = 128 << 20
+
 // purge forgets jobs that ended long ago.
 func (a *schedules) purge(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	rows := 0
+	rows, weight := 0, 0
 	kept := a.list[:0]
 	for i, j := range slices.Backward(a.list) {
 		n, old := j.age(now)
 		rows += n
-		if old || n > 0 && rows > maxRows && j.over() {
+		weight += j.weight()
+		// Half of the weight is left to jobs that are still to come.
+		if old || (n > 0 && rows > maxRows || weight > maxJobsWeight/2) && j.over() {
 			delete(a.byID, j.id)
 			a.list[i] = nil
+			weight -= j.weight()
 		}
 	}
+	a.weight = weight
 	for _, j := range a.list {
 		if j != nil {
 			kept = append(kept, j)

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,7 +37,9 @@ type node struct {
 	object bool
 	null   bool // in a patch: delete the key
 	kids   []node
-	at     stamp
+
+	deleted bool // by a merge that is under way
+	at      stamp
 }
 
 // stampReader hands out stamps in document order.
@@ -74,20 +77,15 @@ func readNode(key string, value gjson.Result, r *stampReader) node {
 		return n
 	}
 	n.object = true
+	var x keyIndex
 	value.ForEach(func(k, v gjson.Result) bool {
-		kid := readNode(k.String(), v, r)
-		if i := n.find(kid.key); i >= 0 {
-			n.kids[i] = kid
-		} else {
-			n.kids = append(n.kids, kid)
-		}
+		x.put(&n, readNode(k.String(), v, r))
 		return true
 	})
 	return n
 }
 
-// find returns the place of a key, or -1. Sections are small; the limit on
-// their size keeps the walk short even for a hostile one.
+// find returns the place of a key, or -1.
 func (n *node) find(key string) int {
 	for i := range n.kids {
 		if n.kids[i].key == key {
@@ -97,25 +95,70 @@ func (n *node) find(key string) int {
 	return -1
 }
 
+// keyIndex finds keys of one object that is being made. Most are small, and
+// walked; a hostile one of thousands of keys must not take the square of that.
+type keyIndex struct{ places map[string]int }
+
+// manyKeys is from where on an index costs less than walking.
+const manyKeys = 32
+
+func (x *keyIndex) find(n *node, key string) int {
+	if len(n.kids) < manyKeys {
+		return n.find(key)
+	}
+	if x.places == nil {
+		x.places = make(map[string]int, 2*len(n.kids))
+		for i := range n.kids {
+			x.places[n.kids[i].key] = i
+		}
+	}
+	if i, ok := x.places[key]; ok {
+		return i
+	}
+	return -1
+}
+
+// add appends a kid whose key n does not have.
+func (x *keyIndex) add(n *node, kid node) {
+	if x.places != nil {
+		x.places[kid.key] = len(n.kids)
+	}
+	n.kids = append(n.kids, kid)
+}
+
+// put adds a kid, or puts it in place of the one of that key.
+func (x *keyIndex) put(n *node, kid node) {
+	if i := x.find(n, kid.key); i >= 0 {
+		n.kids[i] = kid
+		return
+	}
+	x.add(n, kid)
+}
+
 // merge writes a patch over n: objects merge, null deletes, anything else
 // replaces. Every node on the way gets the stamp.
 func (n *node) merge(patch *node, at stamp) {
 	n.at = at
+	var x keyIndex
+	deleted := false
 	for i := range patch.kids {
 		p := &patch.kids[i]
-		place := n.find(p.key)
+		place := x.find(n, p.key)
 		switch {
 		case p.null:
 			if place >= 0 {
-				n.kids = append(n.kids[:place], n.kids[place+1:]...)
+				n.kids[place].deleted, deleted = true, true // no other key of the patch is the same
 			}
 		case place >= 0 && p.object && n.kids[place].object:
 			n.kids[place].merge(p, at)
 		case place >= 0:
 			n.kids[place] = p.fresh(at)
 		default:
-			n.kids = append(n.kids, p.fresh(at))
+			x.add(n, p.fresh(at))
 		}
+	}
+	if deleted {
+		n.kids = slices.DeleteFunc(n.kids, func(kid node) bool { return kid.deleted })
 	}
 }
 

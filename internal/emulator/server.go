@@ -140,14 +140,7 @@ func Start(opts Options) (*Server, error) {
 		s.hostName += ":" + port
 	}
 	s.bounded = newBoundedListener(ln, maxConnections)
-	s.http = &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: headerDeadline,
-		IdleTimeout:       idleDeadline,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), levelTrace),
-		BaseContext:       func(net.Listener) context.Context { return s.life },
-	}
+	s.http = s.httpServer()
 	if s.opts.MQTTAddr != "" {
 		if err := s.front.listen(s.life, s.opts.MQTTAddr); err != nil {
 			s.end()
@@ -168,6 +161,18 @@ func Start(opts Options) (*Server, error) {
 		}
 	}
 	return s, nil
+}
+
+// httpServer is what serves the API, with the bounds of one connection.
+func (s *Server) httpServer() *http.Server {
+	return &http.Server{
+		Handler:           s.Handler(),
+		ReadHeaderTimeout: headerDeadline,
+		IdleTimeout:       idleDeadline,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), levelTrace),
+		BaseContext:       func(net.Listener) context.Context { return s.life },
+	}
 }
 
 func (s *Server) served(what string, err error) {

@@ -189,6 +189,7 @@ func (j *job) goOn() {
 	defer j.mu.Unlock()
 	now := j.server.clock.now()
 	lost := &apiError{name: "GatewayTimeout", text: "Timed out waiting for the response from device."}
+	j.readWrite()
 	j.next = len(j.rows)
 	j.credit, j.polled = now, now.Add(-jobPoll)
 	for n := range j.rows {

@@ -239,7 +239,7 @@ func (s *store) lagged(n int, now time.Time) (device, bool) {
 	lag := s.lag.Load()
 	if lag > 0 {
 		horizon := now.UnixNano() - lag
-		for rec != nil && rec.since > horizon {
+		for rec != nil && rec.since > horizon && rec.prev.Load() != rec {
 			rec = rec.prev.Load()
 		}
 	}
@@ -290,6 +290,10 @@ func (s *store) swap(n int, next *record, now time.Time) {
 	s.disabled.Add(disabled(next) - disabled(before))
 }
 
+// maxRemembered is how many writes of a device queries can lag behind. A device
+// that is written to more often lags less: memory does not grow with a lag.
+const maxRemembered = 64
+
 // remembering makes next a record that leads back to what queries still show,
 // and drops what is too old even for them.
 func remembering(next, before *record, now, lag int64) *record {
@@ -298,10 +302,15 @@ func remembering(next, before *record, now, lag int64) *record {
 	}
 	next.since = now
 	next.prev.Store(before)
+	kept := 0
 	for r := before; r != nil; r = r.prev.Load() {
-		if r.since <= now-lag {
+		switch kept++; {
+		case r.since <= now-lag:
 			r.prev.Store(nil)
-			break
+			return next
+		case kept == maxRemembered:
+			r.prev.Store(r) // nothing older can be shown; this is as old as it gets
+			return next
 		}
 	}
 	return next

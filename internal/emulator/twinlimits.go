@@ -43,6 +43,7 @@ func (r patchReader) object(key string, value gjson.Result, depth int) (node, *a
 	}
 	n := node{key: key, object: true}
 	var refusal *apiError
+	var x keyIndex
 	value.ForEach(func(k, v gjson.Result) bool {
 		var kid node
 		if kid, refusal = r.member(k.String(), v, depth); refusal != nil {
@@ -51,11 +52,7 @@ func (r patchReader) object(key string, value gjson.Result, depth int) (node, *a
 		if depth == 0 && (kid.key == "$metadata" || kid.key == "$version") {
 			return true // clients send back what they have read
 		}
-		if i := n.find(kid.key); i >= 0 {
-			n.kids[i] = kid
-		} else {
-			n.kids = append(n.kids, kid)
-		}
+		x.put(&n, kid)
 		return true
 	})
 	return n, refusal
