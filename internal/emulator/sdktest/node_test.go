@@ -203,6 +203,7 @@ func runNode(t *testing.T, node string, env []string, program string) {
 	ctx, stop := context.WithTimeout(t.Context(), nodeDeadline)
 	defer stop()
 	cmd := exec.CommandContext(ctx, node, "--test-reporter=tap", program)
+	env = append(env, deviceCertificate(t)...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "NODE_EXTRA_CA_CERTS=" + value(env, "HUB_CA_FILE")}, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

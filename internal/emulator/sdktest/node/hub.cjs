@@ -39,6 +39,12 @@ exports.executed = (id) => control('GET', `/v1/executed/${encodeURIComponent(id)
 /** Connects or disconnects a simulated device. */
 exports.setOnline = (id, online) => control('PUT', `/v1/devices/${encodeURIComponent(id)}/presence`, { online });
 
+/** Queues a cloud-to-device message: {messageId, properties, body}. Services send them over AMQP. */
+exports.send = (id, message) => control('POST', `/v1/devices/${encodeURIComponent(id)}/messages`, message);
+
+/** The messages that wait for a device, a line of JSON each. */
+exports.queued = (id) => control('GET', `/v1/devices/${encodeURIComponent(id)}/messages`);
+
 /**
  * Asks again until probe returns something true, and returns that. It fails
  * when the deadline passes first.
