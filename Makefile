@@ -66,7 +66,7 @@ fuzz: ## run each fuzz target for FUZZTIME (60s)
 	  listed=$$(go test -list '^Fuzz' $$pkg); \
 	  for target in $$(grep '^Fuzz' <<<"$$listed" || true); do \
 	    echo "== $$pkg $$target"; \
-	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$pkg; \
 	  done; \
 	done
 
