@@ -62,6 +62,15 @@ func (s *Server) ResetExecuted() {
 			p.methods.Store(0)
 			p.patches.Store(0)
 			p.messages.Store(0)
+		}
+	}
+	s.recount()
+}
+
+// recount forgets which calls faults have counted.
+func (s *Server) recount() {
+	for n := range s.store.slots() {
+		if p := s.store.peek(n); p != nil {
 			p.resetCalls()
 		}
 	}
@@ -139,8 +148,8 @@ func (s *Server) skew() time.Duration { return time.Duration(s.skewed.Load()) }
 func (s *Server) SetFaults(on bool) { s.faultsOff.Store(!on) }
 
 // ReplaceFaults puts other faults in place of those of the fleet file: src is
-// a list as it stands there under faults, YAML or JSON. The name stands in
-// the error, which lists every mistake.
+// a list as it stands there under faults, YAML or JSON. Calls and time are
+// counted anew for them. The name stands in the error, which lists every mistake.
 func (s *Server) ReplaceFaults(name string, src []byte) error {
 	f := s.store.fleet
 	if f == nil {
@@ -150,7 +159,8 @@ func (s *Server) ReplaceFaults(name string, src []byte) error {
 	if err != nil {
 		return err
 	}
-	s.faults.Store(changed)
+	s.recount()
+	s.faults.Store(&faultSet{fleet: changed, since: s.since()})
 	return nil
 }
 
@@ -181,7 +191,7 @@ func (s *Server) Reset() {
 	s.front.mail.empty()
 	s.ResetExecuted()
 	s.faultsOff.Store(false)
-	s.faults.Store(s.store.fleet)
+	s.faults.Store(&faultSet{fleet: s.store.fleet})
 	if s.store.fleet != nil {
 		s.SetIndexLag(s.store.fleet.IndexLag())
 	}

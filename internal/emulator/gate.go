@@ -105,7 +105,7 @@ func (x *exchange) pass(d device, cost int) *apiError {
 // fault counts a call, and says what goes wrong with it.
 func (s *Server) fault(op fleet.Operation, d device) (fleet.Fault, bool) {
 	faults := s.faults.Load()
-	if faults == nil || s.faultsOff.Load() || op == "" {
+	if faults.fleet == nil || s.faultsOff.Load() || op == "" {
 		return fleet.Fault{}, false
 	}
 	count := counted(op)
@@ -116,7 +116,14 @@ func (s *Server) fault(op fleet.Operation, d device) (fleet.Fault, bool) {
 			call.Device, call.ID = -1, d.id
 		}
 	}
-	return faults.Fault(call, s.since())
+	return faults.fleet.Fault(call, s.since()-faults.since)
+}
+
+// faultSet is the faults that are in force, and since when: those of the fleet
+// file from the start.
+type faultSet struct {
+	fleet *fleet.Fleet // nil if there are none
+	since time.Duration
 }
 
 // counter is where a device's calls of one kind are counted; nil for calls that

@@ -14,8 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"iothub-runner/internal/emulator/fleet"
 )
 
 // Server is an emulated hub. Its methods are safe for concurrent use.
@@ -49,7 +47,7 @@ type Server struct {
 	schedules schedules
 
 	faultsOff atomic.Bool
-	faults    atomic.Pointer[fleet.Fleet] // whose faults strike; nil for none
+	faults    atomic.Pointer[faultSet]    // whose faults strike; nil for none
 	opCalls   [countedOfHub]atomic.Uint64 // calls seen, for faults
 
 	contentType, varyOrigin []string // shared header values, never written to
@@ -110,7 +108,7 @@ func New(opts Options) (*Server, error) {
 	s.instance = binary.LittleEndian.Uint64(seed[:])
 	s.buffers.New = func() any { b := make([]byte, 0, 1<<10); return &b }
 	s.store = newStore(opts.Fleet, s.clock.now())
-	s.faults.Store(opts.Fleet)
+	s.faults.Store(&faultSet{fleet: opts.Fleet})
 	s.links = newLinks()
 	s.front = newFront(s)
 	s.life, s.end = context.WithCancel(context.Background())

@@ -121,8 +121,8 @@ func faultSection() Section {
 		{"devices", "list of ids", "Only calls that address these devices; a trailing `*` stands for any ending."},
 		{"calls", "call numbers", "Only these calls, such as `1` or `2-5`: counted for each operation, by device where a call addresses one, else by hub."},
 		{"share", "share", "Of the calls that fit; 100% unless given."},
-		{"from", "duration", "Only from this time after the start."},
-		{"until", "duration", "Only before this time after the start."},
+		{"from", "duration", "Only from this time after the start, or after the faults were replaced."},
+		{"until", "duration", "Only before this time, counted likewise."},
 		{"wait", "duration", "What `throttled` asks the caller to wait; 10s unless given."},
 		{"latency", "delay", "How long the answer, or the fault, takes. Required with `slow`."},
 	}}
