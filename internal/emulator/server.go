@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // Server is an emulated hub. Its methods are safe for concurrent use.
@@ -36,6 +38,7 @@ type Server struct {
 	requests atomic.Uint64
 
 	stateLog  *stateLog    // nil without a state file
+	stateLock *flock.Flock // likewise
 	saving    sync.Mutex   // held while the state is written as a whole
 	stateSize atomic.Int64 // of the state file as it is now
 
@@ -114,11 +117,19 @@ func New(opts Options) (*Server, error) {
 	s.life, s.end = context.WithCancel(context.Background())
 	if opts.StateFile != "" {
 		if err := s.loadState(); err != nil {
-			s.end()
-			return nil, err
+			return nil, errors.Join(err, s.abandon())
 		}
 	}
 	return s, nil
+}
+
+// abandon lets go of a hub that did not come to serve anybody.
+func (s *Server) abandon() error {
+	s.end()
+	if s.stateLock == nil {
+		return nil
+	}
+	return s.stateLock.Unlock()
 }
 
 // Start makes a hub and returns when it accepts connections.
@@ -130,8 +141,7 @@ func Start(opts Options) (*Server, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(s.life, "tcp", s.opts.HTTPSAddr)
 	if err != nil {
-		s.end()
-		return nil, fmt.Errorf("listen for HTTPS: %w", err)
+		return nil, errors.Join(fmt.Errorf("listen for HTTPS: %w", err), s.abandon())
 	}
 	s.httpsAddr = ln.Addr().String()
 	if _, port, err := net.SplitHostPort(s.httpsAddr); err == nil && port != "443" {
@@ -141,8 +151,7 @@ func Start(opts Options) (*Server, error) {
 	s.http = s.httpServer()
 	if s.opts.MQTTAddr != "" {
 		if err := s.front.listen(s.life, s.opts.MQTTAddr); err != nil {
-			s.end()
-			return nil, errors.Join(err, ln.Close())
+			return nil, errors.Join(err, ln.Close(), s.abandon())
 		}
 		s.warnOpen("MQTT", s.front.addr)
 	}
@@ -209,7 +218,7 @@ func (s *Server) Close() error {
 	s.clock.close()
 	s.serving.Wait()
 	if s.opts.StateFile != "" {
-		err = errors.Join(err, s.saveState())
+		err = errors.Join(err, s.saveState(), s.stateLock.Unlock())
 	}
 	if err != nil {
 		return fmt.Errorf("close the emulated hub: %w", err)

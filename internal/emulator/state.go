@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/gofrs/flock"
 )
 
 // This file keeps a hub across restarts: one JSON object a line, first a head,
@@ -282,6 +284,9 @@ func keepSection(s section) stateSection {
 // loadState reads the file, if there is one, and its logs into a hub that
 // nobody uses yet. From then on the hub keeps what changes.
 func (s *Server) loadState() error {
+	if err := s.lockState(); err != nil {
+		return err
+	}
 	l := &stateLog{stateFile: s.opts.StateFile, log: s.log}
 	jobs := keptJobs{}
 	head, err := s.readState(&jobs)
@@ -300,6 +305,21 @@ func (s *Server) loadState() error {
 	})
 	s.stateLog, s.store.log, s.front.mail.log, s.clock.log = l, l, l, l
 	return s.restoreJobs(&jobs) // which may go on at once
+}
+
+// lockState makes sure that no other process uses the state file: each would
+// take the other's logs away. The kernel unlocks it when this process ends.
+func (s *Server) lockState() error {
+	file := s.opts.StateFile
+	s.stateLock = flock.New(file+".lock", flock.SetPermissions(0o600))
+	locked, err := s.stateLock.TryLock()
+	if err != nil {
+		return fmt.Errorf("lock the state in %q: %w", file, err)
+	}
+	if !locked {
+		return fmt.Errorf("the state in %q is used by another emulator that runs: stop it, or name another file", file)
+	}
+	return nil
 }
 
 func (s *Server) readState(jobs *keptJobs) (stateHead, error) {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -67,9 +68,27 @@ func TestLogCutAnywhere(t *testing.T) {
 			tags, _ = third.do(t, "GET", "/twins/ok", "").want(t, 200).doc(t)["tags"].(map[string]any)
 			same(t, "written after the torn line", tags["next"], any(true))
 		}
-		if err := os.Remove(filepath.Join(left, "state.2.log")); err != nil {
+		if err := errors.Join(again.abandon(), os.Remove(filepath.Join(left, "state.2.log"))); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestStateInUse keeps a second emulator from the files of one that runs.
+func TestStateInUse(t *testing.T) {
+	dir := t.TempDir()
+	opts := Options{TLSDir: dir, StateFile: filepath.Join(dir, "state")}
+	h := reopen(t, dir, moods)
+	if _, err := New(opts); err == nil || !strings.Contains(err.Error(), "used by another emulator") {
+		t.Errorf("New on the state of a hub that runs = %v, want a refusal", err)
+	}
+	h.leave(t)
+	s, err := New(opts)
+	if err != nil {
+		t.Fatalf("New when the other one has ended: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -259,6 +278,9 @@ func TestKilledHub(t *testing.T) {
 			checkAcked(t, s, n, a)
 		}
 		// It ends as it would by a kill: the next process finds its logs.
+		if err := s.abandon(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
