@@ -19,6 +19,9 @@ import (
 	"iothub-runner/internal/hubclient"
 )
 
+// deviceStringVar is the variable of examples/device and of Microsoft's samples.
+const deviceStringVar = "IOTHUB_DEVICE_CONNECTION_STRING"
+
 // emulatorFlags are the flags of runner emulator.
 type emulatorFlags struct {
 	talkFlags
@@ -33,6 +36,7 @@ type emulatorFlags struct {
 	behaviour map[string]string
 	state     string
 	admin     string
+	devices   []string
 }
 
 func newEmulator(env environment) *cobra.Command {
@@ -57,6 +61,7 @@ queries, for the devices of a fleet file or for none. It runs until interrupted.
 	flags.StringToStringVar(&f.behaviour, "behaviour", nil, "switch what is not known of the real hub, `NAME=VALUE`; docs/emulator.md lists the switches")
 	flags.StringVar(&f.state, "state", "", "keep devices, twins and jobs in `FILE`; needs --tls-dir")
 	flags.StringVar(&f.admin, "admin", "", "serve the control endpoint for tests at `ADDR` (default: not at all)")
+	flags.StringArrayVar(&f.devices, "device", nil, "register the device `ID` if it is not there, and tell its connection string (may be repeated)")
 	f.add(flags)
 	return cmd
 }
@@ -69,6 +74,8 @@ type ready struct {
 	AdminAddr               string `json:"adminAddr,omitempty"`
 	CAFile                  string `json:"caFile"`
 	ServiceConnectionString string `json:"serviceConnectionString"`
+	// DeviceConnectionStrings are those of the devices of --device, by id.
+	DeviceConnectionStrings map[string]string `json:"deviceConnectionStrings,omitempty"`
 }
 
 func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
@@ -126,6 +133,12 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 	r := ready{
 		HostName: server.HostName(), HTTPSAddr: server.HTTPSAddr(), MQTTAddr: server.MQTTAddr(), AdminAddr: server.AdminAddr(),
 		CAFile: caFile, ServiceConnectionString: server.ConnectionString(),
+		DeviceConnectionStrings: map[string]string{},
+	}
+	for _, id := range f.devices {
+		if r.DeviceConnectionStrings[id], err = server.AddDevice(id); err != nil {
+			return "", usageError("--device "+err.Error(), "")
+		}
 	}
 	if f.readyFile != "" {
 		text, err := json.MarshalIndent(r, "", "  ")
@@ -144,6 +157,10 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 	talk.line("emulator: trust it with SSL_CERT_FILE="+caFile+" or --ca-file "+caFile, slog.String("caFile", caFile))
 	if f.readyFile == "" {
 		talk.line("emulator: "+connectionStringVar+"='"+r.ServiceConnectionString+"'", slog.String("serviceConnectionString", r.ServiceConnectionString))
+		for _, id := range f.devices {
+			cs := r.DeviceConnectionStrings[id]
+			talk.line("emulator: "+deviceStringVar+"='"+cs+"'", slog.String("device", id), slog.String("deviceConnectionString", cs))
+		}
 	}
 	return caFile, nil
 }

@@ -2,7 +2,7 @@
 // answers the method lockDoor, prints the desired properties it is sent and
 // reports them back. It runs against the emulator and against an IoT Hub alike.
 //
-//	runner emulator --tls-dir hub --ready-file ready.json
+//	runner emulator --tls-dir hub --device myDevice     # prints the connection string
 //	IOTHUB_DEVICE_CONNECTION_STRING='HostName=...;DeviceId=myDevice;SharedAccessKey=...' \
 //	    go run ./examples/device --ca-file hub/ca.pem
 //
@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, connectionString string, out, talk 
 		fmt.Fprint(talk, usage)
 		flags.PrintDefaults()
 	}
-	addr := flags.String("mqtt", "", "connect to this `ADDRESS` instead of port 8883 of the host")
+	addr := flags.String("mqtt", "", "connect to this `ADDRESS` instead of the connection string's host (port 8883 unless it names one)")
 	caFile := flags.String("ca-file", "", "trust the certificate authority in `FILE`, as the emulator has one, beside the system's")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -103,13 +103,13 @@ type endpoint struct {
 // transport returns the library's, with our address and trust: it knows port
 // 8883 only, and pins certificate authorities that have expired.
 func (e endpoint) transport(hostName string) *iotmqtt.Transport {
-	host, _, err := net.SplitHostPort(hostName)
+	host, port, err := net.SplitHostPort(hostName)
 	if err != nil {
-		host = hostName // it has no port
+		host, port = hostName, "8883"
 	}
 	addr := e.addr
 	if addr == "" {
-		addr = net.JoinHostPort(host, "8883")
+		addr = net.JoinHostPort(host, port)
 	}
 	return iotmqtt.New(iotmqtt.WithClientOptionsConfig(func(o *mqtt.ClientOptions) {
 		o.Servers = nil

@@ -26,6 +26,7 @@ type exchange struct {
 	buf   []byte // scratch for the answer, returned to the pool afterwards
 	etag  string // for the ETag header; empty sends none
 
+	status      int  // of the answer; 0 before there is one
 	bodyBounded bool // what is left of the body, if anything, has a deadline
 
 	fault fleet.Fault // that strikes after the operation; its Kind is empty when none does
@@ -166,7 +167,7 @@ func (x *exchange) send(status int, body []byte) {
 		return
 	}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	x.w.WriteHeader(status)
+	x.writeHeader(status)
 	x.w.Write(body) //nolint:errcheck // the client has gone; there is nobody to tell
 }
 
@@ -185,7 +186,7 @@ const worthZipping = 1400
 func (x *exchange) sendZipped(status int, body []byte) {
 	h := x.w.Header()
 	h["Content-Encoding"] = []string{"gzip"}
-	x.w.WriteHeader(status)
+	x.writeHeader(status)
 	z, ok := x.zippers.Get().(*gzip.Writer)
 	if !ok {
 		z, _ = gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level is a valid constant
@@ -198,7 +199,12 @@ func (x *exchange) sendZipped(status int, body []byte) {
 
 // sendNothing answers 204.
 func (x *exchange) sendNothing() {
-	x.w.WriteHeader(http.StatusNoContent)
+	x.writeHeader(http.StatusNoContent)
+}
+
+func (x *exchange) writeHeader(status int) {
+	x.status = status
+	x.w.WriteHeader(status)
 }
 
 // refuse answers with an error.

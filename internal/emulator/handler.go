@@ -1,8 +1,10 @@
 package emulator
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // Handler serves the hub's HTTPS API. Tests hand it to a server of their own.
@@ -20,6 +22,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		buf = new([]byte)
 	}
 	x := &exchange{Server: s, w: w, r: r, buf: (*buf)[:0]}
+	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+		defer x.show(time.Now())
+	}
 	if refusal := x.handle(); refusal != nil {
 		x.refuse(refusal)
 	}
@@ -28,6 +33,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		*buf = x.buf[:0]
 		s.buffers.Put(buf)
 	}
+}
+
+// show logs the request, a fault that cut its connection too. No header and no
+// body: they hold signatures and keys.
+func (x *exchange) show(begin time.Time) {
+	answer := any(x.status)
+	if x.status == 0 {
+		answer = "none"
+	}
+	x.log.Debug("request", "method", x.r.Method, "path", x.r.URL.Path, "status", answer, "took", time.Since(begin))
 }
 
 // maxPooled keeps one huge answer from being held for ever.

@@ -181,7 +181,7 @@ func (f *front) serve(c net.Conn) {
 	if dc.link != nil {
 		dc.link.end()
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 		f.server.log.Log(context.Background(), levelTrace, "device connection ended", "from", c.RemoteAddr().String(), "error", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -108,7 +109,11 @@ func (l *mqttLink) end() {
 	l.front.broker().UnsubscribeClient(l.client)
 	l.front.broker().Clients.Delete(l.client.ID)
 	l.front.mail.leave(l)
-	l.server.log.Debug("device disconnected", "device", l.subject.fullID(), "reason", l.client.StopCause())
+	reason := l.client.StopCause()
+	if errors.Is(reason, net.ErrClosed) {
+		reason = errors.New("the hub stops") // every other reason that the hub has is set as it closes the connection
+	}
+	l.server.log.Debug("device disconnected", "device", l.subject.fullID(), "reason", reason)
 }
 
 // write sends what waits in the queue.

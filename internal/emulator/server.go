@@ -262,6 +262,35 @@ func (s *Server) PolicyConnectionString(name string) (string, bool) {
 	return "HostName=" + s.hostName + ";SharedAccessKeyName=" + p.name + ";SharedAccessKey=" + p.primary, true
 }
 
+// AddDevice registers a device unless there is one of this id, and returns its
+// connection string. Its keys follow from the id and what TLSDir keeps, so that
+// they are the same at the next start.
+func (s *Server) AddDevice(id string) (connectionString string, err error) {
+	if !validID(id) {
+		return "", fmt.Errorf("%q: an id has 1 to 128 letters, digits or any of - : . + %% _ # * ? ! ( ) , = @ ; $ '", id)
+	}
+	d, ok := s.store.find(id)
+	if !ok {
+		now := s.clock.now()
+		ident := s.identityOf(subject{device: device{id: id, slot: -1}, place: -1})
+		var refusal *apiError
+		if d, refusal = s.store.create(id, &record{id: id, ident: &ident, twin: newborn(now)}, now); refusal != nil {
+			return "", fmt.Errorf("%q: %w", id, refusal)
+		}
+	}
+	host := s.opts.HostName
+	if _, port, err := net.SplitHostPort(s.MQTTAddr()); err == nil && port != "8883" {
+		host = net.JoinHostPort(host, port) // it is for devices, which speak MQTT
+	}
+	m := subject{device: d, place: -1}
+	ident := s.identityOf(m)
+	if ident.auth != authSAS {
+		return "HostName=" + host + ";DeviceId=" + id + ";x509=true", nil
+	}
+	primary, _ := s.keysOf(m, ident)
+	return "HostName=" + host + ";DeviceId=" + id + ";SharedAccessKey=" + primary, nil
+}
+
 // answersTo says whether host, without port, is a name of this hub.
 func (s *Server) answersTo(host string) bool {
 	return strings.EqualFold(host, s.opts.HostName) || strings.EqualFold(host, "localhost") || host == "127.0.0.1"
