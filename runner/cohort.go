@@ -129,17 +129,28 @@ func (c *cohort) lookup(t targetKey) (index uint32, known bool) {
 
 // find returns the slot of key, or the free one where it belongs.
 func (c *cohort) find(key []byte) int {
-	// The high bits of hash times size are a slot, whatever the size.
-	high, _ := bits.Mul64(maphash.Bytes(c.seed, key), uint64(len(c.table)))
-	for slot := int(high); ; slot++ {
-		if slot == len(c.table) {
-			slot = 0
-		}
+	slot := c.home(key)
+	for {
 		found := c.table[slot]
 		if found == 0 || bytes.Equal(c.key(found-1), key) {
 			return slot
 		}
+		slot = c.after(slot)
 	}
+}
+
+// home is the slot of a key in a table without others.
+func (c *cohort) home(key []byte) int {
+	// The high bits of hash times size are a slot, whatever the size.
+	high, _ := bits.Mul64(maphash.Bytes(c.seed, key), uint64(len(c.table)))
+	return int(high)
+}
+
+func (c *cohort) after(slot int) int {
+	if slot++; slot == len(c.table) {
+		return 0
+	}
+	return slot
 }
 
 // full tells whether a table of so many slots should grow before it holds more.
@@ -158,7 +169,11 @@ func (c *cohort) rebuild() {
 
 func (c *cohort) fill() {
 	for i := range uint32(c.size) {
-		c.table[c.find(c.key(i))] = i + 1
+		slot := c.home(c.key(i))
+		for c.table[slot] != 0 { // of another key: each is there once
+			slot = c.after(slot)
+		}
+		c.table[slot] = i + 1
 	}
 }
 
