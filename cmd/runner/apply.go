@@ -68,16 +68,12 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	return cmd
 }
 
-// gcPercent is how much garbage may stand beside what is in use.
+// gcPercent is how much garbage may stand beside what is in use in a run.
 const gcPercent = 20
 
 // runApply checks everything that can be checked before a hub is asked, then
 // carries the plan out.
 func runApply(ctx context.Context, env environment, f *applyFlags, file string) error {
-	// What grows with the fleet are records without pointers, which cost the
-	// collector nothing to look at: it may as well come often, and the process
-	// stay small.
-	debug.SetGCPercent(gcPercent)
 	talk, err := newTalk(env, f.talkFlags)
 	if err != nil {
 		return err
@@ -87,6 +83,10 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		return err
 	}
 	defer hub.close()
+	// What grows with the fleet are records without pointers, which cost the
+	// collector nothing to look at: it may as well come often, and the process
+	// stay small.
+	debug.SetGCPercent(gcPercent)
 	reports, err := openReports(env, f.reports, file)
 	if err != nil {
 		return err
