@@ -103,7 +103,10 @@ func parseTwinWrite(body []byte, arrays bool) (twinWrite, *apiError) {
 			refusal = w.tags.read("tags", v, arrays)
 		case is(k.Str, "desired"):
 			refusal = errArgument("The twin has no member 'desired' of its own; it belongs into 'properties'.")
-		case is(k.Str, "properties") && v.IsObject():
+		case is(k.Str, "properties") && v.Type != gjson.Null:
+			if !v.IsObject() {
+				refusal = errArgument("The 'properties' of the twin must be a JSON object.")
+			}
 			v.ForEach(func(k, v gjson.Result) bool {
 				if is(k.Str, "desired") {
 					refusal = w.desired.read("properties.desired", v, arrays)

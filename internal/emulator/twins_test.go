@@ -235,6 +235,8 @@ func TestTwinRefusals(t *testing.T) {
 		{"not an object", "PATCH", "/twins/door-0001", `[]`, 400, "IotHubFormatError"},
 		{"broken UTF-8", "PATCH", "/twins/door-0001", "{\"tags\":{\"a\":\"\xff\"}}", 400, "IotHubFormatError"},
 		{"nested too deep to read", "PATCH", "/twins/door-0001", `{"tags":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`, 400, "IotHubFormatError"},
+		{"properties that are a number", "PATCH", "/twins/door-0001", `{"properties":5}`, 400, "ArgumentInvalid"},
+		{"properties that are a list", "PUT", "/twins/door-0001", `{"tags":{},"properties":[{"desired":{}}]}`, 400, "ArgumentInvalid"},
 		{"desired at the top", "PATCH", "/twins/door-0001", `{"desired":{"a":1}}`, 400, "ArgumentInvalid"},
 		{"arrays before they were allowed", "PATCH", "/twins/door-0001?api-version=2018-06-30", `{"tags":{"a":[1]}}`, 400, "ArgumentInvalid"},
 		{"unknown api-version", "GET", "/twins/door-0001?api-version=1999-01-01", "", 400, "InvalidProtocolVersion"},
