@@ -124,7 +124,8 @@ type hello struct {
 	session        bool // not a clean one
 	keepAlive      uint16
 	version        byte
-	will           string // topic
+	will           string                 // topic
+	left           *packets.ConnectParams // a whole will
 }
 
 // connect returns the CONNACK's code and whether the hub remembers a session.
@@ -153,6 +154,10 @@ func (d *testDevice) hello(h hello) {
 	}
 	if h.will != "" {
 		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, h.will, []byte("gone")
+	}
+	if w := h.left; w != nil {
+		pk.Connect.WillFlag, pk.Connect.WillTopic, pk.Connect.WillPayload = true, w.WillTopic, w.WillPayload
+		pk.Connect.WillQos, pk.Connect.WillRetain = w.WillQos, w.WillRetain
 	}
 	d.put(pk.ConnectEncode)
 }

@@ -58,6 +58,7 @@ type deviceConn struct {
 	net.Conn
 	front *front
 	link  *mqttLink // set once the device has been admitted
+	will  *will     // from the CONNECT; nil without one
 	first greeting
 }
 
@@ -70,6 +71,16 @@ func (c *deviceConn) Read(p []byte) (int, error) {
 		return 0, errBadGreeting
 	}
 	return n, err
+}
+
+// SetDeadline is that of the connection below. The broker reckons one and a
+// half times the keep-alive in whole seconds, and loses half a second of the
+// odd ones: a third of what a device that announces one second has.
+func (c *deviceConn) SetDeadline(t time.Time) error {
+	if c.link != nil && c.link.client.State.Keepalive%2 == 1 && !t.IsZero() {
+		t = t.Add(time.Second / 2)
+	}
+	return c.Conn.SetDeadline(t)
 }
 
 // greeting is the beginning of a connection: the header of its first packet.

@@ -98,7 +98,7 @@ func (l *mqttLink) rested(since time.Time) {
 	if keepAlive == 0 {
 		keepAlive = connectDeadline
 	}
-	if err := connOf(l.client).SetDeadline(time.Now().Add(keepAlive + keepAlive/2)); err != nil {
+	if err := connOf(l.client).Conn.SetDeadline(time.Now().Add(keepAlive + keepAlive/2)); err != nil {
 		l.close("its connection is gone")
 	}
 }

@@ -62,11 +62,11 @@ func (h *deviceHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		return h.refuse(cl, code, why)
 	}
 	link := newMQTTLink(h.front, cl, v)
-	if pk.Connect.WillFlag {
-		if !link.isTelemetry(pk.Connect.WillTopic) {
-			return h.refuse(cl, &packets.ErrBadUsernameOrPassword, "the will is not for the device's own messages")
+	if w := dc.will; w != nil {
+		if w.qos > 1 || !link.isTelemetry(w.topic) {
+			return h.refuse(cl, &packets.ErrBadUsernameOrPassword, "the will is not a message that the device may send")
 		}
-		link.will = &will{topic: pk.Connect.WillTopic, payload: pk.Connect.WillPayload}
+		link.will = w
 	}
 	if err := h.welcome(cl, link); err != nil {
 		return err
@@ -79,7 +79,6 @@ func (h *deviceHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 	// is a client of its own that leaves nothing behind.
 	cl.ID = strconv.FormatUint(link.number, 10)
 	cl.Properties.Clean = true
-	cl.Properties.Will = mqtt.Will{}
 	if cl.State.Keepalive == 0 || cl.State.Keepalive > maxKeepAlive {
 		cl.State.Keepalive = maxKeepAlive
 	}
@@ -125,6 +124,7 @@ func (h *deviceHook) OnPacketRead(cl *mqtt.Client, pk packets.Packet) (packets.P
 		if len(pk.Connect.Password) == 0 {
 			pk.Connect.PasswordFlag = false // devices with a certificate have none; the broker dislikes an empty one
 		}
+		connOf(cl).takeWill(&pk.Connect)
 		return pk, h.glance(cl, pk)
 	}
 	if pk.FixedHeader.Type != packets.Publish || connOf(cl).link == nil {
@@ -153,6 +153,16 @@ func (h *deviceHook) glance(cl *mqtt.Client, pk packets.Packet) error {
 		return h.refuse(cl, &packets.ErrMalformedUsername, "the connection's settings contradict each other")
 	}
 	return nil
+}
+
+// takeWill keeps the will from the broker, which dislikes an empty one and
+// answers QoS 2 with a code that MQTT 3.1.1 does not have.
+func (c *deviceConn) takeWill(p *packets.ConnectParams) {
+	if !p.WillFlag {
+		return
+	}
+	c.will = &will{topic: p.WillTopic, payload: p.WillPayload, qos: p.WillQos}
+	p.WillFlag, p.WillTopic, p.WillPayload, p.WillQos, p.WillRetain = false, "", nil, 0, false
 }
 
 // OnPublish takes what a device sent. The broker acknowledges it and forgets it.

@@ -56,6 +56,7 @@ type mqttLink struct {
 type will struct {
 	topic   string
 	payload []byte
+	qos     byte
 }
 
 func newMQTTLink(f *front, cl *mqtt.Client, v visitor) *mqttLink {

@@ -151,8 +151,9 @@ func TestConnectionsEndInTime(t *testing.T) {
 			want      time.Duration
 		}{
 			{"one and a half of the keep-alive", 60, time.Hour, 90 * time.Second},
-			{"no keep-alive", 0, time.Hour, 1765 * time.Second},
-			{"too long a keep-alive", 60_000, time.Hour, 1765 * time.Second},
+			{"of an odd one", 1, time.Hour, 1500 * time.Millisecond},
+			{"no keep-alive", 0, time.Hour, 1765500 * time.Millisecond},
+			{"too long a keep-alive", 60_000, time.Hour, 1765500 * time.Millisecond},
 			{"the token's end", 0, 10 * time.Minute, 10 * time.Minute},
 		}
 		for _, tt := range tests {
@@ -412,11 +413,36 @@ func TestTelemetryAndWill(t *testing.T) {
 		d.conn.Close()
 		synctest.Wait()
 		same(t, "messages of a device that vanished", h.Executed("d").Messages, 3)
-		for _, topic := range []string{methodsTopic + "lockDoor/?$rid=1", "devices/e/messages/events/"} {
-			d = h.dial(t, "d")
-			if code, _ := d.connect(hello{user: "localhost/d/", password: password, will: topic}); code != 5 {
-				t.Errorf("a will to %s: CONNACK %d, want 5", topic, code)
-			}
+	})
+}
+
+func TestWillsThatAreTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := trio(t)
+		key, _ := h.keysAt(t, "/devices/d")
+		const own = "devices/d/messages/events/"
+		tests := []struct {
+			name string
+			will packets.ConnectParams
+			want int
+		}{
+			{"a message", packets.ConnectParams{WillTopic: own, WillPayload: []byte("gone"), WillQos: 1}, 0},
+			{"an empty one", packets.ConnectParams{WillTopic: own}, 0},
+			{"to be retained", packets.ConnectParams{WillTopic: own, WillPayload: []byte("gone"), WillRetain: true}, 0},
+			{"with QoS 2", packets.ConnectParams{WillTopic: own, WillPayload: []byte("gone"), WillQos: 2}, 5},
+			{"an answer", packets.ConnectParams{WillTopic: methodsTopic + "lockDoor/?$rid=1", WillPayload: []byte("1")}, 5},
+			{"of another device", packets.ConnectParams{WillTopic: "devices/e/messages/events/", WillPayload: []byte("1")}, 5},
+			{"without a topic", packets.ConnectParams{WillPayload: []byte("1")}, 5},
+		}
+		for _, tt := range tests {
+			before := h.Executed("d").Messages
+			d := h.dial(t, "d")
+			password := sign(t, "localhost/devices/d", key, "", time.Now().Add(time.Hour))
+			code, _ := d.connect(hello{user: "localhost/d/", password: password, left: &tt.will})
+			same(t, tt.name+": CONNACK", code, tt.want)
+			d.conn.Close()
+			synctest.Wait()
+			same(t, tt.name+": was sent", h.Executed("d").Messages-before == 1, tt.want == 0)
 		}
 	})
 }
