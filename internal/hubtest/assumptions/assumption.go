@@ -22,6 +22,7 @@ type Assumption struct {
 
 	Tier     string // that an emulator needs for the check to make sense
 	Disturbs string // what the check does to others who use the hub; it then runs only if asked to
+	Faults   string // that make an emulator refuse what a real hub refuses a crowd only
 
 	observe func(p *probe) string
 }
@@ -68,7 +69,8 @@ func check(ctx context.Context, s setup, a Assumption) Finding {
 
 // assumptions is all of them, in order.
 func assumptions() []Assumption {
-	return slices.Concat(registryAssumptions(), twinAssumptions(), queryAssumptions(), methodAssumptions(), jobAssumptions(), deviceAssumptions())
+	return slices.Concat(registryAssumptions(), twinAssumptions(), queryAssumptions(), methodAssumptions(), jobAssumptions(), deviceAssumptions(),
+		certificateAssumptions(), throttleAssumptions())
 }
 
 // table is docs/assumptions.md.

@@ -16,10 +16,11 @@ import (
 	"iothub-runner/internal/hubtest/wire"
 )
 
-// emulated starts a hub that behaves as chosen, and says how to reach it.
-func emulated(t *testing.T, tier string, behaviour map[string]string) setup {
+// emulated starts a hub on which an assumption can be checked and that behaves
+// as chosen, and says how to reach it.
+func emulated(t *testing.T, a Assumption, behaviour map[string]string) setup {
 	t.Helper()
-	s, err := emulator.Start(emulator.Options{HTTPSAddr: "127.0.0.1:0", MQTTAddr: "127.0.0.1:0", Tier: tier, Behaviour: behaviour})
+	s, err := emulator.Start(emulator.Options{HTTPSAddr: "127.0.0.1:0", MQTTAddr: "127.0.0.1:0", Tier: a.Tier, Behaviour: behaviour})
 	if err != nil {
 		t.Fatalf("emulator.Start: %v", err)
 	}
@@ -28,6 +29,11 @@ func emulated(t *testing.T, tier string, behaviour map[string]string) setup {
 			t.Errorf("Close: %v", err)
 		}
 	})
+	if a.Faults != "" {
+		if err := s.ReplaceFaults("faults", []byte(a.Faults)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(s.CAPEM())
 	reach := func(policy string) *wire.Hub {
@@ -56,14 +62,14 @@ func TestOnTheEmulator(t *testing.T) {
 		if a.Switch == "" {
 			t.Run(a.ID, func(t *testing.T) {
 				t.Parallel()
-				wantSeen(t, check(t.Context(), emulated(t, a.Tier, nil), a), a.Expect)
+				wantSeen(t, check(t.Context(), emulated(t, a, nil), a), a.Expect)
 			})
 			continue
 		}
 		for value, want := range a.Values {
 			t.Run(a.ID+"/"+value, func(t *testing.T) {
 				t.Parallel()
-				wantSeen(t, check(t.Context(), emulated(t, a.Tier, map[string]string{a.Switch: value}), a), want)
+				wantSeen(t, check(t.Context(), emulated(t, a, map[string]string{a.Switch: value}), a), want)
 			})
 		}
 	}
@@ -80,7 +86,7 @@ func wantSeen(t *testing.T, f Finding, want string) {
 // what they left there.
 func TestChecksLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
-	s := emulated(t, "", nil)
+	s := emulated(t, Assumption{}, nil)
 	var out bytes.Buffer
 	if code := checkAll(t.Context(), s, assumptions(), false, &out); code != exitAllHold {
 		t.Errorf("checkAll = %d:\n%s", code, &out)
