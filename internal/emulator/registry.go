@@ -107,13 +107,10 @@ func (s *Server) deviceDoc(m subject, v version) wireDevice {
 	ident, shown := s.identityOf(m), s.seen(m)
 	doc := wireDevice{
 		DeviceID: m.id, GenerationID: ident.generation, ETag: ident.etag,
-		ConnectionState: shown.state, Status: ident.statusText(),
+		ConnectionState: shown.state, Status: ident.statusText(), StatusReason: textOrNull(ident.reason),
 		ConnectionStateUpdatedTime: shown.turned, StatusUpdatedTime: timeText(ident.statusAt), LastActivityTime: shown.heard,
 		Authentication: s.authDoc(m, ident), Capabilities: wireCapabilities{IoTEdge: ident.edge},
 		DeviceScope: ident.scope, ParentScopes: ident.parents, CloudToDeviceMessageCount: s.mailCount(m),
-	}
-	if ident.reason != "" {
-		doc.StatusReason = &ident.reason
 	}
 	if v == version2024 {
 		doc.Attributes = json.RawMessage(ident.attributesText())
@@ -129,10 +126,18 @@ func (s *Server) authDoc(m subject, ident identity) wireAuth {
 		primary, secondary := s.keysOf(m, ident)
 		doc.SymmetricKey = &wireKeys{Primary: &primary, Secondary: &secondary}
 	case authSelfSigned:
-		doc.X509Thumbprint = &wireThumbprints{Primary: &ident.primary, Secondary: &ident.secondary}
+		doc.X509Thumbprint = &wireThumbprints{Primary: textOrNull(ident.primary), Secondary: textOrNull(ident.secondary)}
 	case authCA, authNone:
 	}
 	return doc
+}
+
+// textOrNull is null for what is not set.
+func textOrNull(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }
 
 // listDevices serves GET /devices. It has no continuation: a hub with more

@@ -351,9 +351,16 @@ func appendThumbprints(dst []byte, ident identity) []byte {
 	if ident.auth != authSelfSigned {
 		return append(dst, `{"primaryThumbprint":null,"secondaryThumbprint":null}`...)
 	}
-	dst = appendString(append(dst, `{"primaryThumbprint":`...), ident.primary)
-	dst = appendString(append(dst, `,"secondaryThumbprint":`...), ident.secondary)
+	dst = appendThumbprint(append(dst, `{"primaryThumbprint":`...), ident.primary)
+	dst = appendThumbprint(append(dst, `,"secondaryThumbprint":`...), ident.secondary)
 	return append(dst, '}')
+}
+
+func appendThumbprint(dst []byte, text string) []byte {
+	if text == "" {
+		return append(dst, "null"...)
+	}
+	return appendString(dst, text)
 }
 
 func appendScopes(dst []byte, ident identity) []byte {
