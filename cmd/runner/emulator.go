@@ -47,7 +47,12 @@ func newEmulator(env environment) *cobra.Command {
 		Long: `emulator serves the REST API of an IoT Hub, with a registry, twins, methods and
 queries, for the devices of a fleet file or for none. It runs until interrupted.`,
 		Args: usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return runEmulator(cmd.Context(), env, &f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.units < 1 {
+				return usageError(fmt.Sprintf("--units %d: want at least 1", f.units), "")
+			}
+			return runEmulator(cmd.Context(), env, &f)
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.https, "https", "127.0.0.1:8443", "serve the service API at `ADDR` (port 0 picks one)")
