@@ -189,7 +189,7 @@ const planOutro = `
 
 | Written | Stands for |
 |---|---|
-| ` + "`${var.NAME}`" + ` | The value of a variable, in any text of the plan. Alone, it brings its type along: ` + "`concurrency: ${var.n}`" + `. In a query it becomes one literal: a text is quoted, inside quotes it is escaped. |
+| ` + "`${var.NAME}`" + ` | The value of a variable, in any text of the plan but keys. Alone, it brings its type along: ` + "`concurrency: ${var.n}`" + `. In a query it becomes one literal: a text is quoted, inside quotes it is escaped. |
 | ` + "`${device.id}`, `${device.moduleId}`" + ` | The ids of the device or module, in ` + "`payload`, `desired`, `tags` and `confirm.reported`" + `. |
 | ` + "`${device.tags.a.b}`, `${device.desired.a}`, `${device.reported.a}`" + ` | A value of the device's twin, in the same places. Alone, it brings its type along; inside a text it must be a text, a number or a boolean. |
 | ` + "`${device.tags.site\\|\"unknown\"}`" + ` | The same, with a JSON value for devices that have none; a text may stand in single quotes. |

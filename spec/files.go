@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -99,6 +100,8 @@ func (p *parser) readPayload(name string) payloadRead {
 	if p.files.size += len(content); p.files.size > maxPayloadFiles {
 		return payloadRead{remarks: []remark{{RuleFile, fmt.Sprintf("the payload files have more than %d bytes together", maxPayloadFiles), "split the plan"}}}
 	}
+	file := newFile("payloadFile", name, content)
+	content = bytes.TrimPrefix(content, []byte("\uFEFF")) // editors on Windows write one; no device wants it
 	var value json.RawMessage
 	if err := json.Unmarshal(content, &value); err != nil || !utf8.Valid(content) {
 		return payloadRead{remarks: []remark{{RuleFile, fmt.Sprintf("payloadFile %q is not JSON: %s", clip(name), jsonFault(content, err)), ""}}}
@@ -107,7 +110,7 @@ func (p *parser) readPayload(name string) payloadRead {
 	if err := json.Compact(&compact, value); err != nil {
 		panic("spec: JSON that was valid is not: " + err.Error())
 	}
-	read := payloadRead{payload: &jsonValue{json: compact.Bytes()}, file: newFile("payloadFile", name, content)}
+	read := payloadRead{payload: &jsonValue{json: compact.Bytes()}, file: file}
 	if found := p.src.secrets.scanner.kind(string(content)); found != "" {
 		read.remarks = append(read.remarks, remark{RuleSecret, fmt.Sprintf("payloadFile %q holds %s", clip(name), found), secretHint})
 	}
@@ -200,7 +203,7 @@ func withoutComment(line string) string {
 // inFile notes a finding in a file that the plan names.
 func (p *parser) inFile(name string, line int, rule Rule, summary, hint string) {
 	d := p.report(Pos{1, 1}, rule, summary, hint)
-	d.File, d.Pos, d.Source = name, Pos{line, 1}, ""
+	d.File, d.Pos, d.Source = filepath.Join(filepath.Dir(p.src.name), filepath.FromSlash(name)), Pos{line, 1}, ""
 }
 
 // unwrapPath leaves out the path, which the message names already.

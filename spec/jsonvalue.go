@@ -99,13 +99,28 @@ func (c *converter) mapping(m *yaml.Node) {
 		if len(seen) > 1 {
 			c.out = append(c.out, ',')
 		}
-		if c.twin != nil {
-			c.twin.key(c.p, key)
-		}
-		c.out = append(appendString(c.out, key.Value), ':')
+		c.out = append(appendString(c.out, c.key(key)), ':')
 		c.value(value)
 	}
 	c.out = append(c.out, '}')
+}
+
+// key returns a key as it is sent. Keys are not filled in, so that the plan
+// shows which ones are set; one that asks for it would be sent as it stands.
+func (c *converter) key(n *yaml.Node) string {
+	text := n.Value
+	if hasPlaceholder(text) {
+		pieces, err := parsePlaceholders(text)
+		if err != nil || len(pieces) != 1 || !pieces[0].literal() {
+			c.p.at(n, RulePlaceholder, fmt.Sprintf("key %q holds a placeholder; only values are filled in", clip(text)), "write the key itself, or $${ for the characters ${")
+			return text
+		}
+		text = pieces[0].text
+	}
+	if c.twin != nil {
+		c.twin.key(c.p, n)
+	}
+	return text
 }
 
 func (c *converter) sequence(s *yaml.Node) {

@@ -36,7 +36,7 @@ func (p *parser) query(t *targetSection) {
 			return
 		}
 		t.found.where = trimmed
-		p.queryWarnings(t, c)
+		p.condition(t, c)
 	}
 }
 
@@ -68,7 +68,7 @@ func (p *parser) selectQuery(t *targetSection, text string) {
 		return
 	}
 	t.found.where = strings.TrimSpace(q.WhereText)
-	p.queryWarnings(t, q.Where)
+	p.condition(t, q.Where)
 }
 
 // selectsValues tells whether a projection asks for more than ids.
@@ -93,7 +93,15 @@ func (p *parser) queryError(t *targetSection, err error) {
 	p.inQuery(t.query, RuleQuery, t.found.place(at))
 }
 
-func (p *parser) queryWarnings(t *targetSection, c *twinquery.Condition) {
+// condition finds what a condition that the hub takes can hardly mean.
+func (p *parser) condition(t *targetSection, c *twinquery.Condition) {
+	if c.Constant() { // such as 1 = 1, which would select the whole hub unseen
+		hint := "compare a property, as in tags.building = 43, or say all: true in the long form for the whole hub"
+		if hasPlaceholder(deref(t.query).Value) {
+			hint = "a variable stands for one value, never for a condition: write tags.building = ${var.building}"
+		}
+		p.at(t.query, RuleTarget, "the condition looks at no property of a device", hint)
+	}
 	for _, w := range c.Warnings() {
 		p.inQuery(t.query, RuleQueryName, t.found.place(w))
 	}

@@ -13,7 +13,8 @@ func closest(word string, candidates []string) string {
 		return ""
 	}
 	for _, c := range candidates {
-		if d := editDistance(lower, strings.ToLower(c)); d < bestDistance {
+		// Where not one letter is left, nobody meant it.
+		if d := editDistance(lower, strings.ToLower(c)); d < bestDistance && d < max(len(word), len(c)) {
 			best, bestDistance = c, d
 		}
 	}

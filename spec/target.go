@@ -89,7 +89,7 @@ func (t *targetSection) selectsAll() bool { return t.All != nil && *t.All }
 func (t *targetSection) isLong() bool { return deref(t.node).Kind == yaml.MappingNode }
 
 // checkListed gathers the listed devices, and finds those that are listed
-// twice, or listed and excluded.
+// twice, or listed in the plan and excluded.
 func (p *parser) checkListed(t *targetSection) {
 	named := make(map[DeviceID]int, len(t.Devices)) // where each stands
 	for i, s := range t.Devices {
@@ -110,9 +110,9 @@ func (p *parser) checkListed(t *targetSection) {
 	if len(excluded) == 0 {
 		return
 	}
-	for _, id := range t.ids {
-		if i, both := excluded[id]; both && id.Device != "" {
-			p.at(deref(t.value("exclude")).Content[i], RuleTarget, fmt.Sprintf("device %q is both listed and excluded", clip(id.String())), "remove one of them")
+	for _, s := range t.Devices { // a file may serve several jobs, of which one leaves some out
+		if i, both := excluded[deviceID(s)]; both && s != "" {
+			p.at(deref(t.value("exclude")).Content[i], RuleTarget, fmt.Sprintf("device %q is both listed and excluded", clip(s)), "remove one of them")
 		}
 	}
 }

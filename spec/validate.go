@@ -217,6 +217,8 @@ func (f Field) Limits() string {
 		return "at most " + f.Max
 	case len(f.Values) > 0:
 		return join(f.Values, "or")
+	case f.Format == "name":
+		return "1 to 64 of a-z, 0-9 and -"
 	}
 	return ""
 }

@@ -16,6 +16,7 @@ type parser struct {
 	depth    int
 	source   Source // 0 while a bare condition is read
 	warnings []*Error
+	paths    int // how many were read
 }
 
 // Parse reads a whole SELECT. The error is an [*Error].
@@ -103,11 +104,12 @@ func (p *parser) bareCondition() (*Condition, *Error) {
 }
 
 func (p *parser) condition() (*Condition, *Error) {
+	before := p.paths
 	root, err := p.or()
 	if err != nil {
 		return nil, err
 	}
-	return &Condition{root: root, warnings: p.warnings}, nil
+	return &Condition{root: root, warnings: p.warnings, constant: p.paths == before}, nil
 }
 
 func (p *parser) end(what string) *Error {

@@ -8,6 +8,7 @@ import (
 // path reads a dotted path and checks its first name against the collection.
 func (p *parser) path(what string) (Path, *Error) {
 	var path Path
+	p.paths++
 	first, err := p.segment(what)
 	if err != nil {
 		return path, err

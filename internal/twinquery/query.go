@@ -153,7 +153,12 @@ func (it Item) String() string {
 type Condition struct {
 	root     node
 	warnings []*Error
+	constant bool
 }
+
+// Constant tells whether the condition looks at no property, so that it holds
+// for all documents or for none.
+func (c *Condition) Constant() bool { return c.constant }
 
 // Match tells whether the condition is exactly true for d.
 func (c *Condition) Match(d Doc) bool { return c.root.eval(d).IsTrue() }
