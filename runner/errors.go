@@ -43,13 +43,18 @@ func (e *HubError) Error() string { return fmt.Sprintf("hub %s: %v", e.Hub, e.Er
 // Unwrap returns what the hub or the connection to it said.
 func (e *HubError) Unwrap() error { return e.Err }
 
-// WrongHubError means that the plan names another hub than the one at hand.
+// WrongHubError means that the plan, or the pinned preview of one, is for
+// another hub than the one at hand.
 type WrongHubError struct {
 	Want, Have string
+	Pinned     bool // it is the preview that says so
 }
 
 // Error names both.
 func (e *WrongHubError) Error() string {
+	if e.Pinned {
+		return fmt.Sprintf("the pinned preview was made on hub %s, this is %s", e.Want, e.Have)
+	}
 	return fmt.Sprintf("the plan is for hub %s, the connection string is for %s", e.Want, e.Have)
 }
 

@@ -154,7 +154,7 @@ func (p *Pinned) Check(plan *spec.Plan, hubs []string) error {
 	}
 	for i, name := range hubs {
 		if !strings.EqualFold(name, h.Hubs[i]) {
-			return &WrongHubError{Want: h.Hubs[i], Have: name}
+			return &WrongHubError{Want: h.Hubs[i], Have: name, Pinned: true}
 		}
 	}
 	return nil

@@ -391,7 +391,7 @@ func TestPinnedIsOfOnePlan(t *testing.T) {
 		{name: "another text", sum: "cd", jobs: []spec.Job{move, method("lock")}, hubs: []string{"test.example"}, want: `the plan file "" has changed`},
 		{name: "fewer jobs", sum: same, jobs: []spec.Job{move}, hubs: []string{"test.example"}, want: "the jobs of the plan have changed"},
 		{name: "another payload", sum: same, jobs: []spec.Job{move, method("lock", func(j *spec.Job) { j.Method.Payload = []byte(`1`) })}, hubs: []string{"test.example"}, want: `job "lock": what runner makes of it has changed since`},
-		{name: "another hub", sum: same, jobs: []spec.Job{move, method("lock")}, hubs: []string{"other.example"}, want: "the plan is for hub test.example"},
+		{name: "another hub", sum: same, jobs: []spec.Job{move, method("lock")}, hubs: []string{"other.example"}, want: "the pinned preview was made on hub test.example"},
 	}
 	for _, tt := range tests {
 		err := p.Check(&spec.Plan{SHA256: tt.sum, Jobs: tt.jobs}, tt.hubs)

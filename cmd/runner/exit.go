@@ -102,11 +102,8 @@ func classify(err error) *failure {
 	if e, ok := errors.AsType[*runner.InterruptedError](err); ok {
 		return &failure{code: e.ExitCode, err: err, hint: "nothing was sent"}
 	}
-	if _, ok := errors.AsType[*runner.WrongHubError](err); ok {
-		return &failure{
-			code: exitHub, err: err,
-			hint: "nothing was sent; use the connection string of the plan's hub, or change hub.hostName in the plan",
-		}
+	if e, ok := errors.AsType[*runner.WrongHubError](err); ok {
+		return &failure{code: exitHub, err: err, hint: "nothing was sent; " + wrongHubHint(e)}
 	}
 	if errors.Is(err, errOutputClosed) {
 		return &failure{code: exitStopped, err: err, hint: "write the report to a file with --report"}
@@ -121,6 +118,13 @@ func classify(err error) *failure {
 		return &failure{code: exitHub, err: err, hint: hubHint(e)}
 	}
 	return &failure{code: exitInternal, err: fmt.Errorf("internal error: %w", err), hint: bugHint}
+}
+
+func wrongHubHint(e *runner.WrongHubError) string {
+	if e.Pinned {
+		return "apply it on the hub that it was made on, or preview the plan on this one with --out"
+	}
+	return "use the connection string of the plan's hub, or change hub.hostName in the plan"
 }
 
 const bugHint = "this is a fault of runner, not of your plan; please report it with these lines"

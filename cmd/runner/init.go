@@ -73,7 +73,7 @@ func runInit(env environment, f *initFlags, file string) error {
 	if err := create(schema, string(spec.PlanSchemaJSON()), true); err != nil {
 		return &failure{code: exitInvalid, err: fmt.Errorf("write schema %q: %w", schema, reason(err)), hint: "the plan is written; runner schema prints its schema"}
 	}
-	talk.line(fmt.Sprintf("%s is written, and %s for your editor; try it: runner apply --emulator %s", file, schema, file),
+	talk.line(fmt.Sprintf("%s is written, and %s for your editor; try it: runner apply --emulator %s", file, schema, shellWord(file)),
 		slog.String("event", "written"), slog.String("plan", file), slog.String("schema", schema))
 	return nil
 }

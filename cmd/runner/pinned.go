@@ -64,7 +64,10 @@ func pinnedPlan(env environment, talk *talk, p *runner.Pinned) (*spec.Plan, erro
 	h := &p.Header
 	src, err := openPlan(env, h.Plan.File, h.Vars)
 	if err != nil {
-		return nil, &runner.PinMismatchError{What: fmt.Sprintf("the plan file %q cannot be read any more (%v): something has changed", h.Plan.File, err)}
+		return nil, &failure{
+			code: exitMismatch, err: fmt.Errorf("the pinned preview's plan cannot be read: %w", err),
+			hint: "nothing was sent; apply it in the folder in which it was made, or preview the plan again with --out",
+		}
 	}
 	if sum := sha256.Sum256(src.text); hex.EncodeToString(sum[:]) != h.Plan.SHA256 {
 		return nil, &runner.PinMismatchError{What: fmt.Sprintf("the plan file %q has changed", h.Plan.File)}

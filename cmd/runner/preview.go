@@ -93,6 +93,9 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 	if write == nil {
 		return usageError(fmt.Sprintf("--format %q: want text, json or markdown", f.format), "")
 	}
+	if f.out == "-" {
+		return usageError("--out -: stdout is where the preview stands", "name a file, as in --out pinned.json")
+	}
 	if f.out != "" && file == "-" {
 		return usageError("--out needs a plan in a file: apply reads it again", "write the plan to a file first")
 	}
@@ -224,7 +227,7 @@ func (p *pinFile) save(talk *talk) error {
 	if err != nil {
 		return &failure{code: exitMissed, err: fmt.Errorf("--out %q: %w", p.name, reason(err))}
 	}
-	talk.line(fmt.Sprintf("pinned preview %s; carry it out with: runner apply %s", p.name, p.name), slog.String("event", "pinned"), slog.String("file", p.name))
+	talk.line(fmt.Sprintf("pinned preview %s; carry it out with: runner apply %s", p.name, shellWord(p.name)), slog.String("event", "pinned"), slog.String("file", p.name))
 	return nil
 }
 

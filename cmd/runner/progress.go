@@ -98,11 +98,15 @@ func (u *ui) whereabouts(jobs []runner.JobProgress) {
 	u.line(text, slog.String("event", "progress"), slog.Group("jobs", attrs...))
 }
 
-// whereabout is "job lock: 120 of 500 done (118 succeeded, 2 offline), 64 in flight".
+// whereabout is "job lock: 120 of 500 done (118 succeeded, 2 offline), 64 in flight",
+// or "job lock: 0 done, 4000 found so far" while the hub still lists targets.
 func whereabout(j runner.JobProgress) string {
 	text := fmt.Sprintf("job %s: %s done", j.Name, doneOf(j))
 	if list := outcomeList(j.Outcomes); list != "" {
 		text += " (" + list + ")"
+	}
+	if !j.Whole && j.Listed > 0 { // a large hub takes minutes to list, in which nothing else moves
+		text += fmt.Sprintf(", %d found so far", j.Listed)
 	}
 	if j.InFlight > 0 {
 		text += fmt.Sprintf(", %d in flight", j.InFlight)

@@ -73,15 +73,19 @@ func runValidate(env environment, f *validateFlags, files []string) error {
 	}
 	var all spec.Diagnostics
 	var unread []error
+	var bad []string
 	for _, file := range files {
 		found, err := validateFile(env, file, vars)
 		if err != nil {
 			unread = append(unread, err) // the others are checked all the same
 		}
+		if f.strict {
+			found = found.Strict()
+		}
+		if found.HasErrors() {
+			bad = append(bad, file)
+		}
 		all = append(all, found...)
-	}
-	if f.strict {
-		all = all.Strict()
 	}
 	if err := all.Write(env.stdout, spec.Format(f.format), version); err != nil {
 		return &failure{code: exitMissed, err: fmt.Errorf("write findings: %w", reason(err))}
@@ -89,10 +93,10 @@ func runValidate(env environment, f *validateFlags, files []string) error {
 	if len(unread) > 0 {
 		return &failure{code: exitInvalid, err: errors.Join(unread...), hint: "name plan files, or - for stdin"}
 	}
-	if err := invalid(all); err != nil {
-		return err
+	errs, warnings := all.Count()
+	if len(bad) > 0 {
+		return &failure{code: exitMissed, err: fmt.Errorf("%s: %s", invalidText(bad), count(errs, "error"))}
 	}
-	_, warnings := all.Count()
 	talk.line(validText(files, warnings))
 	return nil
 }
@@ -109,25 +113,13 @@ func validText(files []string, warnings int) string {
 	return text
 }
 
-// invalid is the error of plans that are not valid, nil for those that are.
-func invalid(all spec.Diagnostics) error {
-	bad := map[string]bool{}
-	for _, d := range all {
-		if d.Severity == spec.SeverityError {
-			bad[d.File] = true
-		}
+// invalidText says which plans are not valid. What is wrong in a file that a plan
+// names is wrong with the plan.
+func invalidText(bad []string) string {
+	if len(bad) == 1 {
+		return fmt.Sprintf("the plan %s is invalid", bad[0])
 	}
-	switch n, _ := all.Count(); len(bad) {
-	case 0:
-		return nil
-	case 1:
-		for file := range bad {
-			return &failure{code: exitMissed, err: fmt.Errorf("the plan %s is invalid: %s", file, count(n, "error"))}
-		}
-	default:
-		return &failure{code: exitMissed, err: fmt.Errorf("%d plans are invalid: %s", len(bad), count(n, "error"))}
-	}
-	return nil
+	return fmt.Sprintf("%d plans are invalid", len(bad))
 }
 
 // validateFile returns what is wrong with a plan; an error means that there was

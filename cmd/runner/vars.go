@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 	"gopkg.in/yaml.v3"
 
+	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
 
@@ -102,6 +103,9 @@ func openPlan(env environment, file string, vars map[string]string) (planSource,
 	text, err := readFile(env, file)
 	if err != nil {
 		return planSource{}, &failure{code: exitInvalid, err: fmt.Errorf("read plan %q: %w", file, reason(err)), hint: "name a plan file, or - for stdin"}
+	}
+	if runner.IsPinned(text) {
+		return planSource{}, usageError(fmt.Sprintf("%q is a pinned preview, not a plan", file), "only apply takes one, by the name of its file; validate and preview the plan itself")
 	}
 	return planSource{file: file, text: text, opts: spec.Options{FS: os.DirFS(filepath.Dir(file)), Vars: vars}}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
 
 	"iothub-runner/runner"
 	"iothub-runner/spec"
@@ -55,7 +56,7 @@ func goOn(record *record) string {
 	if record.shown == "" {
 		return ""
 	}
-	return fmt.Sprintf("; go on with runner apply %s --resume %s", record.plan, record.shown)
+	return fmt.Sprintf("; go on with runner apply %s --resume %s", shellWord(record.plan), shellWord(record.shown))
 }
 
 // mentioned is how many jobs one line can name.
@@ -140,10 +141,21 @@ func missedHint(rep *spec.Report, reportFile string) string {
 		return fmt.Sprintf("%s may have acted without our hearing of it; check before you run the plan again", count(n, "device"))
 	}
 	if reportFile != "" {
-		return "see why: jq -c '.jobs[].devices[] | select(.error)' " + reportFile
+		return "see why: jq -c '.jobs[].devices[] | select(.error)' " + shellWord(reportFile)
 	}
 	return "each row of the report says why, under .jobs[].devices[].error"
 }
 
 // count is "1 error" or "3 errors".
 func count(n int, noun string) string { return fmt.Sprintf("%d %s%s", n, noun, plural(n)) }
+
+// shellWord writes an argument so that a shell reads it as one word.
+func shellWord(s string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_./:=@%+,", r) || r > unicode.MaxASCII
+	}
+	if s != "" && strings.TrimFunc(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
