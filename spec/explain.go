@@ -93,7 +93,7 @@ func findField(name string) (Field, error) {
 		if strings.HasSuffix(path, "."+wanted) {
 			matches = append(matches, f)
 		}
-		paths = append(paths, path)
+		paths = append(paths, path, strings.TrimPrefix(path, "jobs."), path[strings.LastIndexByte(path, '.')+1:])
 	}
 	switch len(matches) {
 	case 1:

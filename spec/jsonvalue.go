@@ -183,6 +183,9 @@ func (c *converter) placeholders(n *yaml.Node) {
 		return
 	}
 	if len(pieces) == 1 { // alone, it brings its own type
+		if c.twin != nil && c.twin.arrays > 0 && string(pieces[0].fallback) == "null" {
+			c.twin.null(c.p, n)
+		}
 		c.built.add(c.out, pieces[0], false)
 		c.out = c.out[:0]
 		return

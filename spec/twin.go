@@ -94,7 +94,7 @@ func (w *twinWalk) scalar(p *parser, n, v *yaml.Node) {
 	switch v.Tag {
 	case "!!null":
 		if w.arrays > 0 {
-			p.at(n, RuleTwinNull, "null inside an array", "the hub takes null only as the value of a key outside arrays, where it deletes the key")
+			w.null(p, n)
 		}
 	case "!!bool":
 		w.size += 4
@@ -104,6 +104,11 @@ func (w *twinWalk) scalar(p *parser, n, v *yaml.Node) {
 	default:
 		w.text(p, n, v.Value)
 	}
+}
+
+// null refuses a null that is, or may come to be, inside an array.
+func (w *twinWalk) null(p *parser, n *yaml.Node) {
+	p.at(n, RuleTwinNull, "null inside an array", "the hub takes null only as the value of a key outside arrays, where it deletes the key")
 }
 
 func (w *twinWalk) number(p *parser, n *yaml.Node, text string) {

@@ -402,6 +402,9 @@ func (p *parser) queryValue(n *yaml.Node, pc piece, at queryPlace, next string) 
 	case value.Tag == "!!str":
 		return twinquery.Quote(value.Value), true
 	}
+	if number, problem := jsonNumber(value.Value); problem == "" && value.Tag != "!!bool" {
+		return number, true // YAML takes .5 and 5. as well
+	}
 	return value.Value, true
 }
 
