@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,12 +51,15 @@ func (f *varFlags) values(env environment) (map[string]string, error) {
 
 // readVars adds the values of a file, each as it is written there.
 func readVars(values map[string]string, text []byte) error {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(text, &doc); err != nil {
+	in := yaml.NewDecoder(bytes.NewReader(text))
+	var doc, second yaml.Node
+	if err := in.Decode(&doc); errors.Is(err, io.EOF) {
+		return nil // an empty file gives no values
+	} else if err != nil {
 		return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
 	}
-	if doc.Kind == 0 {
-		return nil // an empty file gives no values
+	if err := in.Decode(&second); !errors.Is(err, io.EOF) { // else its values would be left out unseen
+		return errors.New("it goes on after the first YAML document")
 	}
 	m := doc.Content[0]
 	if m.Kind != yaml.MappingNode {
