@@ -3,6 +3,7 @@ package runner
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"time"
 
 	"iothub-runner/internal/hub"
@@ -194,6 +195,9 @@ func (d *dispatcher) journalPage(items []item) {
 func (d *dispatcher) endListing(err error) {
 	d.over = true
 	d.listing = d.judgeListing(err)
+	if errors.Is(d.listing, errNoTargets) && d.pins.any() {
+		d.listing = nil // whoever was in the preview has left, and has a row that says so
+	}
 	if d.listing == nil && d.pins != nil {
 		d.listing = d.matchPins()
 	}

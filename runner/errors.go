@@ -83,10 +83,14 @@ type ExpectError struct {
 
 // Error gives the sizes.
 func (e *ExpectError) Error() string {
-	if e.Have < e.Min {
-		return fmt.Sprintf("the target matched %d devices, expect.min is %d", e.Have, e.Min)
+	devices := "devices"
+	if e.Have == 1 {
+		devices = "device"
 	}
-	return fmt.Sprintf("the target matched at least %d devices, expect.max is %d", e.Have, e.Max)
+	if e.Have < e.Min {
+		return fmt.Sprintf("the target matched %d %s, expect.min is %d", e.Have, devices, e.Min)
+	}
+	return fmt.Sprintf("the target matched at least %d %s, expect.max is %d", e.Have, devices, e.Max)
 }
 
 // asFatal tells whether err ends the whole run, not only the job it came up in.

@@ -3,6 +3,7 @@ package runner
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"iothub-runner/spec"
@@ -41,6 +42,11 @@ func (j *jobRun) pinTo(p *Pinned) {
 func (p *pins) has(t targetKey) bool {
 	i, known := p.index(t)
 	return known && p.members.has(i)
+}
+
+// any tells whether the preview has devices for the job.
+func (p *pins) any() bool {
+	return p != nil && slices.ContainsFunc(p.members.words, func(w uint64) bool { return w != 0 })
 }
 
 // matchPins holds a cohort that is listed in full against the preview. Whoever
@@ -190,5 +196,12 @@ func (p *pins) note() string {
 	if p == nil || p.joined+p.left == 0 {
 		return ""
 	}
-	return fmt.Sprintf("since the preview %d joined the target and %d left it; they were not touched", p.joined, p.left)
+	who := fmt.Sprintf("%d joined the target and %d left it", p.joined, p.left)
+	switch {
+	case p.left == 0:
+		who = fmt.Sprintf("%d joined the target", p.joined)
+	case p.joined == 0:
+		who = fmt.Sprintf("%d left the target", p.left)
+	}
+	return "since the preview " + who + "; they were not touched"
 }

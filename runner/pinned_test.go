@@ -106,6 +106,30 @@ func TestPinnedLeavesAloneWhatHasChanged(t *testing.T) {
 	})
 }
 
+// A target that nobody is in any more ends a run, but not one of a preview that
+// names who was: they are left alone, and the other jobs go on.
+func TestPinnedLeavesAloneATargetThatAllHaveLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, "a", "b", "stays")
+		left := false
+		g.hub.match["site"] = func(t hub.Target) bool { return !left && t.DeviceID != "stays" }
+		site := func(j *spec.Job) { j.Target = spec.Target{Source: spec.SourceDevices, Where: "site", Text: "site"} }
+		some := func(j *spec.Job) { site(j); j.Target.Limit = 5 }
+		jobs := []spec.Job{update("move", `{"floor":3}`, "", site), method("lock", some), method("other", named("stays"))}
+		file := g.pin(jobs...)
+		left = true
+		res := g.applyPinned(file, jobs...)
+		for _, job := range []string{"move", "lock"} {
+			wantOutcomes(t, res.job(t, job), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSkipped: 2})
+			wantError(t, res.row(t, job, "a"), "leftSincePreview")
+			if want := "since the preview 2 left the target; they were not touched"; res.job(t, job).Reason != want {
+				t.Errorf("reason of job %s: %q, want %q", job, res.job(t, job).Reason, want)
+			}
+		}
+		wantOutcomes(t, res.job(t, "other"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 1})
+	})
+}
+
 // The changes that the run makes itself are not somebody else's, however its
 // jobs meet on a twin.
 func TestPinnedKnowsItsOwnChanges(t *testing.T) {
