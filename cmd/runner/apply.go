@@ -177,11 +177,11 @@ func conclude(run *runner.Run, talk *talk, reports *reportFiles, record *record)
 	return verdict(&rep, run.Cause(), reports.first(), record)
 }
 
-// onePlan checks the arguments: apply takes one plan at a time.
+// onePlan checks the arguments of apply and preview, which take one plan at a time.
 func onePlan(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
-		return usageError("no plan given", "name the file: runner apply PLAN")
+		return usageError("no plan given", fmt.Sprintf("name the file: runner %s PLAN", cmd.Name()))
 	case len(args) > 1 && cmd.Flags().Changed("emulator"):
 		return usageError(fmt.Sprintf("one plan at a time, not %d: %q", len(args), args), "the fleet goes after an equals sign: --emulator=FLEET.yaml")
 	case len(args) > 1:

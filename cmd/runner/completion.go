@@ -19,7 +19,7 @@ func newCompletion(env environment) *cobra.Command {
 		Long: `completion prints a script for a shell, which then completes commands, flags, and
 the names of a plan's jobs and variables.
 
-  bash        source <(runner completion bash)
+  bash        source <(runner completion bash)      # with the package bash-completion
   zsh         runner completion zsh > "${fpath[1]}/_runner"
   fish        runner completion fish > ~/.config/fish/completions/runner.fish
   powershell  runner completion powershell | Out-String | Invoke-Expression`,

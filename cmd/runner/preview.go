@@ -44,15 +44,7 @@ It ends with 0, or with 5 if apply would stop before it sent anything.`,
 		Example: `  runner preview plan.yaml
   runner preview --format markdown --exit-code plan.yaml
   runner preview --out pinned.json plan.yaml && runner apply pinned.json`,
-		Args: func(_ *cobra.Command, args []string) error {
-			switch {
-			case len(args) == 0:
-				return usageError("no plan given", "name the file: runner preview PLAN")
-			case len(args) > 1:
-				return usageError(fmt.Sprintf("one plan at a time, not %d: %q", len(args), args), "a plan can hold several jobs")
-			}
-			return nil
-		},
+		Args: onePlan,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runPreview(cmd.Context(), env, &f, args[0])
 		},
