@@ -93,5 +93,5 @@ func unknownNameHint(name string, segments int) string {
 		return full
 	}
 	return full + ": tags." + name + ", properties.desired." + name + " or properties.reported." + name +
-		"; a key with a dash is written [[key-with-dash]]"
+		"; a text needs quotes, as in '" + name + "'; a key with a dash is written [[key-with-dash]]"
 }

@@ -257,6 +257,7 @@ func TestWarningsNameWhatNoTwinHas(t *testing.T) {
 		{`IS_DEFINED(«id»)`, `a twin has no "id"`, "deviceId?"},
 		{`tags.my-«key» = 1`, `a twin has no "key"`, "[[key-with-dash]]"},
 		{`«reported».x IN [1]`, `a twin has no "reported"`, "properties.reported?"},
+		{`tags.site = «Paris»`, `a twin has no "Paris"`, "a text needs quotes, as in 'Paris'"},
 		{`«site».floor = 1`, `a twin has no "site"`, "full path"},
 	} {
 		text := strings.NewReplacer("«", "", "»", "").Replace(tt.cond)
