@@ -2,6 +2,7 @@ package main
 
 import (
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,11 +58,15 @@ func runInit(env environment, f *initFlags, file string) error {
 	if err != nil {
 		return err
 	}
-	text := strings.ReplaceAll(firstPlan, "PLANFILE", filepath.Base(file))
 	if file == "-" {
-		_, err := fmt.Fprint(env.stdout, strings.ReplaceAll(text, "runner validate -", "runner validate plan.yaml"))
+		_, err := fmt.Fprint(env.stdout, strings.ReplaceAll(firstPlan, "PLANFILE", "plan.yaml"))
 		return err
 	}
+	schema := filepath.Join(filepath.Dir(file), schemaFile)
+	if !f.force && isForeign(schema) {
+		return &failure{code: exitInvalid, err: fmt.Errorf("%q is there already, and is no schema of plans", schema), hint: "name a plan in another folder, or replace the file with --force"}
+	}
+	text := strings.ReplaceAll(firstPlan, "PLANFILE", shellWord(filepath.Base(file)))
 	if err := create(file, text, f.force); err != nil {
 		hint := "name a file that can be written"
 		if errors.Is(err, fs.ErrExist) {
@@ -69,13 +74,28 @@ func runInit(env environment, f *initFlags, file string) error {
 		}
 		return &failure{code: exitInvalid, err: fmt.Errorf("write plan %q: %w", file, reason(err)), hint: hint}
 	}
-	schema := filepath.Join(filepath.Dir(file), schemaFile)
 	if err := create(schema, string(spec.PlanSchemaJSON()), true); err != nil {
 		return &failure{code: exitInvalid, err: fmt.Errorf("write schema %q: %w", schema, reason(err)), hint: "the plan is written; runner schema prints its schema"}
 	}
 	talk.line(fmt.Sprintf("%s is written, and %s for your editor; try it: runner apply --emulator %s", file, schema, shellWord(file)),
 		slog.String("event", "written"), slog.String("plan", file), slog.String("schema", schema))
 	return nil
+}
+
+// isForeign tells whether a file is there that init has not written: the schema
+// of another version may be replaced, somebody else's file may not.
+func isForeign(name string) bool {
+	text, err := os.ReadFile(name) //nolint:gosec // beside the plan that the user names
+	if err != nil {
+		return false // there is none, or writing it says why not
+	}
+	var ours, theirs struct {
+		Title string `json:"title"`
+	}
+	if err := json.Unmarshal(spec.PlanSchemaJSON(), &ours); err != nil {
+		panic("runner: the schema of plans is not JSON: " + err.Error())
+	}
+	return json.Unmarshal(text, &theirs) != nil || theirs.Title != ours.Title
 }
 
 // create writes a file, which must not be there yet unless it may be replaced.

@@ -262,10 +262,14 @@ func parseDurability(s string) (journal.Durability, error) {
 
 func parseOutcomes(names []string) ([]spec.Outcome, error) {
 	var all []spec.Outcome
+	var known []string
+	for _, o := range spec.Outcomes() {
+		known = append(known, string(o))
+	}
 	for _, name := range names {
 		o := spec.Outcome(name)
 		if !slices.Contains(spec.Outcomes(), o) {
-			return nil, usageError(fmt.Sprintf("--only %q is not an outcome", name), fmt.Sprintf("the outcomes are %v", spec.Outcomes()))
+			return nil, usageError(fmt.Sprintf("--only %q is not an outcome", name), "the outcomes are "+strings.Join(known, ", "))
 		}
 		all = append(all, o)
 	}
