@@ -111,7 +111,7 @@ func annotation(d Diagnostic) string {
 	if d.Hint != "" {
 		text += "\nhint: " + d.Hint
 	}
-	place := fmt.Sprintf("file=%s,line=%d,col=%d", property.Replace(d.File), d.Pos.Line, d.Pos.Column)
+	place := fmt.Sprintf("file=%s,line=%d,col=%d", property.Replace(forgePath(d.File)), d.Pos.Line, d.Pos.Column)
 	if d.EndColumn > 0 {
 		place += fmt.Sprintf(",endColumn=%d", d.EndColumn)
 	}
@@ -198,11 +198,15 @@ func (ds Diagnostics) writeSARIF(w io.Writer, version string) error {
 	})
 }
 
+// forgePath writes a path as forges know the files of a repository: ./plan.yaml
+// is none of them, and a finding there would be shown nowhere.
+func forgePath(name string) string { return filepath.ToSlash(filepath.Clean(name)) }
+
 // fileURI returns a path as the relative or absolute reference that SARIF asks
 // for: slashes, and everything escaped that is no plain path character.
 func fileURI(name string) string {
 	var b strings.Builder
-	slashed := filepath.ToSlash(name)
+	slashed := forgePath(name)
 	for i := range len(slashed) {
 		c := slashed[i]
 		if alphanumeric(c) || strings.IndexByte("-._~/!$&'()*+,;=@", c) >= 0 {

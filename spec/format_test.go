@@ -123,6 +123,22 @@ func TestGitHub(t *testing.T) {
 	}
 }
 
+// A forge shows a finding beside the file only if the path is the one that the
+// repository has.
+func TestFormatsNameFilesAsForgesDo(t *testing.T) {
+	for given, want := range map[string]string{
+		"./plan.yaml": "plan.yaml", "plans/../plan.yaml": "plan.yaml", "plans//a.yaml": "plans/a.yaml", "-": "-", "/plans/a.yaml": "/plans/a.yaml",
+	} {
+		ds := spec.Diagnostics{{File: given, Pos: spec.Pos{Line: 1, Column: 1}, Rule: "retry", Severity: spec.SeverityError, Summary: "x"}}
+		if got := written(t, ds, spec.FormatGitHub); !strings.HasPrefix(got, "::error file="+want+",") {
+			t.Errorf("GitHub of %q = %q, want file=%s", given, got, want)
+		}
+		if got := written(t, ds, spec.FormatSARIF); !strings.Contains(got, `"uri": "`+want+`"`) {
+			t.Errorf("SARIF of %q has no uri %q", given, want)
+		}
+	}
+}
+
 // TestGitHubLimits: GitHub takes ten annotations of a kind from a step.
 func TestGitHubLimits(t *testing.T) {
 	var ds spec.Diagnostics
