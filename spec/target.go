@@ -78,10 +78,23 @@ func (p *parser) checkTarget(t *targetSection) {
 	case !all && t.isLong() && !p.given(t.object, "query", "devices", "devicesFile"):
 		p.at(t.node, RuleTarget, "the target selects nothing", "give a query or devices, or all: true for the whole hub")
 	}
-	if e := t.Expect; e != nil && e.Min != nil && e.Max != nil && *e.Min > *e.Max {
-		p.at(e.key("min"), RuleTarget, fmt.Sprintf("expect wants at least %d devices and at most %d", *e.Min, *e.Max), "")
-	}
 	p.checkListed(t)
+	p.checkExpect(t)
+}
+
+// checkExpect finds an expectation that no run could meet. That a list is too
+// short for it is for the run to say: lists come and go with their files.
+func (p *parser) checkExpect(t *targetSection) {
+	e := t.Expect
+	if e == nil || e.Min == nil {
+		return
+	}
+	switch least := *e.Min; {
+	case e.Max != nil && least > *e.Max:
+		p.at(e.key("min"), RuleTarget, fmt.Sprintf("expect wants at least %d devices and at most %d", least, *e.Max), "")
+	case t.Limit != nil && *t.Limit > 0 && least > *t.Limit:
+		p.at(e.key("min"), RuleTarget, fmt.Sprintf("expect wants at least %d devices, and limit lets %d", least, *t.Limit), "a run would never begin; change one of them")
+	}
 }
 
 func (t *targetSection) selectsAll() bool { return t.All != nil && *t.All }
