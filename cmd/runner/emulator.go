@@ -94,6 +94,11 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 	if err != nil {
 		return err
 	}
+	readyFile, err := replaced(f.readyFile)
+	if err != nil {
+		return usageError(fmt.Sprintf("--ready-file %q: %v", f.readyFile, reason(err)), "name a file that can be written")
+	}
+	f.readyFile = readyFile
 	server, err := emulator.Start(emulator.Options{
 		HostName: f.hostName, HTTPSAddr: f.https, MQTTAddr: f.mqtt, TLSDir: f.tlsDir,
 		AdminAddr: f.admin, StateFile: f.state, Behaviour: f.behaviour,

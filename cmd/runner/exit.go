@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strings"
 
@@ -116,6 +117,9 @@ func classify(err error) *failure {
 	}
 	if e, ok := errors.AsType[*runner.HubError](err); ok {
 		return &failure{code: exitHub, err: err, hint: hubHint(e)}
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok && e.Op == "write" { // a full disk is no fault of ours
+		return &failure{code: exitMissed, err: err}
 	}
 	return &failure{code: exitInternal, err: fmt.Errorf("internal error: %w", err), hint: bugHint}
 }

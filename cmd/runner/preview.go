@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -189,12 +190,16 @@ func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *runner.Previe
 	fail := func(err error) error {
 		return &failure{code: exitInvalid, err: fmt.Errorf("--out %q: %w", f.out, reason(err)), hint: "name a file that can be written"}
 	}
-	if was, err := os.Stat(f.out); err == nil {
-		if plan, err := os.Stat(src.file); err == nil && os.SameFile(was, plan) {
-			return nil, fail(fmt.Errorf("it is the plan"))
+	place, err := replaced(f.out)
+	if err != nil {
+		return nil, fail(err)
+	}
+	if was, statErr := os.Stat(place); statErr == nil {
+		if plan, planErr := os.Stat(src.file); planErr == nil && os.SameFile(was, plan) {
+			return nil, fail(errors.New("it is the plan"))
 		}
 	}
-	file, err := renameio.NewPendingFile(f.out, renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
+	file, err := renameio.NewPendingFile(place, renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
 	if err != nil {
 		return nil, fail(err)
 	}

@@ -101,6 +101,22 @@ func (r *reportFiles) stream(name string) error {
 	return nil
 }
 
+// replaced returns the file that one written under this name takes the place
+// of. A device such as /dev/null is no such file: it would be gone.
+func replaced(name string) (string, error) {
+	was, err := os.Stat(name)
+	if err != nil {
+		return name, nil //nolint:nilerr // there is none yet, or creating it says why not
+	}
+	switch {
+	case was.IsDir():
+		return "", errors.New("it is a directory")
+	case !was.Mode().IsRegular():
+		return "", errors.New("it is no regular file")
+	}
+	return filepath.EvalSymlinks(name) // a link stays, and the file it leads to is replaced
+}
+
 // reason returns what the system said, without the name of the temporary file
 // that it said it about.
 func reason(err error) error {
