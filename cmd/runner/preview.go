@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,7 +42,7 @@ device.
 With --out it also saves a pinned preview: runner apply of that file touches those
 devices alone, and only if nobody has changed them since.
 
-It ends with 0, or with 5 if apply would stop before it sent anything.`,
+It ends with 0, or with 5 if apply would stop a job before it sent anything.`,
 		Example: `  runner preview plan.yaml
   runner preview --format markdown --exit-code plan.yaml
   runner preview --out pinned.json plan.yaml && runner apply pinned.json`,
@@ -164,11 +165,14 @@ func (f *previewFlags) previewed(env environment, talk *talk, file string) (plan
 // refused is the error of a plan that apply would not carry out as it stands.
 func refused(f *runner.Forecast) error {
 	if err := f.Stopped(); err != nil {
-		f := &failure{code: exitStopped, err: fmt.Errorf("apply would stop: %w", err), hint: "nothing was sent"}
 		if isLate(err) {
-			f.hint = lateHint
+			return &failure{code: exitStopped, err: fmt.Errorf("apply would stop: %w", err), hint: lateHint}
 		}
-		return f
+		hint := "nothing was sent"
+		if slices.ContainsFunc(f.Jobs, func(j runner.JobForecast) bool { return j.Stopped == "" && j.Error == "" }) {
+			hint += "; apply would carry out the other jobs, and end with 5"
+		}
+		return &failure{code: exitStopped, err: fmt.Errorf("apply would stop %w", err), hint: hint}
 	}
 	if err := f.Incomplete(); err != nil {
 		return &failure{code: exitMissed, err: err, hint: "nothing was sent"}
