@@ -2,6 +2,7 @@ package spec_test
 
 import (
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -214,6 +215,18 @@ func TestLineBreaks(t *testing.T) {
 		_, diags := spec.Parse("plan.yaml", []byte(src), spec.Options{})
 		if len(diags) != 2 || diags[0].Pos != (spec.Pos{Line: 3, Column: 1}) || diags[0].Source != "rate: 5" {
 			t.Errorf("with line break %q:\n%s", br, diags)
+		}
+	}
+}
+
+// What may never end is not read.
+func TestFilesAreRegular(t *testing.T) {
+	const src = "version: 1\nname: p\njobs:\n  - {name: a, type: directMethod, target: {devicesFile: pipe}, method: m, payloadFile: pipe}\n"
+	files := fstest.MapFS{"pipe": {Data: []byte("1"), Mode: fs.ModeNamedPipe}}
+	_, found := spec.Parse("p.yaml", []byte(src), spec.Options{FS: files})
+	for _, want := range []string{`devicesFile "pipe" is no regular file`, `payloadFile "pipe" is no regular file`} {
+		if !strings.Contains(found.String(), want) {
+			t.Errorf("findings %s, want %q among them", found, want)
 		}
 	}
 }

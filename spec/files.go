@@ -49,6 +49,9 @@ func (p *parser) file(key, name string, limit int64) ([]byte, *remark) {
 		return nil, &remark{RuleFile, fmt.Sprintf("%s %q leaves the folder of the plan", key, clip(name)), "name a file beside the plan, as in data/doors.txt"}
 	}
 	info, err := fs.Stat(p.opts.FS, clean)
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() { // a pipe could be waited for without end
+		return nil, &remark{RuleFile, fmt.Sprintf("%s %q is no regular file", key, clip(name)), ""}
+	}
 	if err == nil && info.Size() > limit {
 		return nil, &remark{RuleFile, fmt.Sprintf("%s %q has %d bytes", key, clip(name), info.Size()), fmt.Sprintf("at most %d are read", limit)}
 	}
