@@ -141,7 +141,7 @@ func (p *parser) devicesFile(t *targetSection, named map[DeviceID]int) {
 		return
 	}
 	t.files = append(t.files, read.file)
-	if len(t.ids) == 0 && !t.has("exclude") {
+	if len(t.ids) == 0 {
 		t.ids = read.ids // shared by all targets that list no more than the file does
 		return
 	}

@@ -105,7 +105,7 @@ func plansOf(files []string) []*spec.Plan {
 		if err != nil {
 			continue
 		}
-		plan, _ := spec.Parse(file, text, spec.Options{FS: os.DirFS(filepath.Dir(file)), AllowPlanned: true})
+		plan, _ := spec.Parse(file, text, spec.Options{FS: folder(filepath.Dir(file)), AllowPlanned: true})
 		if plan != nil {
 			plans = append(plans, plan)
 		}

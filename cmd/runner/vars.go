@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -112,7 +111,7 @@ func openPlan(env environment, file string, vars map[string]string) (planSource,
 	if runner.IsPinned(text) {
 		return planSource{}, usageError(fmt.Sprintf("%q is a pinned preview, not a plan", file), "only apply takes one, by the name of its file; validate and preview the plan itself")
 	}
-	return planSource{file: file, text: text, opts: spec.Options{FS: os.DirFS(filepath.Dir(file)), Vars: vars}}, nil
+	return planSource{file: file, text: text, opts: spec.Options{FS: folder(filepath.Dir(file)), Vars: vars}}, nil
 }
 
 // load checks the plan. Every finding is on stderr when it returns.
