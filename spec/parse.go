@@ -130,7 +130,7 @@ func (p *parser) report(pos Pos, rule Rule, summary, hint string) *Diagnostic {
 	line, shift := window(p.src.secrets.maskLine(p.src, pos.Line), pos.Column)
 	p.diags = append(p.diags, Diagnostic{
 		File: p.src.name, Pos: pos, Rule: rule, Severity: severity,
-		Summary: p.src.secrets.maskText(summary), Hint: p.src.secrets.maskText(hint),
+		Summary: printable(p.src.secrets.maskText(summary)), Hint: printable(p.src.secrets.maskText(hint)),
 		Source: printable(line), shift: shift,
 	})
 	return &p.diags[len(p.diags)-1]
