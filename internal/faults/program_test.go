@@ -149,9 +149,10 @@ func (p *process) interruptAt(ctx context.Context, tb testing.TB, at instant) {
 		_ = cmd.Process.Signal(os.Interrupt) // an error means that it has ended
 		<-over
 	})
-	if p.ended = p.code != 130; p.ended {
-		return
+	if p.code != 130 {
+		return // it had ended by itself, or did not listen for signals yet: then this was a kill
 	}
+	p.ended = false
 	p.reports++
 	if err := os.Rename(p.path("report.json"), p.path("last.json")); err != nil {
 		tb.Fatal(err)
