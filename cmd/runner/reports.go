@@ -54,22 +54,18 @@ func (r *reportFiles) open(env environment, name, plan string) error {
 		return nil
 	}
 	info, err := os.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return r.create(name)
-	}
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return r.create(name)
 	case err != nil:
 		return reason(err)
-	case info.IsDir():
-		return errors.New("it is a directory")
-	case !info.Mode().IsRegular():
+	case !info.IsDir() && !info.Mode().IsRegular():
 		return r.stream(name)
 	}
 	if was, statErr := os.Stat(plan); statErr == nil && os.SameFile(info, was) {
 		return errors.New("it is the plan")
 	}
-	// A link stays, and the file it leads to is replaced.
-	if name, err = filepath.EvalSymlinks(name); err != nil {
+	if name, err = replaced(name); err != nil {
 		return reason(err)
 	}
 	return r.create(name)
