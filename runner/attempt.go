@@ -233,10 +233,9 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 	return w.unsuccessful(dispatch, it, patching, herr, began, took), false
 }
 
-// guard is the precondition of a patch. A pinned twin is patched as it was
-// previewed, whatever the plan says.
+// guard is the precondition of a patch.
 func (w *worker) guard(s *sight) string {
-	if w.job.Twin.Guard == spec.GuardNone && w.pins == nil {
+	if w.overwrites {
 		return hub.AnyETag
 	}
 	return s.etag

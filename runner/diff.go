@@ -32,10 +32,23 @@ func diff(current, wanted json.RawMessage) difference {
 	return difference{patch: d.patch, before: d.before}
 }
 
+// whole returns what is wanted of a section in full, values that are as wanted
+// already included: the patch for a twin that may change before it is patched.
+func whole(current, wanted json.RawMessage) difference {
+	d := differ{all: true}
+	c := gjson.Parse("{}")
+	if current != nil {
+		c = gjson.ParseBytes(current)
+	}
+	d.object(c, gjson.ParseBytes(wanted))
+	return difference{patch: d.patch, before: d.before}
+}
+
 // differ writes both sides of a difference as it walks the wanted patch.
 type differ struct {
 	patch  []byte
 	before []byte
+	all    bool // write values that do not differ, too
 }
 
 // object compares two objects and tells whether they differ; only then has it
@@ -73,12 +86,13 @@ func (d *differ) key(key gjson.Result, first bool) {
 // member compares one value with what is wanted of it.
 func (d *differ) member(current, wanted gjson.Result) bool {
 	switch {
+	case wanted.IsObject() && current.IsObject():
+		return d.object(current, wanted)
+	case d.all:
 	case wanted.Type == gjson.Null:
 		if !current.Exists() {
 			return false
 		}
-	case wanted.IsObject() && current.IsObject():
-		return d.object(current, wanted)
 	case current.Exists() && equal(current, wanted):
 		return false
 	}

@@ -274,3 +274,21 @@ func FuzzDiff(f *testing.F) {
 		}
 	})
 }
+
+func TestWhole(t *testing.T) {
+	for _, tt := range []struct{ current, wanted, patch, before string }{
+		{`{"a":1,"b":2}`, `{"a":1,"b":3}`, `{"a":1,"b":3}`, `{"a":1,"b":2}`},
+		{`{"a":{"x":1,"y":2}}`, `{"a":{"x":1,"z":null},"n":null}`, `{"a":{"x":1,"z":null},"n":null}`, `{"a":{"x":1,"z":null},"n":null}`},
+		{`{"a":{}}`, `{"a":{},"b":1}`, `{"b":1}`, `{"b":null}`},
+		{``, `{"a":{"x":1}}`, `{"a":{"x":1}}`, `{"a":null}`},
+	} {
+		var current json.RawMessage
+		if tt.current != "" {
+			current = json.RawMessage(tt.current)
+		}
+		got := whole(current, json.RawMessage(tt.wanted))
+		if string(got.patch) != tt.patch || string(got.before) != tt.before {
+			t.Errorf("whole(%s, %s) = %s before %s, want %s before %s", tt.current, tt.wanted, got.patch, got.before, tt.patch, tt.before)
+		}
+	}
+}

@@ -46,7 +46,16 @@ func (r *roster) effect(t hub.Target, s *sight) (effect, error) {
 	if err != nil {
 		return effect{}, err
 	}
-	return effect{desired: diff(s.desired, desired), tags: diff(s.tags, tags)}, nil
+	return effect{desired: r.difference(s.desired, desired), tags: r.difference(s.tags, tags)}, nil
+}
+
+// difference is what to send of one section; nothing if it is as wanted.
+func (r *roster) difference(current, wanted json.RawMessage) difference {
+	d := diff(current, wanted)
+	if d.patch != nil && r.overwrites {
+		return whole(current, wanted)
+	}
+	return d
 }
 
 // filled returns a value of the plan as it is for a device.

@@ -93,6 +93,25 @@ func (e *ExpectError) Error() string {
 	return fmt.Sprintf("the target matched at least %d %s, expect.max is %d", e.Have, devices, e.Max)
 }
 
+// ContinuationError means that a page of a query ends with a continuation token
+// that an earlier page ended with: following it would list the same for ever.
+type ContinuationError struct {
+	Hub   string
+	Page  int // from 1
+	Token string
+}
+
+// Error names the hub, the page and the token, which may be long.
+func (e *ContinuationError) Error() string {
+	const most = 60
+	token := e.Token
+	if len(token) > most {
+		token = token[:most] + "…"
+	}
+	return fmt.Sprintf("hub %s: page %d of the query ends with the continuation token %q, which an earlier page had: "+
+		"the listing would never end", e.Hub, e.Page, token)
+}
+
 // asFatal tells whether err ends the whole run, not only the job it came up in.
 func asFatal(err error) (*HubError, bool) { return errors.AsType[*HubError](err) }
 

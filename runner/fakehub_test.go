@@ -72,6 +72,7 @@ type fakeHub struct {
 	pages    []hub.Page   // served in order instead of the twins, if set
 	quiet    bool         // keep no record of calls
 	matchIDs bool         // understand deviceId IN [...] as well
+	tokens   []string     // continuation tokens to end pages with, in turn, instead of the true ones
 
 	mu       sync.Mutex
 	order    []hub.Target
@@ -218,6 +219,11 @@ func (h *fakeHub) Query(ctx context.Context, q hub.Query) (hub.Page, error) {
 	defer h.mu.Unlock()
 	if h.pages != nil && c.op == opQuery {
 		return h.scriptedLocked(q)
+	}
+	if len(h.tokens) > 0 && c.op == opQuery {
+		p, err := h.pageLocked(q)
+		p.Continuation, h.tokens = h.tokens[0], h.tokens[1:]
+		return p, err
 	}
 	return h.pageLocked(q)
 }

@@ -81,6 +81,7 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 			ConnectTimeout: m.ConnectTimeout, ResponseTimeout: m.ResponseTimeout,
 		}
 	}
+	j.overwrites = job.Twin != nil && job.Twin.Guard == spec.GuardNone
 	if job.Rate > 0 {
 		j.limit = rate.NewLimiter(rate.Limit(job.Rate), 1)
 	}

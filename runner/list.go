@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +31,12 @@ type roster struct {
 	looks   columns // at a twin, to know what to send
 	exclude map[spec.DeviceID]bool
 	only    func(targetKey) bool // nil takes everybody
-	cohort  *cohort
+
+	// overwrites says that patches carry no etag. What was read of a twin may be
+	// old by the time it is patched, so they hold all that is wanted and not only
+	// what differed: an accepted one proves that the twin is as wanted.
+	overwrites bool
+	cohort     *cohort
 }
 
 func newRoster(job *spec.Job, pools []*pool) roster {
@@ -78,6 +84,7 @@ func (r *roster) addNamed() {
 // returns an error.
 func (r *roster) eachPage(ctx context.Context, pool int, text string, yield func(page) error) error {
 	q := hub.Query{Text: text, PageSize: pageSize}
+	seed, asked := maphash.MakeSeed(), map[uint64]bool{} // by token: a listing of millions holds some 10,000 of them
 	for {
 		p, err := r.queryPage(ctx, pool, q)
 		if err != nil {
@@ -89,6 +96,11 @@ func (r *roster) eachPage(ctx context.Context, pool int, text string, yield func
 		if p.Continuation == "" {
 			return nil
 		}
+		token := maphash.String(seed, p.Continuation)
+		if asked[token] {
+			return &ContinuationError{Hub: r.pools[pool].Name, Page: len(asked) + 1, Token: p.Continuation}
+		}
+		asked[token] = true
 		q.Continuation = p.Continuation
 	}
 }

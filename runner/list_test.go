@@ -3,6 +3,7 @@ package runner_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -355,5 +356,23 @@ func TestWrongHub(t *testing.T) {
 func TestNoHub(t *testing.T) {
 	if _, err := runner.Apply(context.Background(), &spec.Plan{}, runner.Options{}); err == nil {
 		t.Error("Apply without a hub: no error")
+	}
+}
+
+// A hub that hands out a token again would be listed for ever.
+func TestListingThatRepeatsItself(t *testing.T) {
+	for name, next := range map[string][]string{"the same token": {"1", "1"}, "two tokens in turn": {"1", "2", "1"}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(t, devices(3)...)
+				g.hub.tokens = next
+				res := g.apply(context.Background(), method("m"))
+				job := res.job(t, "m")
+				want := "page " + strconv.Itoa(len(next)) + " of the query ends with the continuation token \"1\""
+				if job.Status != spec.StatusFailed || !strings.Contains(job.Reason, want) {
+					t.Errorf("job %s because %q, want failed because %s", job.Status, job.Reason, want)
+				}
+			})
+		})
 	}
 }

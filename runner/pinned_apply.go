@@ -34,6 +34,7 @@ func (j *jobRun) pinTo(p *Pinned) {
 	if t := j.job.Target; t.Limit > 0 || t.Top > 0 {
 		j.only = func(t targetKey) bool { return j.pins.has(t) }
 	}
+	j.overwrites = false // a pinned twin is patched as it was previewed, whatever the plan says
 	unbounded := *j.job
 	unbounded.Target.Limit, unbounded.Target.Top, unbounded.Target.Expect = 0, 0, spec.Expect{}
 	j.job = &unbounded

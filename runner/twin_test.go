@@ -160,7 +160,18 @@ func TestTwinUpdate(t *testing.T) {
 		{
 			name: "changed under our hands, and the plan does not mind", desired: old, tags: `{}`, wantDesired: moved,
 			arrange: func(g *rig) { g.meddle(1) }, change: func(j *spec.Job) { j.Twin.Guard = spec.GuardNone },
-			outcome: spec.OutcomeSucceeded, before: was, patch: change, ifMatch: []string{"*"}, after: moved,
+			outcome: spec.OutcomeSucceeded, ifMatch: []string{"*"}, after: moved,
+			before: &spec.Sections{Desired: raw(old)}, patch: &spec.Sections{Desired: raw(moved)},
+		},
+		{
+			name: "the index is behind, and the plan does not mind", desired: old, tags: `{}`, wantDesired: moved,
+			arrange: func(g *rig) {
+				g.hub.freezeIndex()
+				g.hub.set("door-1", `{"building":43,"floor":9}`, `{}`)
+			},
+			change:  func(j *spec.Job) { j.Twin.Guard = spec.GuardNone },
+			outcome: spec.OutcomeSucceeded, ifMatch: []string{"*"}, after: moved,
+			before: &spec.Sections{Desired: raw(old)}, patch: &spec.Sections{Desired: raw(moved)},
 		},
 		{
 			name: "changed under our hands for ever", desired: old, tags: `{}`, wantDesired: moved,

@@ -250,8 +250,9 @@ type Retry struct {
 type Guard string
 
 // The guards. With GuardETag a patch is refused when the twin has changed since
-// it was read, and computed anew; with GuardNone it is sent in any case, and its
-// before-values may be out of date.
+// it was read, and computed anew. With GuardNone it is sent in any case and holds
+// all that is wanted, not only what differed; its before-values may be out of
+// date.
 const (
 	GuardETag Guard = "etag"
 	GuardNone Guard = "none"
