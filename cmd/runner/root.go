@@ -33,6 +33,9 @@ func run(args []string, env environment) (code int) {
 			code = crash(env, p, debug.Stack())
 		}
 	}()
+	if err := checkArguments(args); err != nil {
+		return exitCode(env, err)
+	}
 	root := newRoot(env)
 	root.SetArgs(args)
 	err := root.ExecuteContext(context.Background())

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+)
+
+// secretShape is what a key or a signature of a hub looks like wherever it
+// stands: in a connection string, in a SAS token, or in a part of either.
+var secretShape = regexp.MustCompile(`(?i)SharedAccessKey\s*=\s*[^;\s]|SharedAccessSignature\s*[= ]\s*\S|\bsig=[^&\s]`)
+
+// checkArguments refuses a command line that holds a secret, before any part of
+// it is read, echoed or written down. A path was meant where the text of the
+// file stands, most likely.
+func checkArguments(args []string) error {
+	for i, arg := range args {
+		if secretShape.MatchString(arg) {
+			return usageError(
+				fmt.Sprintf("argument %d holds a key or a signature of a hub (not shown); every user of this machine can read arguments", i+1),
+				"put the connection string into "+connectionStringVar+", or into a file and name the file with --connection-string-file; then renew the key")
+		}
+	}
+	return nil
+}
