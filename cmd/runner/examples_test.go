@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -156,13 +157,25 @@ func TestNightlyScript(t *testing.T) {
 		t.Fatalf("%d reports, want 2 (%v)", len(entries), err)
 	}
 	for i := range 40 {
-		if err = os.WriteFile(filepath.Join(reports, fmt.Sprintf("a-old-%02d.json", i)), nil, 0o600); err != nil {
-			t.Fatal(err)
+		for _, plan := range []string{"nightly", "nightly-2", "zz"} { // another plan's sort before, among and after
+			name := fmt.Sprintf("%s-202001%02dT020000Z-7.json", plan, i)
+			if err = os.WriteFile(filepath.Join(reports, name), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	night("nightly.yaml")
+	kept := map[string]int{}
 	entries, err = os.ReadDir(reports)
-	if err != nil || len(entries) != 30 || !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), "nightly-") }) {
-		t.Errorf("%d reports are kept, want 30 with the newest (%v)", len(entries), err)
+	for _, e := range entries {
+		plan, _, _ := strings.Cut(e.Name(), "-20")
+		kept[plan]++
+	}
+	newest := slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return strings.HasPrefix(e.Name(), "nightly-20") && !strings.HasPrefix(e.Name(), "nightly-2020")
+	})
+	want := map[string]int{"nightly": 30, "nightly-2": 40, "zz": 40, "firmware": 1}
+	if err != nil || !newest || !maps.Equal(kept, want) {
+		t.Errorf("reports kept: %v, want %v with the newest (%v)", kept, want, err)
 	}
 }

@@ -5,7 +5,7 @@
 #   nightly.sh PLAN [FLAG...]
 #
 # The hub's connection string stands alone in a file that only the user of this
-# job can read. The reports of the last thirty runs are kept.
+# job can read. The last thirty reports of each plan are kept.
 set -eu
 
 plan=$1
@@ -15,7 +15,8 @@ reports=${REPORTS:-$HOME/reports}
 secret=${SECRET_FILE:-$HOME/.config/runner/connection-string}
 
 mkdir -p "$reports"
-report=$reports/$(basename "$plan" .yaml)-$(date -u +%Y%m%dT%H%M%SZ)-$$.json
+name=$(basename "$plan" .yaml)
+report=$reports/$name-$(date -u +%Y%m%dT%H%M%SZ)-$$.json
 
 # A run that is still going on after ten minutes has a lock: this one then ends
 # with 6 and sends nothing.
@@ -31,11 +32,13 @@ case $code in
 *) echo "nothing or not everything was done (exit code $code)" ;;
 esac
 
-# Names of one plan sort by time, so the oldest come first.
-surplus=$(($(ls "$reports" | wc -l) - 30))
+# Names end with the time, so those of one plan sort by it, oldest first. The
+# digits keep the reports of a plan whose name merely begins the same.
+old() { ls "$reports" | grep -E "^$name-[0-9]{8}T[0-9]{6}Z-[0-9]+\.json$"; }
+surplus=$(($(old | wc -l) - 30))
 if [ "$surplus" -gt 0 ]; then
-    ls "$reports" | sed -n "1,${surplus}p" | while read -r old; do
-        rm -f "$reports/$old"
+    old | sed -n "1,${surplus}p" | while read -r file; do
+        rm -f "$reports/$file"
     done
 fi
 exit "$code"
