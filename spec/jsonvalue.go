@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,6 +97,7 @@ func (c *converter) mapping(m *yaml.Node) {
 			continue
 		}
 		seen[key.Value] = key
+		c.p.written(key, value)
 		if len(seen) > 1 {
 			c.out = append(c.out, ',')
 		}
@@ -103,6 +105,19 @@ func (c *converter) mapping(m *yaml.Node) {
 		c.value(value)
 	}
 	c.out = append(c.out, '}')
+}
+
+// written refuses an entry without a value. YAML reads null there, which deletes
+// a key of a twin: a slip like {floor:3}, whose key is "floor:3", would pass.
+func (p *parser) written(key, value *yaml.Node) {
+	if value.Kind != yaml.ScalarNode || value.Tag != "!!null" || value.Value != "" {
+		return
+	}
+	hint := "write null to delete the key or to send null"
+	if strings.Contains(key.Value, ":") {
+		hint = "is a space missing after the colon? " + hint
+	}
+	p.at(key, RuleValue, fmt.Sprintf("key %q has no value", clip(key.Value)), hint)
 }
 
 // key returns a key as it is sent. Keys are not filled in, so that the plan
@@ -216,6 +231,9 @@ func oldBoolean(s string) bool {
 	return false
 }
 
+// numberShape is a number with or without a sign, a fraction and an exponent.
+var numberShape = regexp.MustCompile(`^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$`)
+
 // jsonNumber returns a YAML number in JSON's notation, without passing through
 // a binary number that could round it.
 func jsonNumber(s string) (number, problem string) {
@@ -228,6 +246,8 @@ func jsonNumber(s string) (number, problem string) {
 	switch {
 	case strings.ContainsAny(digits, "nN_xob"): // .inf, .nan, 1_000, 0x1f, 0o7, 0b1
 		return "", "is not a number that JSON can hold as written"
+	case !numberShape.MatchString(s):
+		return "", "is not a number"
 	case len(whole) > 1 && whole[0] == '0':
 		return "", "starts with a zero, which some readers take for octal"
 	}

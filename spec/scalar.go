@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -258,13 +259,17 @@ func ParseRate(s string) (float64, error) {
 	return 0, errNoRate
 }
 
+// timeShape is the form of RFC 3339. The time package is more lenient: it takes
+// an offset of +24:00, an hour of one digit and a comma before the fraction.
+var timeShape = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d)$`)
+
 func (p *parser) time(o object, key string) *time.Time {
 	v, ok := p.scalar(o, key, "a time", "!!str", "!!timestamp")
 	if !ok {
 		return nil
 	}
 	t, err := time.Parse(time.RFC3339, v.Value)
-	if err != nil {
+	if err != nil || !timeShape.MatchString(v.Value) {
 		p.at(o.value(key), RuleValue, fmt.Sprintf("%s %q is not a time with date and zone", key, clip(v.Value)), "write it as 2026-12-01T02:00:00Z or 2026-12-01T03:00:00+01:00")
 		return nil
 	}
