@@ -193,12 +193,14 @@ func (p *parser) readList(name string) listRead {
 	return read
 }
 
-// withoutComment leaves out what follows a # that starts a word: an id may
-// hold the character.
+// withoutComment leaves out a comment: a # at the start of the line or after
+// white space, and all that follows. Any other # belongs to the id.
 func withoutComment(line string) string {
-	word, _, _ := strings.Cut(line, "#")
-	if strings.HasPrefix(line, "#") || strings.Contains(line, " #") || strings.Contains(line, "\t#") {
-		line = word
+	for i := range len(line) {
+		if line[i] == '#' && (i == 0 || line[i-1] == ' ' || line[i-1] == '\t') {
+			line = line[:i]
+			break
+		}
 	}
 	return strings.TrimSpace(line)
 }
