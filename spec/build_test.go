@@ -208,9 +208,18 @@ func TestFindingsInOrder(t *testing.T) {
 	}
 }
 
-// TestLineBreaks: lines are counted as YAML counts them.
+// TestLineBreaks: lines are counted as YAML counts them, and end as editors
+// see them end.
 func TestLineBreaks(t *testing.T) {
-	for _, br := range []string{"\n", "\r\n", "\r", "\u0085", "\u2028", "\u2029"} {
+	for _, br := range []string{"\r", "\u0085", "\u2028", "\u2029"} {
+		for _, src := range []string{"version: 1|name: p\n", "# note|name: p\n", "name: \"a|b\"\n"} {
+			_, diags := spec.Parse("plan.yaml", []byte(strings.ReplaceAll(src, "|", br)), spec.Options{})
+			if len(diags) != 1 || diags[0].Rule != spec.RuleEncoding {
+				t.Errorf("with %q in %q:\n%s\nwant the rule %s alone", br, src, diags, spec.RuleEncoding)
+			}
+		}
+	}
+	for _, br := range []string{"\n", "\r\n"} {
 		src := strings.ReplaceAll("version: 1|name: p|rate: 5|jobs: []|", "|", br)
 		_, diags := spec.Parse("plan.yaml", []byte(src), spec.Options{})
 		if len(diags) != 2 || diags[0].Pos != (spec.Pos{Line: 3, Column: 1}) || diags[0].Source != "rate: 5" {

@@ -8,6 +8,7 @@ type Rule string
 const (
 	RuleFileSize     Rule = "file-size"
 	RuleEncoding     Rule = "encoding"
+	RuleHidden       Rule = "invisible-character"
 	RuleSyntax       Rule = "yaml-syntax"
 	RuleEmpty        Rule = "empty-plan"
 	RuleDocuments    Rule = "multiple-documents"
@@ -73,7 +74,8 @@ type RuleInfo struct {
 func Rules() []RuleInfo {
 	return []RuleInfo{
 		{RuleFileSize, SeverityError, "The plan is larger than 5 MB, or holds more values than a plan may."},
-		{RuleEncoding, SeverityError, "The file is not UTF-8, or holds control characters."},
+		{RuleEncoding, SeverityError, "The file is not UTF-8, or holds control characters or line breaks that few editors show."},
+		{RuleHidden, SeverityWarning, "A character cannot be seen and changes how the text is read or compared."},
 		{RuleSyntax, SeverityError, "The file is not YAML."},
 		{RuleEmpty, SeverityError, "There is nothing in the file."},
 		{RuleDocuments, SeverityError, "The file holds several YAML documents."},

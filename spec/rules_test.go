@@ -74,7 +74,7 @@ func (e example) plan(t *testing.T) string {
 // of fields that are not carried out yet.
 func TestRulesPage(t *testing.T) {
 	without := []spec.Rule{ // an example would be megabytes, or unprintable
-		spec.RuleFileSize, spec.RuleEncoding, spec.RuleNesting, spec.RuleTooMany, spec.RuleQueryLength, spec.RulePayloadSize, spec.RuleTwinSize,
+		spec.RuleFileSize, spec.RuleEncoding, spec.RuleHidden, spec.RuleNesting, spec.RuleTooMany, spec.RuleQueryLength, spec.RulePayloadSize, spec.RuleTwinSize,
 	}
 	sections := docRules(t)
 	for i, r := range spec.Rules() {

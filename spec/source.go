@@ -149,14 +149,11 @@ func (p *parser) checkBytes(size int) bool {
 	}
 	values := 0
 	for i, r := range p.src.text {
-		switch {
-		case r == utf8.RuneError && !strings.HasPrefix(p.src.text[i:], "\uFFFD"):
-			p.report(p.src.pos(i), RuleEncoding, fmt.Sprintf("byte 0x%02x is not UTF-8", p.src.text[i]), "save the plan as UTF-8")
-			return false
-		case !allowedInYAML(r):
-			p.report(p.src.pos(i), RuleEncoding, fmt.Sprintf("control character %U", r), "remove it, or write it as an escape in a double-quoted string")
-			return false
-		case r == ',' || r == '\n' || r == '[' || r == '{' || r == ':':
+		if r >= 0x7F || r < 0x20 && r != '\n' && r != '\t' {
+			if !p.checkRune(i, r) {
+				return false
+			}
+		} else if r == ',' || r == '\n' || r == '[' || r == '{' || r == ':' {
 			values++
 		}
 	}
@@ -168,12 +165,44 @@ func (p *parser) checkBytes(size int) bool {
 	return true
 }
 
+// checkRune looks at a character that is not plain ASCII and refuses one that
+// must not stand in a plan.
+func (p *parser) checkRune(i int, r rune) bool {
+	const escape = "remove it, or write it as an escape in a double-quoted string"
+	switch rest := p.src.text[i:]; {
+	case r == utf8.RuneError && !strings.HasPrefix(rest, "\uFFFD"):
+		p.report(p.src.pos(i), RuleEncoding, fmt.Sprintf("byte 0x%02x is not UTF-8", rest[0]), "save the plan as UTF-8")
+		return false
+	case strings.HasPrefix(rest, "\r\n"):
+		return true
+	case lineBreak(rest) > 0: // for YAML 1.1, and not for most editors and reviews: what follows it in a comment would be sent
+		p.report(p.src.pos(i), RuleEncoding, fmt.Sprintf("character %U ends a line for YAML, and for few editors", r), escape+"; end lines with a line feed")
+		return false
+	case !allowedInYAML(r):
+		p.report(p.src.pos(i), RuleEncoding, fmt.Sprintf("control character %U", r), escape)
+		return false
+	case invisible(r):
+		p.report(p.src.pos(i), RuleHidden, fmt.Sprintf("character %U is invisible: the text may not be what it looks like", r), escape)
+	}
+	return true
+}
+
 func allowedInYAML(r rune) bool {
 	switch {
-	case r == '\t', r == '\n', r == '\r', r == 0x85:
-		return true
 	case r < 0x20, r >= 0x7F && r < 0xA0, r == 0xFFFE, r == 0xFFFF, r == 0xFEFF:
 		return false
 	}
 	return true
+}
+
+// invisible tells whether a character cannot be seen and changes how the text
+// around it is read: directional marks, embeddings, overrides and isolates,
+// spaces without width, fillers and tags. The joiners that scripts and emoji are
+// written with are not among them.
+func invisible(r rune) bool {
+	switch r {
+	case 0x00AD, 0x034F, 0x061C, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180E, 0x200B, 0x200E, 0x200F, 0x3164, 0xFFA0:
+		return true
+	}
+	return r >= 0x202A && r <= 0x202E || r >= 0x2060 && r <= 0x206F || r >= 0xE0000 && r <= 0xE007F
 }
