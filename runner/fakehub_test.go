@@ -72,7 +72,7 @@ type fakeHub struct {
 	pages    []hub.Page   // served in order instead of the twins, if set
 	quiet    bool         // keep no record of calls
 	matchIDs bool         // understand deviceId IN [...] as well
-	tokens   []string     // continuation tokens to end pages with, in turn, instead of the true ones
+	replies  []hub.Page   // to queries, in turn and as they are, whatever is asked
 
 	mu       sync.Mutex
 	order    []hub.Target
@@ -220,10 +220,10 @@ func (h *fakeHub) Query(ctx context.Context, q hub.Query) (hub.Page, error) {
 	if h.pages != nil && c.op == opQuery {
 		return h.scriptedLocked(q)
 	}
-	if len(h.tokens) > 0 && c.op == opQuery {
-		p, err := h.pageLocked(q)
-		p.Continuation, h.tokens = h.tokens[0], h.tokens[1:]
-		return p, err
+	if len(h.replies) > 0 && c.op == opQuery {
+		p := h.replies[0]
+		h.replies = h.replies[1:]
+		return p, nil
 	}
 	return h.pageLocked(q)
 }

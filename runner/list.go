@@ -84,7 +84,7 @@ func (r *roster) addNamed() {
 // returns an error.
 func (r *roster) eachPage(ctx context.Context, pool int, text string, yield func(page) error) error {
 	q := hub.Query{Text: text, PageSize: pageSize}
-	seed, asked := maphash.MakeSeed(), map[uint64]bool{} // by token: a listing of millions holds some 10,000 of them
+	tokens := tokens{seed: maphash.MakeSeed(), seen: map[uint64]bool{}}
 	for {
 		p, err := r.queryPage(ctx, pool, q)
 		if err != nil {
@@ -96,13 +96,35 @@ func (r *roster) eachPage(ctx context.Context, pool int, text string, yield func
 		if p.Continuation == "" {
 			return nil
 		}
-		token := maphash.String(seed, p.Continuation)
-		if asked[token] {
-			return &ContinuationError{Hub: r.pools[pool].Name, Page: len(asked) + 1, Token: p.Continuation}
+		if !tokens.advance(p) {
+			return &ContinuationError{Hub: r.pools[pool].Name, Page: len(tokens.seen) + 1, Token: p.Continuation}
 		}
-		asked[token] = true
 		q.Continuation = p.Continuation
 	}
+}
+
+// tokens are the hashes of the continuation tokens that a listing has met, a few
+// bytes for each: a listing of a million rows meets 10,000.
+type tokens struct {
+	seed  maphash.Seed
+	seen  map[uint64]bool
+	empty int // pages in a row that were empty and moved nothing
+}
+
+// maxEmpty is how many empty pages in a row may end with a token that was met
+// before: a hub that is busy may send some.
+const maxEmpty = 100
+
+// advance tells whether the listing gets ahead with the token that a page ends
+// with. One that was met before would bring the same rows again.
+func (t *tokens) advance(p hub.Page) bool {
+	token := maphash.String(t.seed, p.Continuation)
+	if !t.seen[token] {
+		t.seen[token], t.empty = true, 0
+		return true
+	}
+	t.empty++
+	return len(p.Rows) == 0 && t.empty <= maxEmpty
 }
 
 func send(ctx context.Context, pages chan<- page, p page) error {

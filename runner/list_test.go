@@ -3,7 +3,6 @@ package runner_test
 import (
 	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -359,18 +358,44 @@ func TestNoHub(t *testing.T) {
 	}
 }
 
-// A hub that hands out a token again would be listed for ever.
+// A hub that hands out a token again would be listed for ever. An empty page may
+// do so, but not time and again.
 func TestListingThatRepeatsItself(t *testing.T) {
-	for name, next := range map[string][]string{"the same token": {"1", "1"}, "two tokens in turn": {"1", "2", "1"}} {
-		t.Run(name, func(t *testing.T) {
+	full, empty := hub.Row{Target: target("d")}, []string{"1"}
+	for range 200 {
+		empty = append(empty, "1")
+	}
+	for _, tt := range []struct {
+		name    string
+		tokens  []string
+		rows    []hub.Row // of the second page and all later ones
+		queries int       // until the error; 0 for none
+	}{
+		{"the same token", []string{"1", "1"}, []hub.Row{full}, 2},
+		{"two tokens in turn", []string{"1", "2", "1"}, []hub.Row{full}, 3},
+		{"an empty page", []string{"1", "1", "2", "1", "2", ""}, nil, 0},
+		{"empty pages for ever", empty, nil, 102},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := newRig(t, devices(3)...)
-				g.hub.tokens = next
+				g := newRig(t, "d")
+				for i, token := range tt.tokens {
+					p := hub.Page{Rows: tt.rows, Continuation: token}
+					if i == 0 {
+						p.Rows = []hub.Row{full}
+					}
+					g.hub.replies = append(g.hub.replies, p)
+				}
 				res := g.apply(context.Background(), method("m"))
-				job := res.job(t, "m")
-				want := "page " + strconv.Itoa(len(next)) + " of the query ends with the continuation token \"1\""
-				if job.Status != spec.StatusFailed || !strings.Contains(job.Reason, want) {
-					t.Errorf("job %s because %q, want failed because %s", job.Status, job.Reason, want)
+				job, want := res.job(t, "m"), ""
+				if tt.queries > 0 {
+					want = "of the query ends with the continuation token \"1\""
+				}
+				if (want == "") != (job.Status == spec.StatusSucceeded) || !strings.Contains(job.Reason, want) {
+					t.Errorf("job %s because %q, want the reason %q", job.Status, job.Reason, want)
+				}
+				if n := len(g.hub.of(opQuery, "")); tt.queries > 0 && n != tt.queries {
+					t.Errorf("%d queries, want %d", n, tt.queries)
 				}
 			})
 		})
