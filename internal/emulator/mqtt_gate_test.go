@@ -175,6 +175,7 @@ func TestAnotherDeviceOfThatName(t *testing.T) {
 		<-done
 		d.hungUp()
 		same(t, "took", time.Since(start).Round(time.Second), 5*time.Second)
+		synctest.Wait() // the hub notes the end of a connection after the device has seen it
 		same(t, "state", h.do(t, "GET", "/devices/d", "").doc(t)["connectionState"], "Disconnected")
 	})
 }
