@@ -29,6 +29,9 @@ type Options struct {
 	// Work is the context of the calls in flight: when it ends they are cut
 	// off. Nil means that they end by their own timeouts alone.
 	Work context.Context //nolint:containedctx // the second of the two contexts of a run
+	// Grace is how long a job that is told to stop may go on listing its target,
+	// so that every device has a row; zero ends the listing at once.
+	Grace time.Duration
 	// Past is what an earlier run left in Journal; nil if there was none.
 	Past *Past
 	// Only picks the targets to take up again by how they ended in the past;
@@ -68,6 +71,7 @@ type Run struct {
 	past      *Past
 	only      []spec.Outcome
 	pinned    *Pinned
+	grace     time.Duration
 	startedAt time.Time
 	resumedAt time.Time // zero unless there is a past
 	endedAt   time.Time
@@ -121,7 +125,9 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	if r.cause == nil && late != nil {
 		r.cause = late
 	}
-	if err := r.journal.Flush(); err != nil && r.cause == nil {
+	end := journal.Mark{Event: journal.EventEnded, At: r.endedAt, Detail: r.conclusion()}
+	_, err := r.journal.Append(end.Append(nil))
+	if err = errors.Join(err, r.journal.Flush()); err != nil && r.cause == nil {
 		r.cause = &JournalError{Err: err}
 	}
 	return r, nil
@@ -130,7 +136,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
 		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, crashed: o.Crashed,
-		past: o.Past, only: o.Only, pinned: o.Pinned,
+		past: o.Past, only: o.Only, pinned: o.Pinned, grace: o.Grace,
 	}
 	if r.observer == nil {
 		r.observer = silent{}
@@ -161,12 +167,16 @@ func (r *Run) begin() error {
 // nil if that is how the plan wants the whole run to end.
 func (r *Run) hold(now time.Time) *LateError {
 	var begun func(job string) bool
-	if r.past != nil {
-		begun = r.past.begun
+	if r.past != nil { // a job that is not picked does not begin, so it is not late either
+		begun = func(job string) bool { return r.past.begun(job) || !r.picksJob(job) }
 	}
 	held, late := holdLate(r.plan, now, begun)
 	for _, j := range r.jobs {
-		if h, ok := held[j.job.Name]; ok {
+		h, ok := held[j.job.Name]
+		if !r.picksJob(j.job.Name) {
+			h, ok = hold{spec.StatusNotStarted, errNotPicked}, true
+		}
+		if ok {
 			j.held = &h
 			j.scheduledAt = r.startedAt
 			if !j.job.At.IsZero() {
@@ -175,6 +185,12 @@ func (r *Run) hold(now time.Time) *LateError {
 		}
 	}
 	return late
+}
+
+// picksJob tells whether the run may begin a job, or go on with it: one that
+// had not begun has no target with an outcome to pick.
+func (r *Run) picksJob(name string) bool {
+	return r.past == nil || r.past.begun(name) || len(r.only) == 0 || slices.Contains(r.only, spec.OutcomeNotReached)
 }
 
 // makeJobs makes the plan's jobs ready to run, from where an earlier run left
@@ -196,6 +212,16 @@ func (r *Run) makeJobs() error {
 		return nil
 	}
 	return r.recallPins(r.pinned)
+}
+
+// conclusion says whether anything is left for a run that goes on with this one.
+func (r *Run) conclusion() string {
+	for _, j := range r.jobs {
+		if j.status == spec.StatusInterrupted || j.status == spec.StatusStopped || j.misses().notReached > 0 || j.unlisted || j.reason == errNotPicked { //nolint:errorlint // our own cause, kept as it is
+			return "unfinished"
+		}
+	}
+	return journal.FinishedDetail
 }
 
 // checkHubs refuses a hub that the plan is not for.

@@ -342,7 +342,10 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 // many there were, and the last; a device may be waited for over days.
 func (w *worker) takeBack(it *item) error {
 	row := w.newRow(it, spec.OutcomeNotReached)
-	row.Error, row.History = rowError(it.err), it.history[len(it.history)-1:]
+	if row.Outcome == spec.OutcomeNotReached {
+		row.Error = rowError(it.err)
+	}
+	row.History = it.history[len(it.history)-1:]
 	w.row = appendRow(w.row[:0], row)
 	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
 	_, err := w.journal.Append(w.line)
@@ -358,6 +361,9 @@ func (w *worker) giveUp(it *item, v verdict) finished {
 	}
 	row := w.newRow(it, outcome)
 	row.History = it.history
+	if row.Outcome != outcome {
+		return w.settle(it, row, 0) // as it ended before
+	}
 	if it.err != nil {
 		row.Error = rowError(it.err)
 	}
@@ -365,10 +371,20 @@ func (w *worker) giveUp(it *item, v verdict) finished {
 	return w.settle(it, row, 0)
 }
 
+// untouched leaves an item as it was before this run, which has done nothing
+// for it.
+func (it *item) untouched() finished {
+	outcome := it.was
+	if outcome == "" {
+		outcome = spec.OutcomeNotReached
+	}
+	return finished{outcome: outcome, line: it.line}
+}
+
 // stopped settles an item whose job ended before its next attempt.
 func (w *worker) stopped(dispatch context.Context, it *item) finished {
-	if it.attempts == 0 {
-		return finished{outcome: spec.OutcomeNotReached, line: noLine}
+	if it.attempts == it.before {
+		return it.untouched()
 	}
 	return w.giveUp(it, verdict{stepEnd, atStop(it.last, context.Cause(dispatch))})
 }
@@ -376,24 +392,28 @@ func (w *worker) stopped(dispatch context.Context, it *item) finished {
 // broken ends the run: what cannot be recorded is not sent.
 func (w *worker) broken(it *item, err error) finished {
 	abort := &JournalError{Err: err}
-	if it.attempts == 0 {
-		return finished{outcome: spec.OutcomeNotReached, line: noLine, abort: abort}
+	if it.attempts == it.before {
+		f := it.untouched()
+		f.abort = abort
+		return f
 	}
 	f := w.giveUp(it, verdict{stepEnd, atStop(it.last, abort)})
 	f.abort = abort
 	return f
 }
 
-// newRow begins the row of an item that ends now.
+// newRow begins the row of an item that ends now. An item that was not reached
+// again by a run that was to do it over keeps how it ended before.
 func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
 	began, ended := spec.Time{Time: it.began}, spec.Time{Time: time.Now()}
 	if it.began.IsZero() {
 		began = ended // no request was needed
 	}
-	row := &spec.Row{
-		DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: o,
-		StartedAt: &began, EndedAt: &ended, Attempts: it.attempts,
+	row := &spec.Row{DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: o, StartedAt: &began}
+	if o == spec.OutcomeNotReached && it.row != nil {
+		*row = *it.row
 	}
+	row.EndedAt, row.Attempts = &ended, it.attempts
 	if len(w.pools) > 1 {
 		row.Hub = w.pools[it.pool].Name
 	}

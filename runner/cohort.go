@@ -48,16 +48,16 @@ const (
 	// stateBegun: an intent without a result. Only reading a journal moves a
 	// target in; a crash is what left it so. The entry's line is the intent.
 	stateBegun
-	// stateReopened: settled by an earlier run, and to be done again by this one.
-	// The entry's line is the row of one that was not reached, if it has attempts:
-	// they go on being counted.
+	// stateReopened and above: settled by an earlier run, in the order of
+	// spec.Outcomes, and to be done again by this one. The entry's line is the row
+	// of before, which stands until there is a newer one.
 	stateReopened
-	// stateDoubted: the same, of a target that may have acted already. The entry's
-	// line is the row that says so.
-	stateDoubted
 	// stateSettled and above: an outcome, in the order of spec.Outcomes.
-	stateSettled
+	stateSettled = stateReopened + entryState(outcomes)
 )
+
+// outcomes is how many there are.
+const outcomes = 9
 
 const (
 	keyChunk   = 1 << 20
@@ -247,14 +247,16 @@ func (c *cohort) begin(index uint32, p journal.Position) {
 
 // reopen makes a settled target one that is still to be done.
 func (c *cohort) reopen(index uint32) {
-	e := c.at(index)
-	outcome, _ := e.outcome()
-	e.state = stateReopened
-	if outcome == spec.OutcomeUnanswered {
-		e.state = stateDoubted
-	} else if outcome != spec.OutcomeNotReached {
-		e.setLine(noLine)
+	c.at(index).state -= stateSettled - stateReopened
+}
+
+// reopened returns how a target ended before it was reopened, and false if it
+// was not.
+func (e *entry) reopened() (spec.Outcome, bool) {
+	if e.state < stateReopened || e.state >= stateSettled {
+		return "", false
 	}
+	return spec.Outcomes()[e.state-stateReopened], true
 }
 
 // outcome returns how a target ended, and false while it has not.

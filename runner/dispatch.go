@@ -35,6 +35,7 @@ type dispatcher struct {
 	freshNext   bool // it is a fresh target's turn
 	busy        int  // items that are with a worker
 	timer       *time.Timer
+	stopping    bool // nothing is handed out any more
 	abortCause  error
 }
 
@@ -159,7 +160,7 @@ func (d *dispatcher) refill() {
 func (d *dispatcher) admit(p page) {
 	items := make([]item, 0, len(p.rows))
 	d.take(p, func(row *hub.Row, key targetKey, index uint32) {
-		items = append(items, item{targetKey: key, index: index, seen: d.sight(row)})
+		items = append(items, item{targetKey: key, index: index, line: noLine, seen: d.sight(row)})
 	})
 	if d.full() {
 		d.stopListing(errLimit)
@@ -208,7 +209,7 @@ func (d *dispatcher) endListing(err error) {
 	if d.listing != nil && d.collect {
 		d.cursor = d.backlog // nothing is sent to a cohort that is not as expected
 	}
-	if _, fatal := asFatal(d.listing); fatal {
+	if _, fatal := asFatal(d.listing); fatal && !d.stopping {
 		d.abortCause = d.listing
 	}
 	if d.listing == nil && !d.whole {
@@ -238,11 +239,29 @@ func (d *dispatcher) settle(f finished) {
 	d.counters.count(f.outcome)
 }
 
-// drain waits for the attempts in flight and settles what was to be tried again.
+// drain waits for the attempts in flight and for the listing, as long as it may
+// take, and settles what was to be tried again.
 func (d *dispatcher) drain(ctx context.Context) {
-	d.stopListing(context.Cause(ctx))
-	for d.busy > 0 {
-		d.settle(<-d.done)
+	d.stopping = true
+	if d.abortCause != nil || d.grace <= 0 {
+		d.stopListing(context.Cause(ctx))
+	}
+	d.timer.Reset(d.grace)
+	for d.busy > 0 || !d.over {
+		select {
+		case p := <-d.pages:
+			d.admit(p)
+			d.fresh = nil // they stay as they are
+		case err := <-d.listed:
+			d.endListing(err)
+		case f := <-d.done:
+			d.settle(f)
+		case <-d.timer.C:
+			d.stopListing(context.Cause(ctx))
+		}
+		if d.abortCause != nil {
+			d.stopListing(d.abortCause)
+		}
 	}
 	w := worker{jobRun: d.jobRun}
 	for _, it := range d.retries {

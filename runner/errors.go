@@ -14,6 +14,10 @@ var (
 	errDeadline = errors.New("the job's deadline has passed")
 	// errLimit ends a listing that has reached target.limit. It is no failure.
 	errLimit = errors.New("target.limit is reached")
+	// errUnlisted is why a job is not done whose cohort nobody knows in full.
+	errUnlisted = errors.New("its listing is incomplete: the run ended before it had listed all targets, and only some outcomes were taken up again")
+	// errNotPicked keeps a job from beginning that no outcome was picked of.
+	errNotPicked = errors.New("it had not begun, and only some outcomes were taken up again")
 	// errNoTargets ends a job whose target matched nothing.
 	errNoTargets = errors.New("the target matched no device; set target.allowEmpty: true if that is fine")
 )

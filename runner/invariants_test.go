@@ -82,10 +82,9 @@ func checkJob(g *rig, res result, job *spec.Job, rep spec.JobReport) {
 	if diff := cmp.Diff(counted, rep.Outcomes); diff != "" {
 		g.Errorf("job %s: outcomes are not those of the rows (-rows +outcomes):\n%s", rep.Name, diff)
 	}
-	// A journal that broke loses the details of rows, and a target that was picked
-	// to be done again has the attempts of its last row only.
+	// A journal that broke loses the details of rows.
 	_, broken := errors.AsType[*runner.JournalError](res.run.Cause())
-	if !broken && !g.picked && (attempts != rep.Attempts || retries != rep.Retries) {
+	if !broken && (attempts != rep.Attempts || retries != rep.Retries) {
 		g.Errorf("job %s: %d attempts and %d retries, %d and %d in the rows", rep.Name, rep.Attempts, rep.Retries, attempts, retries)
 	}
 	if rep.Status != spec.StatusSucceeded && rep.Reason == "" {
@@ -148,7 +147,7 @@ func checkEffect(g *rig, job *spec.Job, row spec.Row) {
 	effects, asked := g.hub.patched(t), g.hub.asked(opPatch, "", t)
 	if job.Method != nil {
 		effects, asked = g.hub.ran(job.Method.Name, t), g.hub.asked(opInvoke, job.Method.Name, t)
-		if effects > 1 && !job.Method.Idempotent && len(g.options.Only) == 0 {
+		if effects > 1+g.picks && !job.Method.Idempotent {
 			g.Errorf("job %s: %s was called %d times", job.Name, t, effects)
 		}
 	} else if twinJobs(g.plan) > 1 {
@@ -160,7 +159,7 @@ func checkEffect(g *rig, job *spec.Job, row spec.Row) {
 			g.Errorf("job %s: %s is %s, but nothing happened", job.Name, t, row.Outcome)
 		}
 	case spec.OutcomeUnchanged, spec.OutcomeFailed, spec.OutcomeOffline, spec.OutcomeSkipped, spec.OutcomeNotReached:
-		if effects > 0 {
+		if effects > 0 && g.picks == 0 { // else it may have happened in the run before
 			g.Errorf("job %s: %s is %s, but it happened", job.Name, t, row.Outcome)
 		}
 	case spec.OutcomeUnanswered:

@@ -27,6 +27,13 @@ type item struct {
 	history  []spec.Attempt
 	due      time.Time // when to try again
 
+	// What an earlier run left of a target that is done again. It stands until
+	// something newer is known.
+	was    spec.Outcome     // empty for a target that had not ended
+	row    *spec.Row        // nil if it had none
+	line   journal.Position // of the row, or noLine
+	before int              // attempts that it tells of
+
 	// doubt is what a patch meant to do whose answer never came. Should the
 	// twin turn out as wanted later, it was that patch.
 	doubt *spec.TwinResult

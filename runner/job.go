@@ -34,13 +34,18 @@ type jobRun struct {
 	call        hub.Call
 	policy      policy
 	limit       *rate.Limiter
+	grace       time.Duration  // for the listing, once the job is told to stop
 	picked      []spec.Outcome // of the past, what to take up again; empty for what was not ended
+
+	taken, kept [outcomes]int // targets of the past that are done again, and that are not
+	more        bool          // others of its targets are still to be listed
 
 	needs    []*jobRun     // the jobs of job.Needs, in that order
 	over     chan struct{} // closed when the job has ended; its status stands then
 	counters counters
 
 	whole     bool                    // the cohort is listed in full
+	unlisted  bool                    // it is not, and this run lists no more
 	backlog   uint32                  // targets of the cohort that a run before this one listed
 	latency   *hdrhistogram.Histogram // in microseconds
 	startedAt time.Time
@@ -60,7 +65,7 @@ type counters struct {
 	started  atomic.Bool
 	ended    atomic.Bool
 	whole    atomic.Bool
-	outcomes [9]atomic.Int64 // in the order of spec.Outcomes
+	outcomes [outcomes]atomic.Int64 // in the order of spec.Outcomes
 }
 
 func (c *counters) count(o spec.Outcome) { c.outcomes[outcomeIndex(o)].Add(1) }
@@ -71,6 +76,7 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 		latency: hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
 		over:    make(chan struct{}),
 		policy:  policy{offline: job.Offline},
+		grace:   r.grace,
 		picked:  r.only,
 		status:  spec.StatusNotStarted,
 	}
@@ -91,8 +97,12 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 	if r.pinned != nil {
 		j.pinTo(r.pinned)
 	}
-	if r.past != nil && r.past.jobs[job.Name] != nil {
-		if err := j.resume(r.past.jobs[job.Name]); err != nil {
+	if r.past == nil {
+		return j, nil
+	}
+	j.more = r.picksJob(job.Name)
+	if past := r.past.jobs[job.Name]; past != nil {
+		if err := j.resume(past); err != nil {
 			return nil, &JournalError{Err: err}
 		}
 	}
@@ -194,7 +204,9 @@ func (r *Run) due(job *spec.Job) time.Time {
 // dispatch lists the targets and hands them to the workers until all of them
 // have ended or ctx has. It returns why the job ended early, if it did.
 func (j *jobRun) dispatch(ctx context.Context) error {
-	listCtx, stopListing := context.WithCancelCause(ctx)
+	// The listing outlives ctx: a job that is told to stop still finds out who its
+	// targets are.
+	listCtx, stopListing := context.WithCancelCause(j.work)
 	defer stopListing(nil)
 	d := &dispatcher{
 		jobRun: j, pages: make(chan page), work: make(chan *item), done: make(chan finished),
@@ -202,9 +214,12 @@ func (j *jobRun) dispatch(ctx context.Context) error {
 		collect: j.job.Target.Expect != (spec.Expect{}) || j.pins != nil,
 	}
 	var owned sync.WaitGroup
-	if j.whole {
+	switch {
+	case j.whole:
 		d.endListing(nil)
-	} else {
+	case j.unlisted:
+		d.over = true
+	default:
 		owned.Go(guarded(j.crashed, func() { d.listed <- j.list(listCtx, d.pages) })) // one value, one place: never blocks
 	}
 	for range j.job.Concurrency {
@@ -224,6 +239,7 @@ func (j *jobRun) neverStarted(cause error) { j.neverBegin(hold{spec.StatusNotSta
 // are known all the same, and have their rows.
 func (j *jobRun) neverBegin(h hold) {
 	j.addNamed()
+	j.whole = j.whole || j.queryText() == ""
 	j.counters.listed.Store(int64(j.cohort.size))
 	j.status, j.reason = h.status, h.err
 	j.settleRest(h.outcome())
@@ -241,19 +257,21 @@ func (j *jobRun) finish(err error) {
 }
 
 // settleRest gives every target without an outcome one that says that nothing
-// happened, unless an earlier run left open whether something did. They get no
-// line in the journal: what it tells of them still stands.
+// happened, unless more is known from an earlier run. They get no line in the
+// journal: what it tells of them still stands.
 func (j *jobRun) settleRest(nothing spec.Outcome) {
 	j.cohort.freeze()
 	for i := range uint32(j.cohort.size) {
-		rest := nothing
-		switch e := j.cohort.at(i); {
-		case e.state >= stateSettled:
+		rest, e := nothing, j.cohort.at(i)
+		if e.state >= stateSettled {
 			continue
-		case e.state == stateBegun, e.state == stateDoubted:
-			rest = spec.OutcomeUnanswered
 		}
-		j.cohort.settle(i, rest, j.cohort.at(i).position())
+		if e.state == stateBegun {
+			rest = spec.OutcomeUnanswered
+		} else if was, ok := e.reopened(); ok && was != spec.OutcomeNotReached {
+			rest = was
+		}
+		j.cohort.settle(i, rest, e.position())
 		j.counters.count(rest)
 	}
 }
@@ -272,6 +290,9 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	}
 	if err != nil && !isDeadline(err) {
 		return spec.StatusFailed, err
+	}
+	if j.unlisted {
+		return spec.StatusFailed, errUnlisted
 	}
 	if why := missed.beyond(j.job.Tolerate, j.cohort.size); why != nil {
 		return spec.StatusFailed, why

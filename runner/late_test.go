@@ -1,7 +1,6 @@
 package runner_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"iothub-runner/internal/journal"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -206,63 +204,42 @@ func TestTimeThatPassesWhileOthersRun(t *testing.T) {
 // A run that goes on is late by the same rule, but for jobs that had begun:
 // these go on.
 func TestResumedRunIsLate(t *testing.T) {
-	for _, from := range []string{"journal", "report"} {
-		for _, tt := range []struct {
-			policy spec.LatePolicy
-			want   map[string]spec.Status
-			ran    int // calls of the job whose time passed in between
-		}{
-			{spec.LateFail, map[string]spec.Status{"begun": spec.StatusSucceeded, "lock": spec.StatusStopped, "other": spec.StatusNotStarted}, 0},
-			{spec.LateSkip, map[string]spec.Status{"begun": spec.StatusSucceeded, "lock": spec.StatusSkipped, "other": spec.StatusSucceeded}, 0},
-			{spec.LateRun, map[string]spec.Status{"begun": spec.StatusSucceeded, "lock": spec.StatusSucceeded, "other": spec.StatusSucceeded}, 2},
-		} {
-			t.Run(fmt.Sprintf("%s from the %s", tt.policy, from), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					g := newRig(t, devices(2)...)
-					g.hub.takes[opInvoke] = time.Minute
-					jobs := []spec.Job{
-						method("begun", serial, lateBy(-time.Minute, spec.LateFail)),
-						method("lock", lateBy(-time.Hour, tt.policy)),
-						method("other", delay(2*time.Hour)),
-					}
-					g.apply(interruptAt(t, 90*time.Second), jobs...) // begun has called one device
-					if from == "report" {
-						g.journalOfReport()
-					}
-					<-time.NewTimer(3*time.Hour - time.Since(g.hub.begin)).C
-					res := g.apply(context.Background(), jobs...)
-					if diff := cmp.Diff(tt.want, summed(res.report)); diff != "" {
-						t.Errorf("statuses (-want +have):\n%s", diff)
-					}
-					_, late := errors.AsType[*runner.LateError](res.run.Cause())
-					if late != (tt.policy == spec.LateFail) {
-						t.Errorf("Cause() = %v", res.run.Cause())
-					}
-					if n := g.hub.ran("begun", target("device-000001")); n != 1 {
-						t.Errorf("begun called its second device %d times, want once", n)
-					}
-					if n := g.hub.ran("lock", target("device-000000")) + g.hub.ran("lock", target("device-000001")); n != tt.ran {
-						t.Errorf("lock made %d calls, want %d", n, tt.ran)
-					}
-				})
+	for _, tt := range []struct {
+		policy spec.LatePolicy
+		want   map[string]spec.Status
+		ran    int // calls of the job whose time passed in between
+	}{
+		{spec.LateFail, map[string]spec.Status{"begun": spec.StatusSucceeded, "lock": spec.StatusStopped, "other": spec.StatusNotStarted}, 0},
+		{spec.LateSkip, map[string]spec.Status{"begun": spec.StatusSucceeded, "lock": spec.StatusSkipped, "other": spec.StatusSucceeded}, 0},
+		{spec.LateRun, map[string]spec.Status{"begun": spec.StatusSucceeded, "lock": spec.StatusSucceeded, "other": spec.StatusSucceeded}, 2},
+	} {
+		t.Run(string(tt.policy), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(t, devices(2)...)
+				g.hub.takes[opInvoke] = time.Minute
+				jobs := []spec.Job{
+					method("begun", serial, lateBy(-time.Minute, spec.LateFail)),
+					method("lock", lateBy(-time.Hour, tt.policy)),
+					method("other", delay(2*time.Hour)),
+				}
+				g.apply(interruptAt(t, 90*time.Second), jobs...) // begun has called one device
+				<-time.NewTimer(3*time.Hour - time.Since(g.hub.begin)).C
+				res := g.apply(context.Background(), jobs...)
+				if diff := cmp.Diff(tt.want, summed(res.report)); diff != "" {
+					t.Errorf("statuses (-want +have):\n%s", diff)
+				}
+				_, late := errors.AsType[*runner.LateError](res.run.Cause())
+				if late != (tt.policy == spec.LateFail) {
+					t.Errorf("Cause() = %v", res.run.Cause())
+				}
+				if n := g.hub.ran("begun", target("device-000001")); n != 1 {
+					t.Errorf("begun called its second device %d times, want once", n)
+				}
+				if n := g.hub.ran("lock", target("device-000000")) + g.hub.ran("lock", target("device-000001")); n != tt.ran {
+					t.Errorf("lock made %d calls, want %d", n, tt.ran)
+				}
 			})
-		}
-	}
-}
-
-// journalOfReport puts a journal that is made from the last report where the
-// run's own was.
-func (g *rig) journalOfReport() {
-	g.Helper()
-	g.disk = newDisk()
-	past := runner.NewPast()
-	w := journal.NewWriter(g.disk, 0, journal.Off)
-	err := past.ReadReport(bytes.NewReader(g.text), func() (*journal.Writer, error) {
-		_, err := w.Append(past.Header.Append(nil))
-		return w, err
-	})
-	if err = errors.Join(err, w.Close()); err != nil {
-		g.Fatalf("ReadReport: %v", err)
+		})
 	}
 }
 
@@ -285,21 +262,14 @@ func TestPinnedRunIsLate(t *testing.T) {
 
 // A job that was cut off before it had found any device had begun all the same.
 func TestResumedJobHadBegunWithNothingDone(t *testing.T) {
-	for _, from := range []string{"journal", "report"} {
-		t.Run(from, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				g := newRig(t, devices(2)...)
-				g.fail(opQuery, "", refused(throttled(time.Hour)))
-				job := method("lock", lateBy(0, spec.LateFail))
-				g.apply(interruptAt(t, 5*time.Minute), job)
-				if from == "report" {
-					g.journalOfReport()
-				}
-				res := g.apply(context.Background(), job)
-				wantOutcomes(t, res.job(t, "lock"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 2})
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(2)...)
+		g.fail(opQuery, "", refused(throttled(time.Hour)))
+		job := method("lock", lateBy(0, spec.LateFail))
+		g.apply(interruptAt(t, 5*time.Minute), job)
+		res := g.apply(context.Background(), job)
+		wantOutcomes(t, res.job(t, "lock"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 2})
+	})
 }
 
 // A preview says when a job cannot start at its time, because others take longer.

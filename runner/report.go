@@ -28,6 +28,9 @@ func (j *jobRun) report() spec.JobReport {
 	if j.reason != nil {
 		rep.Reason = j.reason.Error()
 	}
+	if !j.whole && j.status != spec.StatusSkipped {
+		rep.Listing = spec.ListingIncomplete
+	}
 	for i, o := range spec.Outcomes() {
 		if n := j.counters.outcomes[i].Load(); n > 0 {
 			rep.Outcomes[o] = int(n)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -21,7 +22,6 @@ import (
 type Past struct {
 	Header journal.Header
 	jobs   map[string]*pastJob
-	part   bool // of a report that was not copied to its end
 }
 
 // pastJob is one job's past: its cohort as far as it was listed, and where
@@ -30,8 +30,10 @@ type pastJob struct {
 	cohort   *cohort
 	begun    bool // its time came: it is not late any more
 	listed   bool // the whole target
-	attempts int  // of the targets that had ended; those of the others stand in their last lines
+	attempts int  // of the rows of targets that had ended; those of the others stand in their last lines
 	retries  int
+	// replaced are rows that count no more: their targets were done again.
+	replaced []journal.Position
 }
 
 // NewPast returns an empty past.
@@ -48,11 +50,10 @@ func (e *MismatchError) Error() string {
 	return fmt.Sprintf("the run to go on with is of another %s: it has %s, this is %s", e.What, e.Want, e.Have)
 }
 
-// begun tells whether a job had begun. What was done for its targets proves it
-// too: the report of a run that was cut off twice need not say when it began.
+// begun tells whether a job had begun.
 func (p *Past) begun(name string) bool {
 	j := p.jobs[name]
-	return j != nil && (j.begun || j.attempts > 0)
+	return j != nil && j.begun
 }
 
 // Inputs returns what the run was of besides the plan's file; nil if that was
@@ -70,8 +71,6 @@ func (p *Past) Inputs() *spec.Inputs {
 // something else. The preview is nil if there is none.
 func (p *Past) Check(plan *spec.Plan, hubs []string, pinned *Pinned) error {
 	switch {
-	case p.part:
-		return ErrPartOfReport
 	case p.Header.Plan != plan.Name:
 		return &MismatchError{What: "plan", Have: plan.Name, Want: p.Header.Plan}
 	case p.Header.SHA256 != plan.SHA256:
@@ -103,10 +102,6 @@ func checkPinned(was string, now *Pinned) error {
 	return errOtherPinned
 }
 
-// ErrPartOfReport means that a journal was begun from a report and has not all
-// of it: whom it does not name may have been called.
-var ErrPartOfReport = errors.New("this journal was begun with --resume from a report, and died before it had all of that")
-
 var (
 	errWasPinned   = errors.New("the run to go on with is that of a pinned preview, this is its plan")
 	errNotPinned   = errors.New("the run to go on with is that of a plan, this is a pinned preview")
@@ -118,7 +113,7 @@ var (
 func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 	switch r := rec.(type) {
 	case journal.Header:
-		p.Header, p.part = r, r.Copy
+		p.Header = r
 	case journal.Targets:
 		j := p.job(r.Job)
 		for _, t := range r.Targets {
@@ -127,6 +122,7 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 	case journal.Intent:
 		j := p.job(r.Job)
 		index, _ := j.cohort.add(keyOf(r.Target))
+		j.replace(index)
 		j.cohort.begin(index, at)
 	case journal.Result:
 		return p.result(at, r)
@@ -136,8 +132,6 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 			p.job(r.Job).begun = true
 		case journal.EventListed:
 			p.job(r.Job).listed = true
-		case journal.EventCopied:
-			p.part = false
 		case journal.EventEnded, journal.EventResumed:
 		}
 	}
@@ -165,10 +159,39 @@ func (p *Past) result(at journal.Position, r journal.Result) error {
 	if outcome == spec.OutcomeNotReached && attempts == 0 {
 		at = noLine // it says no more than the outcome
 	}
+	j.replace(index)
 	j.cohort.settle(index, outcome, at)
 	if outcome != spec.OutcomeNotReached {
-		j.attempts += attempts
-		j.retries += max(0, attempts-1)
+		j.count(attempts)
+	}
+	return nil
+}
+
+// replace takes the row of a target that had ended out of the count: attempts
+// go on being numbered, so the row that comes next tells of them as well.
+func (j *pastJob) replace(index uint32) {
+	e := j.cohort.at(index)
+	if outcome, ended := e.outcome(); ended && outcome != spec.OutcomeNotReached {
+		j.replaced = append(j.replaced, e.position())
+	}
+}
+
+// count adds the attempts of a row.
+func (j *pastJob) count(attempts int) {
+	j.attempts += attempts
+	j.retries += max(0, attempts-1)
+}
+
+// discount subtracts those of the rows that were replaced.
+func (j *pastJob) discount(rows *journal.RowReader) error {
+	for _, at := range j.replaced {
+		row, err := rows.Row(at)
+		if err != nil {
+			return err
+		}
+		attempts := int(gjson.GetBytes(row, "attempts").Int())
+		j.attempts -= attempts
+		j.retries -= max(0, attempts-1)
 	}
 	return nil
 }
@@ -190,28 +213,27 @@ func keyOf(t journal.Target) targetKey {
 // unless the user has picked its outcome.
 func (j *jobRun) resume(p *pastJob) error {
 	j.cohort, j.whole = p.cohort, p.listed
-	j.attempts, j.retries = p.attempts, p.retries
 	if p.listed {
 		j.cohort.freeze()
 	}
 	rows := journal.NewRowReader(j.journal)
+	if err := p.discount(rows); err != nil {
+		return err
+	}
 	for i := range uint32(j.cohort.size) {
 		made, err := attemptsOf(j.cohort.at(i), j.journal, rows)
 		if err != nil {
 			return err
 		}
-		j.attempts += made
-		j.retries += max(0, made-1)
-		if outcome, settled := j.cohort.at(i).outcome(); settled {
-			j.takeUp(i, outcome)
-		}
+		p.count(made)
+		j.takeUp(i)
 	}
-	j.before = j.attempts
+	j.attempts, j.retries, j.before = p.attempts, p.retries, p.attempts
 	j.counters.listed.Store(int64(j.cohort.size))
 	j.backlog = uint32(j.cohort.size)
-	if !j.picks(spec.OutcomeNotReached) {
-		j.whole = true // who is not listed yet was not picked either
-	}
+	// Targets that are not listed yet were not picked either.
+	j.more = !p.listed && j.picks(spec.OutcomeNotReached)
+	j.unlisted = !p.listed && !j.picks(spec.OutcomeNotReached)
 	return nil
 }
 
@@ -229,14 +251,57 @@ func attemptsOf(e *entry, in io.ReaderAt, rows *journal.RowReader) (int, error) 
 	return int(gjson.GetBytes(row, "attempts").Int()), err
 }
 
-// takeUp reopens a target that an earlier run settled, if this one is to have
-// another go at it.
-func (j *jobRun) takeUp(index uint32, outcome spec.Outcome) {
-	if j.picks(outcome) && (len(j.picked) > 0 || outcome == spec.OutcomeNotReached) {
+// takeUp decides whether this run is to have another go at a target, and reopens
+// it if an earlier run settled it.
+func (j *jobRun) takeUp(index uint32) {
+	e := j.cohort.at(index)
+	outcome, settled := e.outcome()
+	again := settled && j.picks(outcome) && (len(j.picked) > 0 || outcome == spec.OutcomeNotReached)
+	switch {
+	case again:
 		j.cohort.reopen(index)
-		return
+	case settled:
+		j.counters.count(outcome)
+	case e.state == stateBegun:
+		outcome, again = spec.OutcomeUnanswered, j.repeats()
+	default:
+		outcome, again = spec.OutcomeNotReached, j.picks(spec.OutcomeNotReached)
 	}
-	j.counters.count(outcome)
+	if again {
+		j.taken[outcomeIndex(outcome)]++
+	} else {
+		j.kept[outcomeIndex(outcome)]++
+	}
+}
+
+// repeats tells whether a call is made again that was begun and may have run.
+func (j *jobRun) repeats() bool {
+	harmless := j.job.Twin != nil || j.policy.idempotent
+	return j.picks(spec.OutcomeUnanswered) && (harmless || len(j.picked) > 0)
+}
+
+// Resumption is what a run took over from the one that it goes on with.
+type Resumption struct {
+	Began, At time.Time            // when that was started, and when this one
+	Taken     map[spec.Outcome]int // targets to be done again, by how they had ended
+	Kept      map[spec.Outcome]int // the others
+	More      bool                 // targets may come that had not been listed
+}
+
+// Resumed says what the run took over, or nil if it is the first.
+func (r *Run) Resumed() *Resumption {
+	if r.past == nil {
+		return nil
+	}
+	n := &Resumption{Began: r.startedAt, At: r.resumedAt, Taken: map[spec.Outcome]int{}, Kept: map[spec.Outcome]int{}}
+	for _, j := range r.jobs {
+		for i, o := range spec.Outcomes() {
+			n.Taken[o] += j.taken[i]
+			n.Kept[o] += j.kept[i]
+		}
+		n.More = n.More || j.more
+	}
+	return n
 }
 
 // picks tells whether targets that ended so are to be taken up by this run.
@@ -249,12 +314,13 @@ func (j *jobRun) picks(o spec.Outcome) bool {
 // run, so it is not made again unless that does no harm or the user picked it.
 func (d *dispatcher) revive(index uint32) (*item, error) {
 	e := d.cohort.at(index)
-	it := &item{targetKey: parseKey(d.cohort.key(index)), index: index}
+	it := &item{targetKey: parseKey(d.cohort.key(index)), index: index, line: noLine}
+	was, again := e.reopened()
 	switch {
 	case e.state == statePending && d.picks(spec.OutcomeNotReached):
 		return it, nil
-	case e.state == stateReopened, e.state == stateDoubted:
-		return it, d.restore(it, e)
+	case again:
+		return it, d.restore(it, was, e.position())
 	case e.state != stateBegun:
 		return nil, nil //nolint:nilnil // neither an item nor an error
 	}
@@ -265,11 +331,10 @@ func (d *dispatcher) revive(index uint32) (*item, error) {
 	it.attempts, it.unsure, it.began = intent.Attempt, true, intent.At
 	it.err = errForgotten()
 	it.record(intent.At, 0, it.err)
-	harmless := d.job.Twin != nil || d.policy.idempotent
 	if d.job.Twin != nil {
 		it.doubt = &spec.TwinResult{Before: parseSections(intent.Before), Patch: parseSections(intent.Patch)}
 	}
-	if d.picks(spec.OutcomeUnanswered) && (harmless || len(d.picked) > 0) {
+	if d.repeats() {
 		return it, nil
 	}
 	w := worker{jobRun: d.jobRun}
@@ -285,30 +350,46 @@ func errForgotten() *hub.Error {
 	return &hub.Error{Kind: hub.KindCut, Message: "the run ended before an answer was recorded"}
 }
 
-// restore takes over what the row of a reopened target says: the attempts of
-// one that was not reached, and the patch of one that is in doubt.
-func (d *dispatcher) restore(it *item, e *entry) error {
-	it.unsure = e.state == stateDoubted
-	if e.position() == noLine {
+// restore takes over how a reopened target ended and what its row says: its
+// attempts go on being counted, and the patch of one in doubt is needed to tell
+// whose change a twin has.
+func (d *dispatcher) restore(it *item, was spec.Outcome, line journal.Position) error {
+	it.was, it.line, it.unsure = was, line, was == spec.OutcomeUnanswered
+	if line == noLine {
 		return nil
 	}
-	text, err := d.rows.Row(e.position())
+	text, err := d.rows.Row(line)
 	if err != nil {
 		return err
 	}
-	var row spec.Row
-	if err := json.Unmarshal(text, &row); err != nil {
+	row := &spec.Row{}
+	if err := json.Unmarshal(text, row); err != nil {
 		return fmt.Errorf("read journal: the row of %q: %w", it.DeviceID, err)
 	}
 	if it.unsure {
 		it.doubt = row.Twin // nil unless it was a patch
-		return nil
 	}
-	it.attempts, it.history = row.Attempts, row.History
+	it.row, it.attempts, it.before, it.history = row, row.Attempts, row.Attempts, historyOf(row)
 	if row.StartedAt != nil {
 		it.began = row.StartedAt.Time
 	}
 	return nil
+}
+
+// historyOf returns the attempts that a row tells of. A row that went well at
+// once has no history, but its times are those of its one attempt.
+func historyOf(row *spec.Row) []spec.Attempt {
+	if len(row.History) > 0 || row.Attempts == 0 || row.StartedAt == nil || row.EndedAt == nil {
+		return row.History
+	}
+	a := spec.Attempt{
+		Attempt: row.Attempts, StartedAt: *row.StartedAt, HTTPStatus: 200,
+		DurationMs: row.EndedAt.Sub(row.StartedAt.Time).Milliseconds(),
+	}
+	if e := row.Error; e != nil {
+		a.HTTPStatus, a.Error = e.HTTPStatus, e
+	}
+	return []spec.Attempt{a}
 }
 
 func parseSections(text json.RawMessage) *spec.Sections {

@@ -1,9 +1,7 @@
 package runner_test
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -297,43 +295,6 @@ func TestResumeThatIsInterruptedKeepsTheRows(t *testing.T) {
 			if job == "u" && (row.Twin == nil || string(row.Twin.Patch.Desired) != `{"floor":3}`) {
 				t.Errorf("job %s: %+v, want the patch that may have been made", job, row)
 			}
-		}
-	})
-}
-
-// A journal that was begun from a report, and whose run died before it had all
-// of the rows, does not pass for one of a run that had called nobody.
-func TestResumeFromAPartOfAReport(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newRig(t, devices(3)...)
-		g.fail(opInvoke, "device-000002", refused(hinted(offline(), time.Hour)))
-		res := g.apply(interruptAt(t, time.Minute), method("m", whenOffline(spec.OfflineWait)))
-		copied := newDisk()
-		past, w := runner.NewPast(), journal.NewWriter(copied, 0, journal.Off)
-		err := past.ReadReport(bytes.NewReader(g.text), func() (*journal.Writer, error) {
-			h := past.Header
-			h.Copy = true
-			_, err := w.Append(h.Append(nil))
-			return w, err
-		})
-		if closed := w.Close(); err != nil || closed != nil {
-			t.Fatalf("ReadReport: %v, Close: %v", err, closed)
-		}
-		for cut := range copied.data {
-			past := runner.NewPast()
-			if end, err := journal.Replay(bytes.NewReader(copied.data[:cut]), past.Visit); err != nil || end == 0 {
-				continue
-			}
-			if err := past.Check(g.plan, []string{"test.example"}, nil); !errors.Is(err, runner.ErrPartOfReport) {
-				t.Errorf("cut at byte %d of %d: Check = %v, want it refused", cut, len(copied.data), err)
-			}
-		}
-		copied.intents = g.disk.intents // the calls of before were made with those
-		g.disk = copied
-		again := g.apply(context.Background(), method("m", whenOffline(spec.OfflineWait)))
-		wantOutcomes(t, again.job(t, "m"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 3})
-		if was := res.report.Summary.Attempts; was != 3 || again.report.Summary.Attempts != 4 {
-			t.Errorf("%d attempts, then %d, want 3 and 4", was, again.report.Summary.Attempts)
 		}
 	})
 }

@@ -146,7 +146,7 @@ type rig struct {
 	size     spec.Hub     // of previews
 	text     []byte       // of the last report
 	recorded *spec.Inputs // by new journals; nil for none, as earlier versions
-	picked   bool         // a run picked what to do again
+	picks    int          // runs that picked outcomes to do again
 
 	mu         sync.Mutex
 	violations []string
@@ -194,7 +194,9 @@ func (g *rig) apply(ctx context.Context, jobs ...spec.Job) result {
 		g.options.Hubs = []runner.NamedHub{{Name: "test.example", Hub: g.hub}}
 	}
 	g.options.Observer = g.observer
-	g.picked = g.picked || len(g.options.Only) > 0
+	if len(g.options.Only) > 0 {
+		g.picks++
+	}
 	w := g.journal()
 	g.options.Journal = w
 	defer func() {

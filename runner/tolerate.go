@@ -10,7 +10,7 @@ import (
 // misses are the targets of a job that did not end well, as stopWhen and
 // tolerate count them.
 type misses struct {
-	failed     int // failed, rejected, unanswered or unconfirmed
+	failed     int // see spec.FailedOutcomes
 	offline    int
 	unanswered int // part of failed
 	notReached int
@@ -20,7 +20,9 @@ type misses struct {
 func (j *jobRun) misses() misses {
 	n := func(o spec.Outcome) int { return int(j.counters.outcomes[outcomeIndex(o)].Load()) }
 	m := misses{offline: n(spec.OutcomeOffline), unanswered: n(spec.OutcomeUnanswered), notReached: n(spec.OutcomeNotReached)}
-	m.failed = n(spec.OutcomeFailed) + n(spec.OutcomeRejected) + n(spec.OutcomeUnconfirmed) + m.unanswered
+	for _, o := range spec.FailedOutcomes() {
+		m.failed += n(o)
+	}
 	return m
 }
 

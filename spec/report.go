@@ -47,6 +47,12 @@ func Outcomes() []Outcome {
 	}
 }
 
+// FailedOutcomes is the class "failed" of stopWhen, tolerate and --only: what did
+// not work for a reason other than that the device was offline.
+func FailedOutcomes() []Outcome {
+	return []Outcome{OutcomeRejected, OutcomeFailed, OutcomeUnanswered, OutcomeUnconfirmed}
+}
+
 // Status is how a run or a job ended.
 type Status string
 
@@ -141,6 +147,7 @@ type JobReport struct {
 	Target      string          `json:"target"`
 	Status      Status          `json:"status"`
 	Reason      string          `json:"reason,omitempty"`
+	Listing     Listing         `json:"listing,omitempty"` // empty when every target has a row
 	ScheduledAt Time            `json:"scheduledAt"`
 	StartedAt   *Time           `json:"startedAt,omitempty"`
 	EndedAt     *Time           `json:"endedAt,omitempty"`
@@ -154,6 +161,13 @@ type JobReport struct {
 	Waves         []Wave  `json:"waves"`
 	Devices       []Row   `json:"devices"`
 }
+
+// Listing says how much of a job's target is known.
+type Listing string
+
+// ListingIncomplete means that the job ended before all that its target selects
+// was listed: there are targets that have no row.
+const ListingIncomplete Listing = "incomplete"
 
 // Latency is the distribution of a job's attempts that were answered.
 type Latency struct {

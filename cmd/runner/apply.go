@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,8 +58,8 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.IntVar(&f.concurrency, "concurrency", 0, "at most `N` attempts under way at once in each job, instead of the plan's")
 	flags.StringVar(&f.rate, "rate", "", "at most this `RATE` of attempts in each job, such as 40/s; the plan's rate stands if it is lower")
 	flags.DurationVar(&f.grace, "grace", time.Minute, "for what `TIME` an interrupted run waits for calls in flight")
-	flags.StringVar(&f.resume, "resume", "", "go on with the run that the journal `FILE` records")
-	flags.StringSliceVar(&f.only, "only", nil, "with --resume: take up the devices of these `OUTCOMES` alone, such as failed,offline")
+	flags.StringVar(&f.resume, "resume", "", "go on with the run of the journal `RUN`, or with the run of this id, report, or last: its journal is looked up, or given with --journal")
+	flags.StringSliceVar(&f.only, "only", nil, "with --resume: take up only the devices of these `OUTCOMES`, such as failed,offline (failed takes in rejected, unanswered and unconfirmed)")
 	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` the journal is synced to the disk: always, batch (at most 100 ms behind) or off")
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "for what `TIME` to wait for another run of this plan on this hub to end")
 	f.hubFlags.add(flags)
@@ -102,7 +103,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		return err
 	}
 	defer record.close()
-	record.plan = file
+	record.plan, record.flags = file, f.again()
 
 	signals := watchSignals(ctx, talk, f.grace)
 	defer signals.stop()
@@ -121,6 +122,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		Runner:    version,
 		Observer:  ui,
 		Work:      signals.work,
+		Grace:     f.grace,
 		Crashed:   func(value any, stack []byte) { os.Exit(crash(env, value, stack)) },
 		Rehearsal: hub.emulated,
 	})
@@ -153,6 +155,28 @@ func (f *applyFlags) prepare(env environment, talk *talk, file string) (*spec.Pl
 		}
 	}
 	return plan, pinned, hub, nil
+}
+
+// again returns the flags without which the command that goes on with this run
+// would meet another hub, or other jobs.
+func (f *hubFlags) again() []string {
+	var args []string
+	add := func(flag string, values ...string) {
+		for _, v := range values {
+			if v != "" {
+				args = append(args, flag, v)
+			}
+		}
+	}
+	add("--connection-string-file", f.stringFile)
+	add("--ca-file", f.caFile)
+	add("--job", f.jobs...)
+	add("--var-file", f.files...)
+	for _, v := range f.vars { // the value may be a secret
+		name, _, _ := strings.Cut(v, "=")
+		args = append(args, "--var", name+"=...")
+	}
+	return args
 }
 
 // conclude writes the reports of a run that has ended and says how it went.

@@ -5,11 +5,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,11 +26,11 @@ type record struct {
 	prune  string         // folder to remove old journals from; empty for none
 	dir    string         // to remove at the end; empty if the journal is kept
 	plan   string         // the argument of apply, to go on with
+	flags  []string       // and those flags that the run needs to find its hub and its jobs again
 	past   *runner.Past   // what it held when it was opened; nil if it is new
 	only   []spec.Outcome // of the past, what to take up again
 	pinned *runner.Pinned // the preview that bounds the run; nil if there is none
 	inputs spec.Inputs    // of the run
-	copied bool           // it begins with the rows of a report
 	keep   bool           // keep it all the same: it is the only trace
 	unused bool           // nothing was begun, so there is nothing to keep
 }
@@ -58,28 +56,26 @@ func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Pla
 	if err != nil {
 		return nil, err
 	}
-	only, err := parseOutcomes(f.only)
+	only, err := parseOnly(f.only)
 	if err != nil {
 		return nil, err
 	}
 	if len(only) > 0 && f.resume == "" {
 		return nil, usageError("--only goes with --resume", "")
 	}
-	if f.resume != "" && f.journal != "" && !isReport(f.resume) {
-		return nil, usageError("--resume goes on with the journal it names; leave --journal out", "")
-	}
 	now := time.Now()
-	r := &record{id: newRunID(now), began: now, path: f.resume, shown: f.resume, only: only, pinned: pinned}
+	r := &record{id: newRunID(now), began: now, only: only, pinned: pinned}
 	r.inputs = runner.InputsOf(plan, r.id, pinned)
-	if f.resume != "" && !isReport(f.resume) {
-		return r, r.resume(hub, plan, durability)
+	if f.resume != "" {
+		named, err := f.findRun(env, hub, plan)
+		if err != nil {
+			return nil, err
+		}
+		r.path, r.shown = named.path, named.path
+		return r, r.resume(named.id, hub, plan, durability)
 	}
 	if err := r.place(env, f.journal, hub, plan); err != nil {
 		return nil, err
-	}
-	if f.resume != "" {
-		err := r.resumeReport(f.resume, hub, plan, durability)
-		return r, err
 	}
 	return r, r.create(hub, plan, durability)
 }
@@ -112,7 +108,6 @@ func (r *record) create(hub *openedHub, plan *spec.Plan, d journal.Durability) e
 		Run: r.id, Plan: plan.Name, File: plan.File, SHA256: plan.SHA256,
 		Hubs: []string{hub.name}, Runner: version, StartedAt: r.began,
 		Jobs: r.inputs.Jobs, Vars: r.inputs.Vars, Files: r.inputs.Files, Pinned: r.inputs.Pinned,
-		Copy: r.copied,
 	}, d)
 	if err != nil {
 		return &failure{code: exitInvalid, err: err, hint: "name another file with --journal; nothing is sent without a journal"}
@@ -121,9 +116,9 @@ func (r *record) create(hub *openedHub, plan *spec.Plan, d journal.Durability) e
 	return nil
 }
 
-// resume opens the journal of an earlier run. One that was never begun starts
-// afresh: nothing can have been sent.
-func (r *record) resume(hub *openedHub, plan *spec.Plan, d journal.Durability) error {
+// resume opens the journal of an earlier run, which must have the id, if one is
+// given. One that was never begun starts afresh: nothing can have been sent.
+func (r *record) resume(id string, hub *openedHub, plan *spec.Plan, d journal.Durability) error {
 	past := runner.NewPast()
 	w, err := journal.Open(r.path, d, past.Visit)
 	if errors.Is(err, journal.ErrEmpty) {
@@ -132,54 +127,15 @@ func (r *record) resume(hub *openedHub, plan *spec.Plan, d journal.Durability) e
 	if err != nil {
 		return r.cannotResume(err)
 	}
-	if err := past.Check(plan, []string{hub.name}, r.pinned); err != nil {
+	err = past.Check(plan, []string{hub.name}, r.pinned)
+	if id != "" && past.Header.Run != id {
+		err = &otherRunError{path: r.path, have: past.Header.Run, want: id}
+	}
+	if err != nil {
 		return otherPlan(errors.Join(err, w.Close()))
 	}
 	r.writer, r.past = w, past
 	return nil
-}
-
-// resumeReport goes on where a report ends, in a journal of its own.
-func (r *record) resumeReport(report string, hub *openedHub, plan *spec.Plan, d journal.Durability) error {
-	f, err := os.Open(report) //nolint:gosec // the user names the file
-	if err != nil {
-		return r.cannotResume(err)
-	}
-	defer func() { _ = f.Close() }() // only read
-	past := runner.NewPast()
-	err = past.ReadReport(f, func() (*journal.Writer, error) {
-		if mismatch := past.Check(plan, []string{hub.name}, r.pinned); mismatch != nil {
-			return nil, otherPlan(mismatch)
-		}
-		r.copied = true
-		r.id, r.began, r.inputs = past.Header.Run, past.Header.StartedAt, spec.Inputs{} // the run stays the one it was
-		if was := past.Inputs(); was != nil {
-			r.inputs = *was
-		}
-		createErr := r.create(hub, plan, d)
-		return r.writer, createErr
-	})
-	if err != nil {
-		if _, ok := errors.AsType[*failure](err); ok {
-			return err
-		}
-		return &failure{code: exitMismatch, err: err, hint: "nothing was sent; --resume takes the journal of a run, or its whole JSON report"}
-	}
-	r.past = past
-	return nil
-}
-
-// isReport tells whether a file begins as reports do.
-func isReport(path string) bool {
-	f, err := os.Open(path) //nolint:gosec // the user names the file
-	if err != nil {
-		return false
-	}
-	defer func() { _ = f.Close() }() // only read
-	head := make([]byte, 64)
-	n, _ := io.ReadFull(f, head) // a shorter file is no report
-	text := strings.TrimLeft(string(head[:n]), "{ \t\r\n")
-	return strings.HasPrefix(text, `"schema"`)
 }
 
 func otherPlan(err error) error {
@@ -188,8 +144,8 @@ func otherPlan(err error) error {
 		hint = "resume with the variables and files of that run"
 	} else if e, ok := errors.AsType[*runner.NotPartError](err); ok {
 		hint = "resume with --job " + strings.Join(e.Were, " --job ")
-	} else if errors.Is(err, runner.ErrPartOfReport) {
-		hint = "resume from the report again, with another --journal"
+	} else if _, ok := errors.AsType[*otherRunError](err); ok {
+		hint = "name the journal of that run"
 	} else if _, ok := errors.AsType[*runner.MismatchError](err); !ok {
 		hint = "resume with what that run was given"
 	}
@@ -202,12 +158,12 @@ func (r *record) cannotResume(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return &failure{
 			code: exitInvalid, err: fmt.Errorf("--resume %q: no such file", r.path),
-			hint: "an interrupted run says where its journal is; by default below $XDG_STATE_HOME/runner",
+			hint: "an interrupted run says where its journal is; by default below $XDG_STATE_HOME/runner; --resume last takes the last one",
 		}
 	case errors.Is(err, journal.ErrInUse):
 		return &failure{code: exitLocked, err: err, hint: "nothing was sent; wait for that run to end, or stop it"}
 	case errors.Is(err, journal.ErrNotJournal):
-		return &failure{code: exitInvalid, err: err, hint: "nothing was sent; --resume takes the journal of a run, or its JSON report"}
+		return &failure{code: exitInvalid, err: err, hint: "nothing was sent; --resume takes a journal, the id of a run, last, or the JSON report of a run whose journal is here"}
 	}
 	return &failure{code: exitMismatch, err: err, hint: "nothing was sent; a journal that is not whole cannot say which devices were reached"}
 }
@@ -258,20 +214,4 @@ func parseDurability(s string) (journal.Durability, error) {
 		return journal.Off, nil
 	}
 	return 0, usageError(fmt.Sprintf("--durability %q: want always, batch or off", s), "")
-}
-
-func parseOutcomes(names []string) ([]spec.Outcome, error) {
-	var all []spec.Outcome
-	var known []string
-	for _, o := range spec.Outcomes() {
-		known = append(known, string(o))
-	}
-	for _, name := range names {
-		o := spec.Outcome(name)
-		if !slices.Contains(spec.Outcomes(), o) {
-			return nil, usageError(fmt.Sprintf("--only %q is not an outcome", name), "the outcomes are "+strings.Join(known, ", "))
-		}
-		all = append(all, o)
-	}
-	return all, nil
 }

@@ -31,6 +31,10 @@ func (u *ui) RunStarted(run *runner.Run) {
 	if u.journal != "" {
 		u.line("journal "+u.journal, slog.String("event", "journal"), slog.String("file", u.journal))
 	}
+	u.resumed = run.Resumed()
+	if u.resumed != nil {
+		u.resuming()
+	}
 	if u.progress == "tty" { // the bars say when each job starts
 		u.mu.Lock()
 		u.bar = newBars(u.env, run)
@@ -55,6 +59,44 @@ func (u *ui) RunStarted(run *runner.Run) {
 	if u.progress == "plain" {
 		u.done.Go(func() { u.report(run) })
 	}
+}
+
+// resuming says what the run takes over from the one that it goes on with.
+func (u *ui) resuming() {
+	taken, kept := total(u.resumed.Taken), total(u.resumed.Kept)
+	text := "resuming the run of " + u.resumed.Began.UTC().Format(time.RFC3339) + ": takes up " + tally(taken, u.resumed.Taken)
+	if u.resumed.More {
+		text += ", and those that are not listed yet"
+	}
+	if kept > 0 {
+		text += "; leaves as they are " + tally(kept, u.resumed.Kept)
+	}
+	u.line(text, slog.String("event", "resumed"), slog.Any("takenUp", u.resumed.Taken), slog.Any("left", u.resumed.Kept), slog.Bool("more", u.resumed.More))
+}
+
+// sinceResumed says how those ended that a resumed run took up, and empty for
+// a run that is none.
+func (t *talk) sinceResumed(rep *spec.Report) string {
+	if t.resumed == nil {
+		return ""
+	}
+	ended := map[spec.Outcome]int{}
+	for o, n := range rep.Summary.Outcomes {
+		if n -= t.resumed.Kept[o]; n > 0 {
+			ended[o] = n
+		}
+	}
+	if total(ended) == 0 {
+		return "; nothing was taken up"
+	}
+	return "; of those taken up " + tally(total(ended), ended)
+}
+
+func total(outcomes map[spec.Outcome]int) (n int) {
+	for _, k := range outcomes {
+		n += k
+	}
+	return n
 }
 
 // report says every ten seconds where the run stands.
@@ -136,7 +178,14 @@ func (u *ui) JobEnded(job spec.JobReport) {
 		took = job.EndedAt.Sub(job.StartedAt.Time)
 		text += " in " + round(took).String()
 	}
-	text += ", " + tally(job.Targets, job.Outcomes)
+	switch {
+	case job.Listing == spec.ListingIncomplete && job.Targets == 0:
+		text += ", its targets were not listed"
+	case job.Listing == spec.ListingIncomplete:
+		text += ", at least " + tally(job.Targets, job.Outcomes)
+	default:
+		text += ", " + tally(job.Targets, job.Outcomes)
+	}
 	if job.Reason != "" && (job.Status == spec.StatusSucceeded || badOutcomes(job.Outcomes) == "") { // else the outcomes are the reason
 		text += " (" + job.Reason + ")"
 	}
@@ -146,10 +195,24 @@ func (u *ui) JobEnded(job spec.JobReport) {
 
 // runEnded says how the run went.
 func (t *talk) runEnded(rep *spec.Report) {
-	took := rep.Run.EndedAt.Sub(rep.Run.StartedAt.Time)
-	t.line(fmt.Sprintf("%s in %s, %s%s", rep.Run.Status, round(took), tally(rep.Summary.Targets, rep.Summary.Outcomes), letPass(rep)),
+	began := rep.Run.StartedAt.Time
+	if t.resumed != nil {
+		began = t.resumed.At
+	}
+	took := rep.Run.EndedAt.Sub(began)
+	t.line(fmt.Sprintf("%s in %s, %s%s%s", rep.Run.Status, round(took), atLeast(rep)+tally(rep.Summary.Targets, rep.Summary.Outcomes), letPass(rep), t.sinceResumed(rep)),
 		slog.String("event", "runEnded"), slog.String("status", string(rep.Run.Status)), slog.Int("exitCode", rep.Run.ExitCode),
 		slog.Int("targets", rep.Summary.Targets), slog.Any("outcomes", rep.Summary.Outcomes), slog.Duration("took", took))
+}
+
+// atLeast goes before the number of targets, where some are not known.
+func atLeast(rep *spec.Report) string {
+	for i := range rep.Jobs {
+		if rep.Jobs[i].Listing == spec.ListingIncomplete {
+			return "at least "
+		}
+	}
+	return ""
 }
 
 // stop ends the progress. What is said afterwards stands below it.

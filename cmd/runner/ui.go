@@ -26,6 +26,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
 
@@ -59,6 +60,8 @@ type talk struct {
 
 	mu  sync.Mutex
 	bar *bars // draws below the lines; nil if there are none
+
+	resumed *runner.Resumption // set before the run begins; nil unless it goes on with another
 }
 
 func newTalk(env environment, f talkFlags) (*talk, error) {

@@ -20,9 +20,9 @@ func verdict(rep *spec.Report, cause error, reportFile string, record *record) *
 			f.hint = hubHint(e)
 		}
 	case f.code == exitSIGINT || f.code == exitSIGTERM:
-		f.hint = "devices marked notReached were not touched" + goOn(record)
+		f.hint = untouched(rep) + goOn(record)
 	case f.code == exitInternal:
-		f.hint = "nothing is sent that cannot be recorded; make room for the journal, then run the plan again"
+		f.hint = "nothing is sent that cannot be recorded; make room for the journal" + goOn(record)
 	case isLate(cause):
 		f.hint = lateHint
 		if record.past != nil {
@@ -32,7 +32,7 @@ func verdict(rep *spec.Report, cause error, reportFile string, record *record) *
 		f.err, f.hint = errors.New(missedJobs(rep)), "nothing was sent"
 	case f.code == exitStopped:
 		f.err = errors.New(missedJobs(rep))
-		f.hint = "devices marked notReached were not touched" + goOn(record)
+		f.hint = untouched(rep) + goOn(record)
 	default:
 		f.err, f.hint = errors.New(missedJobs(rep)), missedHint(rep, reportFile)
 	}
@@ -51,12 +51,26 @@ func isLate(err error) bool {
 	return ok
 }
 
+// untouched says which devices the run has not called, and warns of those that
+// may have acted all the same.
+func untouched(rep *spec.Report) string {
+	text := "devices marked notReached were not touched"
+	if n := rep.Summary.Outcomes[spec.OutcomeUnanswered]; n > 0 {
+		text += fmt.Sprintf("; %s marked unanswered may have run the call", count(n, "device"))
+	}
+	return text
+}
+
 // goOn says how to go on with a run, if its journal is kept.
 func goOn(record *record) string {
 	if record.shown == "" {
 		return ""
 	}
-	return fmt.Sprintf("; go on with runner apply %s --resume %s", shellWord(record.plan), shellWord(record.shown))
+	words := []string{"; go on with runner apply"}
+	for _, arg := range append(record.flags, record.plan, "--resume", record.shown) {
+		words = append(words, shellWord(arg))
+	}
+	return strings.Join(words, " ")
 }
 
 // mentioned is how many jobs one line can name.

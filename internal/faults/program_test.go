@@ -52,7 +52,7 @@ type process struct {
 	more    []string // arguments
 	file    string   // what to apply, in dir
 	kills   int
-	reports int  // how often it went on from a report
+	reports int  // how often it was interrupted and left a report
 	ended   bool // by itself
 	code    int
 	stderr  string
@@ -85,9 +85,10 @@ func (p *process) command(ctx context.Context) *exec.Cmd {
 	record := "--resume"
 	if _, err := os.Stat(p.path("journal.ndjson")); errors.Is(err, fs.ErrNotExist) {
 		record = "--journal"
-		if _, err := os.Stat(p.path("last.json")); err == nil {
-			args = append(args, "--resume", p.path("last.json"))
-		}
+	}
+	if p.reports > 0 { // the report says which run it is, the journal has it
+		args = append(args, "--resume", p.path("last.json"))
+		record = "--journal"
 	}
 	args = append(append(args, record, p.path("journal.ndjson")), p.more...)
 	cmd := exec.CommandContext(ctx, p.program, append(args, p.path(p.file))...)
@@ -140,8 +141,8 @@ func (p *process) killAt(ctx context.Context, tb testing.TB, at instant) {
 	})
 }
 
-// interruptAt starts the program and interrupts it at the instant. Its journal
-// is lost then, and its report is what is left.
+// interruptAt starts the program and interrupts it at the instant. From then on
+// it is its report that names the run to go on with, also after kills.
 func (p *process) interruptAt(ctx context.Context, tb testing.TB, at instant) {
 	tb.Helper()
 	p.start(ctx, tb, func(cmd *exec.Cmd, over <-chan struct{}) {
@@ -155,9 +156,6 @@ func (p *process) interruptAt(ctx context.Context, tb testing.TB, at instant) {
 	p.ended = false
 	p.reports++
 	if err := os.Rename(p.path("report.json"), p.path("last.json")); err != nil {
-		tb.Fatal(err)
-	}
-	if err := os.Remove(p.path("journal.ndjson")); err != nil {
 		tb.Fatal(err)
 	}
 }

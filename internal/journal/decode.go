@@ -279,7 +279,6 @@ func (s *scan) header() Header {
 	}
 	h.Jobs, h.Vars, h.Files = s.texts(jobsPrefix), s.texts(varsPrefix), s.texts(filesPrefix)
 	h.Pinned = s.optional(pinnedPrefix)
-	h.Copy = s.has(copyMember)
 	h.StartedAt = s.at()
 	return h
 }
@@ -382,6 +381,7 @@ func (s *scan) mark() Mark {
 	m := Mark{}
 	s.must(`,"event":`)
 	m.Event = Event(s.text())
+	s.bad = s.bad || !m.Event.known()
 	m.Job = s.optional(`,"job":`)
 	m.At = s.at()
 	m.Detail = s.optional(`,"detail":`)

@@ -31,10 +31,6 @@ type Header struct {
 	// earlier versions.
 	Jobs, Vars, Files map[string]string
 	Pinned            string
-
-	// Copy says that the run was begun in another journal, and that the rows of its
-	// report come first in this one. Until EventCopied some of them are missing.
-	Copy bool
 }
 
 // Target is one row's key: hub and device, with the module if it is one.
@@ -88,14 +84,26 @@ type Mark struct {
 type Event string
 
 // The events. EventListed closes a cohort: no more Targets lines follow for the
-// job; EventCopied says that the rows of a report are all there.
+// job. EventEnded without a job is the last line of a run, with FinishedDetail if
+// nothing of it is left to do.
 const (
 	EventStarted Event = "started"
 	EventListed  Event = "listed"
 	EventEnded   Event = "ended"
 	EventResumed Event = "resumed"
-	EventCopied  Event = "copied"
 )
+
+// FinishedDetail is the detail of the mark that ends a run of which nothing is
+// left to do.
+const FinishedDetail = "finished"
+
+func (e Event) known() bool {
+	switch e {
+	case EventStarted, EventListed, EventEnded, EventResumed:
+		return true
+	}
+	return false
+}
 
 const (
 	timeLayout  = "2006-01-02T15:04:05.000000Z" // what is finer than a microsecond is cut off
@@ -111,7 +119,6 @@ const (
 	varsPrefix   = `,"vars":{`
 	filesPrefix  = `,"files":{`
 	pinnedPrefix = `,"pinned":`
-	copyMember   = `,"copy":true`
 
 	etagPrefix    = `,"etag":`
 	versionPrefix = `,"version":`
@@ -241,9 +248,6 @@ func (h Header) Append(b []byte) []byte {
 	b = appendTexts(b, filesPrefix, h.Files)
 	if h.Pinned != "" {
 		b = appendString(append(b, pinnedPrefix...), h.Pinned)
-	}
-	if h.Copy {
-		b = append(b, copyMember...)
 	}
 	return seal(appendTime(b, h.StartedAt), start)
 }

@@ -17,7 +17,7 @@ import (
 // TestDrawing freezes how each record is written: journals outlive builds.
 func TestDrawing(t *testing.T) {
 	want := []string{
-		`{"t":"run","journal":1,"run":"20261122T231500Z-3f2a9c","plan":"lock-building-43","file":"plans/lock.yaml","sha256":"9f86d081","runner":"0.1.0","hubs":["contoso.azure-devices.net","localhost:8443"],"jobs":{"lock":"c5e6eec4","move":"d131dd02"},"vars":{"building":"43"},"files":{"doors.txt":"0e99be55"},"pinned":"ad340609","copy":true,"at":"2026-11-22T23:15:00.000000Z"`,
+		`{"t":"run","journal":1,"run":"20261122T231500Z-3f2a9c","plan":"lock-building-43","file":"plans/lock.yaml","sha256":"9f86d081","runner":"0.1.0","hubs":["contoso.azure-devices.net","localhost:8443"],"jobs":{"lock":"c5e6eec4","move":"d131dd02"},"vars":{"building":"43"},"files":{"doors.txt":"0e99be55"},"pinned":"ad340609","at":"2026-11-22T23:15:00.000000Z"`,
 		`{"t":"mark","event":"started","job":"move","at":"2026-11-22T23:15:00.000001Z"`,
 		`{"t":"targets","job":"move","ids":["door-1","door-2",1,["gateway","edge"]]`,
 		`{"t":"mark","event":"listed","job":"move","at":"2026-11-22T23:15:00.000002Z","detail":"3 \"targets\""`,
@@ -62,12 +62,12 @@ func TestRecordsRoundTrip(t *testing.T) {
 				journal.Targets{Job: s, Targets: []journal.Target{{Device: s}, target, {Device: s}, {Hub: 2, Module: s}}},
 				journal.Intent{Job: s, Target: target, Attempt: index, At: at(1)},
 				journal.Result{Job: s, Target: journal.Target{Hub: index, Device: s}, Row: json.RawMessage(`{}`)},
-				journal.Mark{Job: s, Event: journal.Event(s), Detail: s, At: at(index % 1e6)},
+				journal.Mark{Job: s, Event: journal.EventStarted, Detail: s, At: at(index % 1e6)},
 			)
 		}
 	}
 	records = append(records,
-		journal.Header{}, journal.Targets{}, journal.Intent{}, journal.Result{}, journal.Mark{},
+		journal.Header{}, journal.Targets{}, journal.Intent{}, journal.Result{}, journal.Mark{Event: journal.EventResumed},
 		journal.Intent{Before: json.RawMessage(`"a,b\",{"`)},
 		journal.Intent{Before: json.RawMessage(`[1,{"patch":[{}]},"]"]`), Patch: json.RawMessage(`null`)},
 		journal.Intent{Patch: json.RawMessage(`{"before":1,"patch":2}`)},
@@ -99,9 +99,9 @@ func TestWhatIsNotKept(t *testing.T) {
 		name      string
 		rec, want journal.Record
 	}{
-		{"bytes that are not UTF-8", journal.Mark{Detail: "a\xffb", At: at(0)}, journal.Mark{Detail: "a\ufffdb", At: at(0)}},
-		{"nanoseconds", journal.Mark{At: at(1).Add(999)}, journal.Mark{At: at(1)}},
-		{"the zone", journal.Mark{At: time.Date(2026, 11, 23, 0, 15, 0, 0, paris)}, journal.Mark{At: at(0)}},
+		{"bytes that are not UTF-8", journal.Mark{Event: journal.EventEnded, Detail: "a\xffb", At: at(0)}, journal.Mark{Event: journal.EventEnded, Detail: "a\ufffdb", At: at(0)}},
+		{"nanoseconds", journal.Mark{Event: journal.EventEnded, At: at(1).Add(999)}, journal.Mark{Event: journal.EventEnded, At: at(1)}},
+		{"the zone", journal.Mark{Event: journal.EventEnded, At: time.Date(2026, 11, 23, 0, 15, 0, 0, paris)}, journal.Mark{Event: journal.EventEnded, At: at(0)}},
 		{
 			"line breaks in JSON",
 			journal.Result{Row: json.RawMessage("{\n\"a\":\n1}\n")},
@@ -237,4 +237,15 @@ func FuzzStrings(f *testing.F) {
 			}
 		}
 	})
+}
+
+// An event that this version does not know may change what the lines around it
+// mean: such a journal is of a later version.
+func TestUnknownEvent(t *testing.T) {
+	for _, event := range []journal.Event{"paused", "", "copied", "Started"} {
+		line := journal.Mark{Event: event, At: at(1)}.Append(nil)
+		if _, err := journal.Decode(bytes.TrimSuffix(line, []byte{'\n'})); !errors.Is(err, journal.ErrVersion) {
+			t.Errorf("Decode of the event %q: %v, want %v", event, err, journal.ErrVersion)
+		}
+	}
 }

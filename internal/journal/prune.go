@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,18 +23,12 @@ const journalName = `^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\.ndjson$`
 //
 // A journal that cannot be removed does not keep the others from it.
 func Prune(dir string, keep int, maxAge time.Duration, now time.Time) (removed []string, err error) {
-	entries, err := os.ReadDir(dir)
+	paths, err := Runs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("prune journals: %w", err)
 	}
-	name := regexp.MustCompile(journalName)
-	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
-		return !e.Type().IsRegular() || !name.MatchString(e.Name())
-	})
-	slices.Reverse(entries) // ReadDir sorts by name; newest first now
 	var errs []error
-	for i, e := range entries {
-		path := filepath.Join(dir, e.Name())
+	for i, path := range paths {
 		gone, err := pruneOne(path, func(info fs.FileInfo) bool {
 			return keep > 0 && i >= keep || maxAge > 0 && now.Sub(info.ModTime()) > maxAge
 		})
@@ -47,6 +42,48 @@ func Prune(dir string, keep int, maxAge time.Duration, now time.Time) (removed [
 	}
 	return removed, nil
 }
+
+// Runs returns the paths of the journals of runs in dir, newest first.
+func Runs(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	name := regexp.MustCompile(journalName)
+	var paths []string
+	for _, e := range slices.Backward(entries) { // ReadDir sorts by name
+		if e.Type().IsRegular() && name.MatchString(e.Name()) {
+			paths = append(paths, filepath.Join(dir, e.Name()))
+		}
+	}
+	return paths, nil
+}
+
+// Finished tells whether the run of a journal has come to its end, so that
+// nothing of it is left to do: its last line says so. A run that was stopped or
+// interrupted has not.
+func Finished(path string) (bool, error) {
+	f, err := os.Open(path) //nolint:gosec // a journal of ours
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	info, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	tail := make([]byte, min(info.Size(), longestMark))
+	if _, err = f.ReadAt(tail, info.Size()-int64(len(tail))); err != nil {
+		return false, err
+	}
+	tail, whole := bytes.CutSuffix(tail, []byte{'\n'})
+	rec, err := Decode(tail[bytes.LastIndexByte(tail, '\n')+1:])
+	m, ok := rec.(Mark)
+	return whole && err == nil && ok && m.Job == "" && m.Event == EventEnded && m.Detail == FinishedDetail, nil
+}
+
+// longestMark is more than the last line of a finished run takes.
+const longestMark = 1 << 10
 
 // pruneOne removes a journal if it is old and nobody has it open. It holds the
 // lock while it does, so that nobody can begin to use what is about to go.

@@ -22,7 +22,7 @@ func header() journal.Header {
 		Run: "20261122T231500Z-3f2a9c", Plan: "lock-building-43", File: "plans/lock.yaml", SHA256: "9f86d081",
 		Hubs: []string{"contoso.azure-devices.net", "localhost:8443"}, Runner: "0.1.0", StartedAt: at(0),
 		Jobs: map[string]string{"move": "d131dd02", "lock": "c5e6eec4"}, Vars: map[string]string{"building": "43"},
-		Files: map[string]string{"doors.txt": "0e99be55"}, Pinned: "ad340609", Copy: true,
+		Files: map[string]string{"doors.txt": "0e99be55"}, Pinned: "ad340609",
 	}
 }
 
