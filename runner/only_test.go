@@ -205,7 +205,7 @@ func (g *rig) pickAtRandom(r *rand.Rand) []spec.Outcome {
 // runAtRandom lets a run come to its end, be interrupted, or die at an instant.
 func (g *rig) runAtRandom(r *rand.Rand, jobs []spec.Job) {
 	g.Helper()
-	after := time.Duration(r.IntN(100)) * time.Second
+	after := time.Millisecond + time.Duration(r.IntN(100))*time.Second
 	switch r.IntN(3) {
 	case 0:
 		g.apply(context.Background(), jobs...)
@@ -228,6 +228,7 @@ func (g *rig) runAtRandom(r *rand.Rand, jobs []spec.Job) {
 		timer.Stop()
 		end.Stop()
 		cut()
+		synctest.Wait() // for a timer that has just fired
 		g.options = before
 		g.disk.mu.Lock()
 		defer g.disk.mu.Unlock()
