@@ -40,7 +40,8 @@ func (w *worker) try(dispatch context.Context, it *item) finished {
 }
 
 // begins returns the time, and notes it if nothing was sent for the item before:
-// its row tells of its requests, not of how long it stood in line for them.
+// its row tells of its requests, not of how long it stood in line for them, nor
+// of how long the disk took to record them.
 func (it *item) begins() time.Time {
 	now := time.Now()
 	if it.began.IsZero() {
@@ -61,14 +62,14 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 		it.attempts--
 		return w.stopped(dispatch, it)
 	}
-	began := it.begins()
-	if err := w.intent(journal.Intent{Attempt: it.attempts, At: began}, it); err != nil {
+	if err := w.intent(journal.Intent{Attempt: it.attempts, At: time.Now()}, it); err != nil {
 		it.attempts--
 		return w.broken(it, err)
 	}
+	began := it.begins()
 	answer, err := w.pools[it.pool].Hub.Invoke(w.work, it.Target, call)
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(classMethod, took, err)
+	w.pools[it.pool].pacer.answered(classMethod, err)
 	if err != nil {
 		return w.unsuccessful(dispatch, it, invoking, asHubError(err), began, took)
 	}
@@ -177,7 +178,7 @@ func (w *worker) readTwin(dispatch context.Context, it *item) (s *sight, f finis
 	began := it.begins()
 	t, err := w.pools[it.pool].Hub.Twin(w.work, it.Target)
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(classTwinRead, took, err)
+	w.pools[it.pool].pacer.answered(classTwinRead, err)
 	if err != nil {
 		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, took), false
 	}
@@ -197,9 +198,8 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 		Before: &spec.Sections{Desired: oneLine(e.desired.before), Tags: oneLine(e.tags.before)},
 		Patch:  &spec.Sections{Desired: e.desired.patch, Tags: e.tags.patch},
 	}
-	began := it.begins()
 	intent := journal.Intent{
-		Attempt: it.attempts, At: began, ETag: s.etag, Version: s.version,
+		Attempt: it.attempts, At: time.Now(), ETag: s.etag, Version: s.version,
 		Before: sections(result.Before), Patch: sections(result.Patch),
 	}
 	if err := w.intent(intent, it); err != nil {
@@ -207,9 +207,10 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 		return w.broken(it, err), false
 	}
 	w.openPin(it, s, result.Patch)
+	began := it.begins()
 	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, w.guard(s))
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(classTwinWrite, took, err)
+	w.pools[it.pool].pacer.answered(classTwinWrite, err)
 	if err == nil {
 		if it.attempts > 1 {
 			it.record(began, took, nil)

@@ -48,7 +48,7 @@ func checkSummary(g *rig, res result) {
 	if rep.Schema != spec.ReportSchema || rep.Run.Status != res.run.Status() || rep.Run.ExitCode != 7 {
 		g.Errorf("frame of the report: schema %q, status %q, exit code %d", rep.Schema, rep.Run.Status, rep.Run.ExitCode)
 	}
-	sum := spec.Summary{Outcomes: map[spec.Outcome]int{}, ThrottledMs: rep.Summary.ThrottledMs}
+	sum := spec.Summary{Outcomes: map[spec.Outcome]int{}, ThrottledMs: rep.Summary.ThrottledMs, PacedMs: rep.Summary.PacedMs}
 	for _, j := range rep.Jobs {
 		sum.Targets += j.Targets
 		sum.Attempts += j.Attempts

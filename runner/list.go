@@ -237,9 +237,8 @@ func (p *pool) read(ctx context.Context, retry spec.Retry, c class, request func
 		if !p.pacer.take(ctx, c, 1) {
 			return context.Cause(ctx)
 		}
-		began := time.Now()
 		err := request(p.Hub)
-		p.pacer.answered(c, time.Since(began), err)
+		p.pacer.answered(c, err)
 		if err == nil {
 			return nil
 		}

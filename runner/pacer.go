@@ -29,16 +29,14 @@ func newPacer(sku string, units int) *pacer {
 }
 
 // lane paces one class. It is unpaced while the hub takes whatever comes, and
-// paced from the first sign that it does not. There are two signs: an answer
-// 429, and that even the fastest answers of a moment take much longer than they
-// used to, because a hub queues what is above its rate before it refuses it.
+// paced from the first 429. How long an answer takes is no sign of anything: it
+// may be the device that is slow, or this machine.
 //
 // What a sign finds out is how much the hub takes: as much as it has answered
 // lately. The rate falls a little below that, comes back to it within
 // [plateau], rests there, and only then tries more, slowly at first. So the hub
 // is kept busy, and is asked for too much about three times a minute. The curve
-// is the cubic one that TCP uses for the same reason. After slow answers alone
-// the rate comes back much faster, because nothing was refused.
+// is the cubic one that TCP uses for the same reason.
 //
 // The first sign comes before there is anything to go by. After it the rate
 // starts low and multiplies until the second.
@@ -51,14 +49,18 @@ type lane struct {
 	line  chan struct{} // held by the call that waits for next; the others wait for it
 
 	window   window
-	last     time.Time     // when the last answer came
-	calm     time.Duration // what the fastest answers take when nothing is queued
-	draining bool          // the hub still works off what made it queue
-	soft     bool          // the last sign was slow answers, not a refusal
-	adjusted time.Time     // when the rate was last looked at
-	signed   time.Time     // when the last sign came
-	resting  time.Time     // nothing is sent before
-	waited   time.Duration // how long the lane has held calls back in all
+	last     time.Time // when the last answer came
+	adjusted time.Time // when the rate was last looked at
+	signed   time.Time // when the last sign came
+	resting  time.Time // nothing is sent before
+	renewing bool      // it rests for a new token, not because it was refused
+	waited   waited
+}
+
+// waited is how long calls were held back, by what for.
+type waited struct {
+	refused   time.Duration // because the hub had answered 429
+	published time.Duration // to stay below the throttle that the hub's size has
 }
 
 const (
@@ -68,14 +70,10 @@ const (
 	firstGuess = 10.0             // calls a second after the first sign, at least
 	firstRise  = 10.0             // times a second, until the second sign
 	startRise  = 2.0              // times a second, from four fifths of a known throttle
-	softRise   = 1.3              // times a second, once slow answers are fast again
-	farAbove   = 4.0              // times what is answered: then the rate bounds nothing
 	minRate    = 0.1              // calls a second; a hub that takes less is as good as down
 
 	adjustEvery = 100 * time.Millisecond
-	signEvery   = time.Second     // one sign is answered at a time
-	drainTime   = 5 * time.Second // for the hub to work off its queue; then it is no queue
-	queueSlack  = 100 * time.Millisecond
+	signEvery   = time.Second // one sign is answered at a time
 	// firstHold is what the lane rests at a 429, so that what is in flight can
 	// be answered before more is sent.
 	firstHold = 100 * time.Millisecond
@@ -99,24 +97,23 @@ func (p *pacer) take(ctx context.Context, c class, cost int) bool {
 	case <-ctx.Done():
 		return false
 	}
-	head := time.Now()
 	for {
-		wait := l.book(time.Now(), cost)
+		now := time.Now()
+		wait := l.book(now, cost)
 		if wait == 0 {
-			l.held(time.Since(head))
 			return ctx.Err() == nil
 		}
-		if !sleep(ctx, wait) {
-			l.held(time.Since(head))
+		slept := sleep(ctx, wait)
+		l.held(now, time.Since(now))
+		if !slept {
 			return false
 		}
 	}
 }
 
-// answered tells the pacer of an answer and how long it took. What matters of an
-// error is whether it is a 429 or our token is in doubt, and for how long to stay
-// away.
-func (p *pacer) answered(c class, took time.Duration, err error) {
+// answered tells the pacer of an answer. What matters of an error is whether it
+// is a 429 or our token is in doubt, and for how long to stay away.
+func (p *pacer) answered(c class, err error) {
 	e, _ := errors.AsType[*hub.Error](err)
 	switch l := &p.lanes[c]; {
 	case e != nil && e.Kind == hub.KindThrottled:
@@ -124,7 +121,7 @@ func (p *pacer) answered(c class, took time.Duration, err error) {
 	case e != nil && e.Kind == hub.KindTokenExpired && e.Wait > 0:
 		l.hold(time.Now(), e.Wait)
 	default:
-		l.answered(time.Now(), took)
+		l.answered(time.Now())
 	}
 }
 
@@ -137,12 +134,12 @@ func (p *pacer) resting(c class) bool {
 }
 
 // waitedFor returns how long calls were held back in all.
-func (p *pacer) waitedFor() time.Duration {
-	var sum time.Duration
+func (p *pacer) waitedFor() (sum waited) {
 	for i := range p.lanes {
 		l := &p.lanes[i]
 		l.mu.Lock()
-		sum += l.waited
+		sum.refused += l.waited.refused
+		sum.published += l.waited.published
 		l.mu.Unlock()
 	}
 	return sum
@@ -170,28 +167,34 @@ func (l *lane) book(now time.Time, cost int) time.Duration {
 	return 0
 }
 
-// held notes that the first call of the line waited for d.
-func (l *lane) held(d time.Duration) {
+// held notes that the first call of the line waited for d, from the time since.
+func (l *lane) held(since time.Time, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.waited += d
+	switch {
+	case l.renewing && since.Before(l.resting):
+	case !l.signed.IsZero() && (l.limit == 0 || l.rate < l.limit):
+		l.waited.refused += d
+	default:
+		l.waited.published += d
+	}
 }
 
 // answered takes in an answer that is not 429.
-func (l *lane) answered(now time.Time, took time.Duration) {
+func (l *lane) answered(now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.rate == 0 && now.Sub(l.last) > idleGap {
 		l.window.restart(now) // what was not asked of the hub says nothing about it
 	}
 	l.last = now
-	l.window.add(now, took)
+	l.window.add(now)
 	if l.adjusted.IsZero() {
 		l.adjusted = now
 	}
 	if since := now.Sub(l.adjusted); since >= adjustEvery {
 		l.adjusted = now
-		l.adjustLocked(now, since)
+		l.growLocked(now, since)
 	}
 }
 
@@ -203,6 +206,7 @@ func (l *lane) hold(now time.Time, d time.Duration) {
 	if now.Before(l.resting) {
 		return
 	}
+	l.renewing = true
 	l.holdLocked(now, d)
 }
 
@@ -223,27 +227,8 @@ func (l *lane) refusedFor(now time.Time, hint time.Duration) {
 		hold = max(hold, hint)
 	}
 	l.signLocked(now)
-	l.soft = false
+	l.renewing = false
 	l.holdLocked(now, hold)
-}
-
-// adjustLocked looks whether the hub queues what we send, and sets the rate.
-func (l *lane) adjustLocked(now time.Time, since time.Duration) {
-	fastest := l.window.fastest(now)
-	if fastest > 0 && (l.calm == 0 || fastest < l.calm) {
-		l.calm = fastest
-	}
-	queued := l.calm > 0 && fastest > 3*l.calm+queueSlack
-	switch {
-	case !queued:
-		l.draining = false
-		l.growLocked(now, since)
-	case !l.draining && now.Sub(l.signed) >= signEvery:
-		l.draining, l.soft = true, true
-		l.signLocked(now)
-	case l.draining && now.Sub(l.signed) > drainTime:
-		l.calm, l.draining = fastest, false // going slower has not helped: the devices take longer
-	}
 }
 
 // signLocked slows down: the hub has all it can take.
@@ -284,13 +269,6 @@ func (l *lane) growLocked(now time.Time, since time.Duration) {
 			rise = startRise
 		}
 		l.rate *= math.Pow(rise, min(since, time.Second).Seconds())
-	case l.soft:
-		// Nothing was refused: it may have been this machine that was slow. Soon
-		// either the queue is back, or the rate is no bound any more.
-		l.rate *= math.Pow(softRise, min(since, time.Second).Seconds())
-		if taken, known := l.window.taken(now); known && l.limit == 0 && l.rate > farAbove*taken {
-			l.rate, l.knee, l.soft = 0, 0, false
-		}
 	default:
 		// The cubic curve through belowKnee at the sign and 1 at the plateau.
 		x := (now.Sub(l.signed) - plateau).Seconds() / plateau.Seconds()
@@ -323,9 +301,8 @@ type window struct {
 }
 
 type slice struct {
-	number  int64 // of the slice of time that the counts are of
-	taken   int
-	fastest time.Duration
+	number int64 // of the slice of time that the count is of
+	taken  int
 }
 
 const (
@@ -339,7 +316,7 @@ const (
 
 func sliceNumber(t time.Time) int64 { return t.UnixNano() / int64(sliceLength) }
 
-func (w *window) add(now time.Time, took time.Duration) {
+func (w *window) add(now time.Time) {
 	if w.since.IsZero() {
 		w.since = now
 	}
@@ -349,9 +326,6 @@ func (w *window) add(now time.Time, took time.Duration) {
 		*s = slice{number: number}
 	}
 	s.taken++
-	if s.fastest == 0 || took < s.fastest {
-		s.fastest = took
-	}
 }
 
 // restart forgets everything; counting goes on at the time from.
@@ -374,19 +348,6 @@ func (w *window) taken(now time.Time) (rate float64, known bool) {
 		return float64(count), false
 	}
 	return float64(count) / span.Seconds(), count > 0
-}
-
-// fastest returns what the fastest answers of the last moments took; 0 if there
-// were none.
-func (w *window) fastest(now time.Time) (fastest time.Duration) {
-	number := sliceNumber(now)
-	for i := range w.slices {
-		s := &w.slices[i]
-		if number-s.number <= 2 && s.fastest > 0 && (fastest == 0 || s.fastest < fastest) {
-			fastest = s.fastest
-		}
-	}
-	return fastest
 }
 
 // sleep waits for d and returns false if ctx ended first.

@@ -76,7 +76,9 @@ func (r *Run) Report(exitCode int) spec.Report {
 		rep.Run.Reason = r.cause.Error()
 	}
 	for _, p := range r.pools {
-		rep.Summary.ThrottledMs += p.pacer.waitedFor().Milliseconds()
+		waited := p.pacer.waitedFor()
+		rep.Summary.ThrottledMs += waited.refused.Milliseconds()
+		rep.Summary.PacedMs += waited.published.Milliseconds()
 	}
 	for _, j := range r.jobs {
 		job := j.report()

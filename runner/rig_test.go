@@ -28,6 +28,7 @@ type disk struct {
 	limit   int // of bytes; 0 is none
 	parsed  int
 	intents map[string]int // per job and target
+	stall   time.Duration  // what every write takes
 }
 
 var errDiskFull = errors.New("no space left on device")
@@ -36,6 +37,7 @@ func newDisk() *disk { return &disk{intents: map[string]int{}} }
 
 // Write appends as much of p as there is room for.
 func (d *disk) Write(p []byte) (int, error) {
+	time.Sleep(d.stall)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := len(p)
@@ -143,7 +145,7 @@ type rig struct {
 	observer *recorder
 	options  runner.Options
 	plan     *spec.Plan
-	size     spec.Hub     // of previews
+	size     spec.Hub
 	text     []byte       // of the last report
 	recorded *spec.Inputs // by new journals; nil for none, as earlier versions
 	picks    int          // runs that picked outcomes to do again
@@ -188,7 +190,7 @@ type result struct {
 // apply runs the jobs and checks what holds for every run.
 func (g *rig) apply(ctx context.Context, jobs ...spec.Job) result {
 	g.Helper()
-	g.plan = &spec.Plan{File: "plan.yaml", SHA256: strings.Repeat("ab", 32), Version: 1, Name: "test", Jobs: jobs}
+	g.plan = &spec.Plan{File: "plan.yaml", SHA256: strings.Repeat("ab", 32), Version: 1, Name: "test", Hub: g.size, Jobs: jobs}
 	g.hub.arrived = g.witness
 	if len(g.options.Hubs) == 0 {
 		g.options.Hubs = []runner.NamedHub{{Name: "test.example", Hub: g.hub}}

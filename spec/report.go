@@ -138,6 +138,7 @@ type Summary struct {
 	Attempts    int             `json:"attempts"`
 	Retries     int             `json:"retries"`
 	ThrottledMs int64           `json:"throttledMs"`
+	PacedMs     int64           `json:"pacedMs,omitempty"`
 }
 
 // JobReport is one job's part of a report.

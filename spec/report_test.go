@@ -45,7 +45,7 @@ func sampleReport() spec.Report {
 			ID: "20261122T231500Z-3f2a9c", Plan: spec.PlanRef{Name: "p", File: "p.yaml", SHA256: strings.Repeat("0a", 32)}, Hub: "h",
 			Engine: "direct", Runner: "0.1.0", StartedAt: at, EndedAt: at, Status: spec.StatusFailed, ExitCode: 1, Reason: "missed",
 		},
-		Summary: spec.Summary{Targets: 2, Outcomes: outcomes, Attempts: 3, Retries: 1, ThrottledMs: 5},
+		Summary: spec.Summary{Targets: 2, Outcomes: outcomes, Attempts: 3, Retries: 1, ThrottledMs: 5, PacedMs: 6},
 		Jobs: []spec.JobReport{{
 			Name: "lock", Type: spec.TypeDirectMethod, Target: "tags.a = 1", Status: spec.StatusFailed, Reason: "missed", ScheduledAt: at,
 			StartedAt: &at, EndedAt: &at, Targets: 2, Outcomes: outcomes, Attempts: 3, Retries: 1,
