@@ -46,6 +46,9 @@ func (d *dispatcher) serve(ctx context.Context) {
 		d.counters.inFlight.Add(1)
 		f := w.try(ctx, it)
 		d.counters.inFlight.Add(-1)
+		if f.abort != nil {
+			d.abort(f.abort) // before anybody else is called
+		}
 		d.done <- f
 	}
 }
@@ -62,9 +65,11 @@ func (d *dispatcher) loop(ctx context.Context) error {
 		}
 		d.step(ctx, next, wait)
 	}
+	if d.abortCause != nil {
+		d.abort(d.abortCause) // or draining would wait for those who wait for their turn
+	}
 	d.drain(ctx)
 	if d.abortCause != nil {
-		d.abort(d.abortCause)
 		return d.abortCause
 	}
 	return context.Cause(ctx)
@@ -243,7 +248,7 @@ func (d *dispatcher) settle(f finished) {
 // take, and settles what was to be tried again.
 func (d *dispatcher) drain(ctx context.Context) {
 	d.stopping = true
-	if d.abortCause != nil || d.grace <= 0 {
+	if _, fatal := asFatal(context.Cause(ctx)); fatal || d.abortCause != nil || d.grace <= 0 {
 		d.stopListing(context.Cause(ctx))
 	}
 	d.timer.Reset(d.grace)

@@ -257,6 +257,38 @@ func TestUnauthorizedEndsTheRun(t *testing.T) {
 	})
 }
 
+// Nobody waits for a turn that would be refused as well.
+func TestUnauthorizedEndsTheRunAtOnce(t *testing.T) {
+	tests := map[string]struct {
+		job   spec.Job
+		op    operation
+		calls int
+	}{
+		"method with a rate":       {method("m", func(j *spec.Job) { j.Rate, j.Concurrency = 1.0/6, 64 }), opInvoke, 1},
+		"twin with a rate":         {update("m", `{"floor":3}`, "", func(j *spec.Job) { j.Rate, j.Concurrency = 1.0/6, 64 }), opPatch, 1},
+		"as many as are under way": {method("m", func(j *spec.Job) { j.Concurrency = 64 }), opInvoke, 64},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(t, devices(200)...)
+				g.hub.takes[tt.op] = time.Second
+				g.hub.on(tt.op, "", 0, refused(unauthorized()))
+				g.options.Grace = time.Minute
+				other := method("other", delay(time.Hour))
+				res := g.apply(context.Background(), tt.job, other)
+				hubErrorOf(t, res)
+				if n := len(g.hub.of(tt.op, "")); n > tt.calls {
+					t.Errorf("%d calls, want at most %d", n, tt.calls)
+				}
+				if took := res.report.Run.EndedAt.Sub(g.hub.begin); took > 2*time.Second {
+					t.Errorf("the run took %v", took)
+				}
+			})
+		})
+	}
+}
+
 // Whose calls the hub refuses over and over, while it takes those of others,
 // uses up its attempts; the run goes on.
 func TestTokenRefusedToOneDevice(t *testing.T) {
