@@ -49,7 +49,7 @@ type verdict struct {
 // decide is the one place that decides about retries.
 func decide(kind hub.Kind, p phase, pol policy) verdict {
 	switch kind {
-	case hub.KindNotSent, hub.KindTokenExpired:
+	case hub.KindNotSent, hub.KindTokenExpired, hub.KindNotReady:
 		return verdict{stepRetry, spec.OutcomeFailed}
 	case hub.KindCancelled:
 		return verdict{stepEnd, spec.OutcomeNotReached}

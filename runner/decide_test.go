@@ -59,6 +59,7 @@ func TestDecide(t *testing.T) {
 		{hub.KindConflict, "what exists keeps existing", always(stepEnd, spec.OutcomeFailed)},
 		{hub.KindPrecondition, "the twin is another by now: recompute", always(stepReread, spec.OutcomeFailed)},
 		{hub.KindThrottled, "the hub refused us, not the device", always(stepWait, spec.OutcomeFailed)},
+		{hub.KindNotReady, "refused before anything was done, and it passes", always(stepRetry, spec.OutcomeFailed)},
 		{hub.KindNoAnswer, "the device has the call", unknown},
 		{hub.KindServer, "the hub may have passed it on before it failed", unknown},
 		{hub.KindCut, "the request was written", unknown},

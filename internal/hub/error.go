@@ -44,6 +44,10 @@ const (
 	KindPrecondition
 	// KindThrottled means that the hub has too much to do (429). Without effect.
 	KindThrottled
+	// KindNotReady means that the hub or the device is busy with itself: failing
+	// over, upgrading, or with too many calls of the device under way (404012,
+	// 400029, 403800). Without effect, and it passes.
+	KindNotReady
 	// KindNoAnswer means that the hub handed the call to the device and no
 	// usable answer came back (504101, 404104, 502). The device may have acted.
 	KindNoAnswer
@@ -72,6 +76,7 @@ func (k Kind) String() string {
 		KindConflict:     "conflict",
 		KindPrecondition: "preconditionFailed",
 		KindThrottled:    "throttled",
+		KindNotReady:     "notReady",
 		KindNoAnswer:     "noAnswer",
 		KindServer:       "serverError",
 		KindCut:          "connectionCut",

@@ -116,8 +116,8 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	case failed == nil && a.status >= 200 && a.status <= 299:
 		c.credential.accept(tok)
 	case a.status >= 300 || failed == nil:
-		herr = c.refusal(a, tok) // the status says enough, whatever became of the body
-	case failed.sent && errors.Is(failed.err, errTooLong):
+		herr = c.refusal(a, failed, tok)
+	case failed.sent && (errors.Is(failed.err, errTooLong) || errors.Is(failed.err, errEncoding)):
 		herr = badAnswer(a, failed.err)
 	default:
 		herr = transportError(ctx, failed)

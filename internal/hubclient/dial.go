@@ -62,10 +62,11 @@ func (d *dialer) dial(ctx context.Context, deadline time.Time) (*conn, error) {
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	raw, err := d.reach(ctx)
+	reached, err := d.reach(ctx)
 	if err != nil {
 		return nil, err
 	}
+	raw := newWire(reached)
 	secure := tls.Client(raw, d.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = raw.Close() // what failed before is what matters

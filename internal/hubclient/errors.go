@@ -47,8 +47,14 @@ func badAnswer(a answer, err error) *hub.Error {
 }
 
 // refusal reads an answer that is not a success.
-func (c *Client) refusal(a answer, tok *token) *hub.Error {
+// One that was not read whole may lack the code that tells whether the device
+// has acted.
+func (c *Client) refusal(a answer, failed *exchangeError, tok *token) *hub.Error {
 	e := parseRefusal(a.status, a.header, a.body, tok.hide)
+	if failed != nil && e.Code == 0 && hangsOnCode(a.status) {
+		e.Kind = hub.KindNoAnswer
+		e.Message = strings.TrimPrefix(e.Message+"; the error could not be read whole: ", "; ") + show(redact(failed.err.Error()), maxMessage)
+	}
 	if provesToken(e) {
 		c.credential.accept(tok)
 	}
@@ -66,7 +72,7 @@ func provesToken(e *hub.Error) bool {
 	switch e.Kind {
 	case hub.KindNotFound, hub.KindOffline, hub.KindConflict, hub.KindPrecondition, hub.KindNoAnswer:
 		return e.Code != 0
-	case hub.KindNotSent, hub.KindCancelled, hub.KindInvalid, hub.KindUnauthorized, hub.KindTokenExpired,
+	case hub.KindNotSent, hub.KindCancelled, hub.KindInvalid, hub.KindUnauthorized, hub.KindTokenExpired, hub.KindNotReady,
 		hub.KindForbidden, hub.KindThrottled, hub.KindServer, hub.KindCut, hub.KindBadAnswer:
 	}
 	return false

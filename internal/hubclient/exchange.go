@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -129,13 +130,16 @@ func (cn *conn) readBody(res *http.Response, limit int64) ([]byte, error) {
 	if res.ContentLength > limit {
 		return nil, tooLong(limit)
 	}
-	if res.Header.Get("Content-Encoding") == "gzip" {
+	switch encoding := res.Header.Get("Content-Encoding"); {
+	case strings.EqualFold(encoding, "gzip"), strings.EqualFold(encoding, "x-gzip"):
 		return cn.readCompressed(res.Body, limit)
+	case encoding != "" && !strings.EqualFold(encoding, "identity"):
+		return nil, fmt.Errorf("%w %q", errEncoding, encoding)
 	}
 	if res.ContentLength >= 0 {
 		b := make([]byte, res.ContentLength)
-		_, err := io.ReadFull(res.Body, b)
-		return b, err
+		n, err := io.ReadFull(res.Body, b)
+		return b[:n], err
 	}
 	return readUpTo(res.Body, limit)
 }
@@ -162,6 +166,8 @@ func readUpTo(body io.Reader, limit int64) ([]byte, error) {
 	}
 	return b, err
 }
+
+var errEncoding = errors.New("the answer has the content encoding")
 
 var errTooLong = errors.New("the answer is too long")
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -19,16 +20,17 @@ type pool struct {
 	slots  chan struct{} // one for each connection that may be open: its capacity is the bound
 
 	mu     sync.Mutex
-	idle   []*conn // guarded by mu, the one used last at the end
-	closed bool    // guarded by mu
+	idle   []*conn     // guarded by mu, the one used last at the end
+	closed bool        // guarded by mu
+	reaper *time.Timer // guarded by mu; closes what has rested for too long, nil while nothing rests
 
 	unzips chan *gzip.Reader // those that nobody uses
 }
 
 // conn is a connection and what it takes to speak on it.
 type conn struct {
-	net.Conn          // TLS
-	raw      net.Conn // below it
+	net.Conn       // TLS
+	raw      *wire // below it
 	meter    *meter
 	in       *bufio.Reader
 	out      []byte // scratch for a request
@@ -37,13 +39,10 @@ type conn struct {
 }
 
 const (
+	// idleTimeout is less than the gateways take, so that a request is seldom
+	// written to a connection that they are just closing.
 	idleTimeout = 50 * time.Second
 	readBuffer  = 8 << 10
-	// A connection that has rested for longer than probeAfter is looked at
-	// before it carries a request: a hub that has hung up meanwhile would leave
-	// open whether it saw the request.
-	probeAfter = 50 * time.Millisecond
-	probeTime  = 100 * time.Microsecond
 )
 
 func newPool(d *dialer, size int) *pool {
@@ -112,6 +111,7 @@ func (p *pool) put(c *conn, keep bool) {
 		keep = !p.closed
 		if keep {
 			p.idle = append(p.idle, c)
+			p.reapLaterLocked(idleTimeout)
 		}
 		p.mu.Unlock()
 	}
@@ -149,21 +149,46 @@ func (p *pool) close() {
 		_ = c.Close() // nobody is waiting for it
 	}
 	p.idle = nil
+	if p.reaper != nil {
+		p.reaper.Stop()
+	}
 }
 
-// alive tells whether the hub still holds its end. Between answers it has
-// nothing to say, so anything that can be read is its goodbye.
-func (cn *conn) alive(now time.Time) bool {
-	rested := now.Sub(cn.used)
-	if rested < probeAfter {
-		return true
+// reapLaterLocked has the pool looked through after d, unless it will be anyway.
+func (p *pool) reapLaterLocked(d time.Duration) {
+	if p.reaper == nil {
+		p.reaper = time.AfterFunc(d, p.reap)
 	}
-	if rested > idleTimeout || cn.raw.SetReadDeadline(now.Add(probeTime)) != nil {
+}
+
+// reap closes the connections that nobody has used for idleTimeout.
+func (p *pool) reap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reaper = nil
+	now, old := time.Now(), 0
+	for old < len(p.idle) && now.Sub(p.idle[old].used) >= idleTimeout {
+		_ = p.idle[old].Close() // nobody is waiting for it
+		old++
+	}
+	p.idle = slices.Delete(p.idle, 0, old)
+	if len(p.idle) > 0 {
+		p.reapLaterLocked(idleTimeout - now.Sub(p.idle[0].used))
+	}
+}
+
+// alive tells whether the connection can carry a request. Between answers the
+// hub has nothing to say: what can be read is its goodbye, or an answer too many
+// that the next request would take for its own.
+func (cn *conn) alive(now time.Time) bool {
+	if now.Sub(cn.used) > idleTimeout || cn.in.Buffered() > 0 || cn.raw.SetReadDeadline(time.Time{}) != nil {
 		return false
 	}
-	var one [1]byte
-	_, err := cn.raw.Read(one[:])
-	return errors.Is(err, os.ErrDeadlineExceeded)
+	cn.meter.left = 1
+	cn.raw.probing = true
+	_, err := cn.in.Peek(1)
+	cn.raw.probing = false
+	return errors.Is(err, os.ErrDeadlineExceeded) && cn.raw.atRest()
 }
 
 // meter bounds what is read for one answer, header and all.

@@ -131,19 +131,29 @@ func TestRefusalKinds(t *testing.T) {
 		{400005, "ArgumentNull", 400, hub.KindInvalid},
 		{400006, "IotHubFormatError", 400, hub.KindInvalid},
 		{400011, "DeviceDefinedMultipleTimes", 400, hub.KindInvalid},
-		{400020, "IotHubSuspended", 400, hub.KindInvalid},
+		{400020, "InvalidStorageEndpointOrBlob", 400, hub.KindInvalid},
+		{400021, "RequestCanceled", 400, hub.KindNoAnswer},
+		{400023, "EtagDoesNotMatch", 400, hub.KindPrecondition},
+		{400024, "RequestTimedOut", 400, hub.KindNoAnswer},
 		{400027, "ConnectionForcefullyClosedOnNewConnection", 400, hub.KindNoAnswer},
+		{400029, "ConnectionForcefullyClosedOnFaultInjection", 400, hub.KindNotReady},
+		{400030, "ConnectionRejectedOnFaultInjection", 400, hub.KindNotReady},
 		{401002, "IotHubUnauthorizedAccess", 401, hub.KindUnauthorized},
 		{401003, "IotHubUnauthorized", 401, hub.KindUnauthorized},
-		{403001, "JobQuotaExceeded", 403, hub.KindForbidden},
+		{403001, "IotHubSuspended", 403, hub.KindForbidden},
 		{403002, "IotHubQuotaExceeded", 403, hub.KindForbidden},
+		{403003, "JobQuotaExceeded", 403, hub.KindForbidden},
 		{403010, "OperationNotAvailableInCurrentTier", 403, hub.KindForbidden},
+		{403012, "DeviceDisabled", 403, hub.KindForbidden},
+		{403800, "DeviceMaximumInflightMethodExceeded", 403, hub.KindNotReady},
 		{404001, "DeviceNotFound", 404, hub.KindNotFound},
 		{404002, "JobNotFound", 404, hub.KindNotFound},
 		{404010, "ModuleNotFound", 404, hub.KindNotFound},
+		{404012, "IotHubFailingOver", 404, hub.KindNotReady},
 		{404103, "DeviceNotOnline", 404, hub.KindOffline},
 		{404104, "DeviceConnectionClosedRemotely", 404, hub.KindNoAnswer},
 		{409001, "DeviceAlreadyExists", 409, hub.KindConflict},
+		{409104, "JobAlreadyExists", 409, hub.KindConflict},
 		{409301, "ModuleAlreadyExistsOnDevice", 409, hub.KindConflict},
 		{412001, "PreconditionFailed", 412, hub.KindPrecondition},
 		{413001, "MessageTooLarge", 413, hub.KindInvalid},
@@ -155,6 +165,7 @@ func TestRefusalKinds(t *testing.T) {
 		{429003, "ThrottlingBacklogTimeout", 429, hub.KindThrottled},
 		{429004, "ThrottlingMaxActiveJobCountExceeded", 429, hub.KindThrottled},
 		{429005, "DeviceThrottlingLimitExceeded", 429, hub.KindThrottled},
+		{499000, "ClientClosedRequest", 499, hub.KindNoAnswer},
 		{500001, "ServerError", 500, hub.KindServer},
 		{500008, "GenericTimeout", 500, hub.KindServer},
 		{503001, "ServiceUnavailable", 503, hub.KindServer},
@@ -275,4 +286,24 @@ func FuzzRefusal(f *testing.F) {
 			t.Errorf("texts of %d, %d and %d bytes, want bounded ones", len(e.Name), len(e.TrackingID), len(e.Message))
 		}
 	})
+}
+
+// TestCodeTable: names and numbers find each other, and the device that is not
+// online has two. Wherever a number says that the device may have acted, its
+// status alone says nothing.
+func TestCodeTable(t *testing.T) {
+	if n := strings.Count(strings.TrimSpace(documented), "\n") + 1; len(codes().names) != n || n < 150 {
+		t.Errorf("%d numbers in %d lines", len(codes().names), n)
+	}
+	for number, name := range codes().names {
+		if got := codeOf(name); got != number && number != 404102 {
+			t.Errorf("codeOf(%s) = %d, want %d", name, got, number)
+		}
+		if kindOfCode(number) == hub.KindNoAnswer && !hangsOnCode(number/1000) {
+			t.Errorf("%d may have acted, and hangsOnCode(%d) is false", number, number/1000)
+		}
+	}
+	if kind := kindOf(404, 404102); kind != hub.KindOffline || codeOf("DeviceNotOnline") != 404103 {
+		t.Errorf("404102 is %s, DeviceNotOnline %d", kind, codeOf("DeviceNotOnline"))
+	}
 }
