@@ -26,6 +26,10 @@ type Options struct {
 	Runner string
 	// Observer is told how the run goes; nil means nobody is.
 	Observer Observer
+	// Paused is called when the hub takes no calls of a kind for a while, from any
+	// goroutine of the run, and before RunStarted as well; nil if nobody wants to
+	// know.
+	Paused func(Pause)
 	// Work is the context of the calls in flight: when it ends they are cut
 	// off. Nil means that they end by their own timeouts alone.
 	Work context.Context //nolint:containedctx // the second of the two contexts of a run
@@ -58,6 +62,12 @@ type NamedHub struct {
 type pool struct {
 	NamedHub
 	pacer *pacer
+}
+
+func newPool(h NamedHub, plan *spec.Plan, paused func(Pause)) *pool {
+	p := &pool{NamedHub: h, pacer: newPacer(plan.Hub.SKU, plan.Hub.Units)}
+	p.pacer.hub, p.pacer.tell = h.Name, paused
+	return p
 }
 
 // Run is a run, under way or ended.
@@ -142,7 +152,7 @@ func newRun(plan *spec.Plan, o Options) *Run {
 		r.observer = silent{}
 	}
 	for _, h := range o.Hubs {
-		r.pools = append(r.pools, &pool{NamedHub: h, pacer: newPacer(plan.Hub.SKU, plan.Hub.Units)})
+		r.pools = append(r.pools, newPool(h, plan, o.Paused))
 	}
 	return r
 }

@@ -14,6 +14,8 @@ import (
 // hub share it: the hub does not know jobs.
 type pacer struct {
 	lanes [classes]lane
+	hub   string
+	tell  func(Pause) // nil if nobody wants to know
 }
 
 // newPacer returns a pacer that starts at four fifths of what the hub is known
@@ -77,6 +79,7 @@ const (
 	// firstHold is what the lane rests at a 429, so that what is in flight can
 	// be answered before more is sent.
 	firstHold = 100 * time.Millisecond
+	longHint  = time.Minute // is not said to one call alone
 	catchUp   = 10 * time.Millisecond
 	idleGap   = time.Second
 )
@@ -115,13 +118,17 @@ func (p *pacer) take(ctx context.Context, c class, cost int) bool {
 // is a 429 or our token is in doubt, and for how long to stay away.
 func (p *pacer) answered(c class, err error) {
 	e, _ := errors.AsType[*hub.Error](err)
+	var hold time.Duration
 	switch l := &p.lanes[c]; {
 	case e != nil && e.Kind == hub.KindThrottled:
-		l.refusedFor(time.Now(), e.Wait)
+		hold = l.refusedFor(time.Now(), e.Wait)
 	case e != nil && e.Kind == hub.KindTokenExpired && e.Wait > 0:
-		l.hold(time.Now(), e.Wait)
+		hold = l.hold(time.Now(), e.Wait)
 	default:
 		l.answered(time.Now())
+	}
+	if hold >= worthTelling && p.tell != nil {
+		p.tell(Pause{Hub: p.hub, Calls: c.String(), Until: time.Now().Add(hold), Err: e})
 	}
 }
 
@@ -200,14 +207,16 @@ func (l *lane) answered(now time.Time) {
 
 // hold keeps the lane back while nobody knows whether the hub takes our token:
 // all that is sent meanwhile might be refused.
-func (l *lane) hold(now time.Time, d time.Duration) {
+// It returns for how long, 0 if the lane rests already.
+func (l *lane) hold(now time.Time, d time.Duration) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now.Before(l.resting) {
-		return
+		return 0
 	}
 	l.renewing = true
 	l.holdLocked(now, d)
+	return d
 }
 
 // refusedFor takes in a 429. The first one says that we are far above what the
@@ -215,20 +224,25 @@ func (l *lane) hold(now time.Time, d time.Duration) {
 // the rate was raised to find out where the limit is; each call that was
 // refused waits as long as it was told, and for the others it is enough to go
 // slower: a hub that says "wait 10 seconds" to one call in a thousand does not
-// want the other 999 to wait as well.
-func (l *lane) refusedFor(now time.Time, hint time.Duration) {
+// want the other 999 to wait as well. But one that says "wait an hour" does.
+//
+// It returns for how long the lane rests, 0 if it rests already.
+func (l *lane) refusedFor(now time.Time, hint time.Duration) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Sub(l.signed) < signEvery || now.Before(l.resting) {
-		return // the answer to a call from before the last sign
+	if asked := now.Add(hint); hint > longHint && asked.After(l.resting) {
+		// what the hub asks for is more than what it asked for before
+	} else if now.Sub(l.signed) < signEvery || now.Before(l.resting) {
+		return 0 // the answer to a call from before the last sign
 	}
 	hold := firstHold
-	if l.knee == 0 {
+	if l.knee == 0 || hint > longHint {
 		hold = max(hold, hint)
 	}
 	l.signLocked(now)
 	l.renewing = false
 	l.holdLocked(now, hold)
+	return hold
 }
 
 // signLocked slows down: the hub has all it can take.

@@ -32,6 +32,9 @@ type PreviewOptions struct {
 	// Looked is told how many targets of a job were looked at so far; nil if
 	// nobody wants to know.
 	Looked func(job string, targets int)
+	// Paused is called when a hub takes no calls of a kind for a while, from any
+	// goroutine; nil if nobody wants to know.
+	Paused func(Pause)
 }
 
 // maxReads is how many twins a preview reads at once.
@@ -90,7 +93,7 @@ func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast,
 	now := time.Now()
 	p := &preview{PreviewOptions: o, plan: plan}
 	for _, h := range o.Hubs {
-		p.pools = append(p.pools, &pool{NamedHub: h, pacer: newPacer(plan.Hub.SKU, plan.Hub.Units)})
+		p.pools = append(p.pools, newPool(h, plan, o.Paused))
 	}
 	for _, pool := range p.pools {
 		if err := preflight(ctx, pool); err != nil {

@@ -121,6 +121,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		RunID:     record.id,
 		Runner:    version,
 		Observer:  ui,
+		Paused:    talk.paused,
 		Work:      signals.work,
 		Grace:     f.grace,
 		Crashed:   func(value any, stack []byte) { os.Exit(crash(env, value, stack)) },

@@ -109,7 +109,7 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 	progress := newLookProgress(talk)
 	o := runner.PreviewOptions{
 		Hubs: []runner.NamedHub{{Name: hub.name, Hub: hub.client}}, Runner: version,
-		Rehearsal: hub.emulated, Direct: f.direct, Looked: progress.looked,
+		Rehearsal: hub.emulated, Direct: f.direct, Looked: progress.looked, Paused: talk.paused,
 	}
 	pin, err := f.openPin(src, plan, &o)
 	if err != nil {

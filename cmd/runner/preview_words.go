@@ -273,14 +273,16 @@ func secondsText(s float64) string {
 	return round(time.Duration(s * float64(time.Second))).String()
 }
 
+// classNames are the classes of calls as people say them.
+var classNames = map[string]string{
+	"queries": "queries", "twinReads": "reads of twins", "twinUpdates": "updates of twins", "methodCalls": "method calls",
+}
+
 func limitText(limit string, h *runner.HubForecast) string {
-	words := map[string]string{
-		"queries": "queries", "twinReads": "reads of twins", "twinUpdates": "updates of twins", "methodCalls": "method calls",
-	}
 	if limit == "rate" {
 		return "the job's rate"
 	}
-	return "what " + hubSize(h) + " takes in " + words[limit]
+	return "what " + hubSize(h) + " takes in " + classNames[limit]
 }
 
 // hubSize is "S1 × 2", or "" for a hub of unknown size.

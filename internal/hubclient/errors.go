@@ -224,8 +224,9 @@ func firstLine(s string) string {
 	return strings.TrimSpace(line)
 }
 
-// maxWait is the longest hint that is believed, in seconds.
-const maxWait = 3600
+// maxWait is the longest hint that is believed, in seconds: a day, which is when
+// a quota begins anew.
+const maxWait = 24 * 3600
 
 // waitHint reads how long the hub asks to wait: from the header, should there
 // be one, or from "Wait N seconds" in the text, where it is known to stand.

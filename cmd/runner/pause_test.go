@@ -1,0 +1,39 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"iothub-runner/runner"
+)
+
+// What a run waits for is said in every way of showing progress but none.
+func TestPausedIsSaid(t *testing.T) {
+	pause := runner.Pause{Hub: "h.example", Calls: "twinReads", Until: time.Now().Add(24 * time.Hour), Err: errors.New("hub answered 429001")}
+	until := pause.Until.UTC().Truncate(time.Second).Format(time.RFC3339)
+	for flags, said := range map[talkFlags]bool{
+		{progress: "auto", logFormat: "text"}:               true,
+		{progress: "plain", logFormat: "text"}:              true,
+		{progress: "tty", logFormat: "text"}:                true,
+		{progress: "plain", logFormat: "json"}:              true,
+		{progress: "none", logFormat: "text"}:               false,
+		{progress: "plain", logFormat: "text", quiet: true}: false,
+	} {
+		var stderr bytes.Buffer
+		talk, err := newTalk(environment{getenv: func(string) string { return "" }, stderr: &stderr, json: flags.logFormat == "json"}, flags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		talk.paused(pause)
+		text := stderr.String()
+		if !said && text != "" {
+			t.Errorf("%+v: %q, want nothing", flags, text)
+		}
+		if said && (!strings.Contains(text, until) || !strings.Contains(text, "reads of twins") || !strings.Contains(text, "429001")) {
+			t.Errorf("%+v: %q, want what waits, until when and why", flags, text)
+		}
+	}
+}
