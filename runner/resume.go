@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -75,7 +76,7 @@ func (p *Past) Check(plan *spec.Plan, hubs []string, pinned *Pinned) error {
 		return &MismatchError{What: "plan", Have: plan.Name, Want: p.Header.Plan}
 	case p.Header.SHA256 != plan.SHA256:
 		return &MismatchError{What: "version of the plan file", Have: "sha256 " + plan.SHA256, Want: "sha256 " + p.Header.SHA256}
-	case !slices.Equal(p.Header.Hubs, hubs):
+	case !slices.EqualFunc(p.Header.Hubs, hubs, strings.EqualFold):
 		return &MismatchError{What: "hub", Have: fmt.Sprint(hubs), Want: fmt.Sprint(p.Header.Hubs)}
 	}
 	was := p.Inputs()

@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
+	"slices"
 	"strings"
+
+	"golang.org/x/net/http/httpproxy"
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/hubclient"
@@ -28,13 +33,20 @@ type connection struct {
 func (c connection) connectionString(env environment) (string, error) {
 	if c.stringFile != "" {
 		text, err := readFile(env, c.stringFile)
+		if err == nil {
+			text, err = oneString(text)
+		}
 		if err != nil {
 			return "", &failure{code: exitInvalid, err: fmt.Errorf("--connection-string-file %q: %w", c.stringFile, reason(err)), hint: "name a file that holds the connection string alone, or - for stdin"}
 		}
-		return strings.TrimSpace(string(text)), nil
+		return string(text), nil
 	}
 	if s := env.getenv(connectionStringVar); s != "" {
-		return s, nil
+		text, err := oneString([]byte(s))
+		if err != nil {
+			return "", &failure{code: exitInvalid, err: fmt.Errorf("%s: %w", connectionStringVar, err), hint: "it is the connection string of one shared access policy"}
+		}
+		return string(text), nil
 	}
 	return "", &failure{
 		code: exitInvalid, err: errors.New("no hub given"),
@@ -44,9 +56,76 @@ func (c connection) connectionString(env environment) (string, error) {
 	}
 }
 
+// oneString takes the connection string out of a file as editors and shells
+// write one: with a byte order mark, with quotes, with line breaks around it.
+func oneString(text []byte) ([]byte, error) {
+	text, err := plainText(text)
+	if err != nil {
+		return nil, err
+	}
+	text = bytes.TrimSpace(text)
+	if n := len(text); n > 1 && text[0] == text[n-1] && (text[0] == '"' || text[0] == '\'') {
+		text = bytes.TrimSpace(text[1 : n-1])
+	}
+	if n := bytes.Count(bytes.ToLower(text), []byte("hostname=")); n > 1 {
+		return nil, fmt.Errorf("it holds %d connection strings, and only one can be meant", n)
+	}
+	return text, nil
+}
+
+// plainText takes off a byte order mark, and refuses a text that is not in UTF-8.
+func plainText(text []byte) ([]byte, error) {
+	marked := bytes.HasPrefix(text, []byte{0xFF, 0xFE}) || bytes.HasPrefix(text, []byte{0xFE, 0xFF})
+	if marked || len(text) > 1 && (text[0] == 0 || text[1] == 0) {
+		return nil, errors.New("it is in UTF-16; save it as UTF-8 (in PowerShell: Out-File -Encoding utf8)")
+	}
+	return bytes.TrimPrefix(text, []byte("\uFEFF")), nil
+}
+
+// proxyOf returns how to choose the proxy that the environment names. One that
+// is no URL must not be passed over: the hub would be dialled directly.
+func proxyOf(env environment) (func(*http.Request) (*url.URL, error), error) {
+	get := func(name string) string {
+		if v := env.getenv(name); v != "" {
+			return v
+		}
+		return env.getenv(strings.ToLower(name))
+	}
+	proxy := get("HTTPS_PROXY")
+	if proxy != "" {
+		if err := checkProxy(proxy); err != nil {
+			return nil, &failure{code: exitInvalid, err: fmt.Errorf("HTTPS_PROXY %w (not shown, it may hold a password)", err), hint: "write http://HOST:PORT, with special characters of a password as %XX, or unset it"}
+		}
+	}
+	choose := (&httpproxy.Config{HTTPSProxy: proxy, NoProxy: get("NO_PROXY")}).ProxyFunc()
+	return func(r *http.Request) (*url.URL, error) { return choose(r.URL) }, nil
+}
+
+// checkProxy says what is wrong with the address of a proxy. One without a
+// scheme is that of an HTTP proxy.
+func checkProxy(text string) error {
+	if !strings.Contains(text, "://") {
+		text = "http://" + text
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return errors.New("is no URL")
+	case !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme):
+		return fmt.Errorf("has the scheme %q, which is none of http, https, socks5", u.Scheme)
+	case u.Hostname() == "":
+		return errors.New("names no host")
+	}
+	return nil
+}
+
 // client makes a client for the hub of the connection string.
-func (c connection) client(connectionString string, connections int, log *slog.Logger) (*hubclient.Client, error) {
+func (c connection) client(env environment, connectionString string, connections int, log *slog.Logger) (*hubclient.Client, error) {
 	roots, err := c.roots()
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := proxyOf(env)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +133,7 @@ func (c connection) client(connectionString string, connections int, log *slog.L
 		ConnectionString: connectionString,
 		Connections:      connections,
 		RootCAs:          roots,
-		Proxy:            http.ProxyFromEnvironment,
+		Proxy:            proxy,
 		UserAgent:        "runner/" + version,
 		Log:              log,
 	})
@@ -74,6 +153,9 @@ func (c connection) roots() (*x509.CertPool, error) {
 		return nil, nil //nolint:nilnil // nil is what crypto/tls calls the system's roots
 	}
 	text, err := os.ReadFile(c.caFile)
+	if err == nil {
+		text, err = plainText(text)
+	}
 	if err != nil {
 		return nil, &failure{code: exitInvalid, err: fmt.Errorf("--ca-file %q: %w", c.caFile, reason(err)), hint: "name a PEM file of certificate authorities"}
 	}

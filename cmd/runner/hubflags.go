@@ -49,7 +49,7 @@ func (f *hubFlags) openHub(env environment, connections int, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	client, err := f.client(cs, connections, log)
+	client, err := f.client(env, cs, connections, log)
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func ParseConnectionString(s string) (ConnectionString, error) {
 			return ConnectionString{}, fmt.Errorf("connection string has no %s", name)
 		}
 	}
-	cs := ConnectionString{HostName: fields["HostName"], KeyName: fields["SharedAccessKeyName"], key: fields["SharedAccessKey"]}
+	cs := ConnectionString{HostName: canonicalHost(fields["HostName"]), KeyName: fields["SharedAccessKeyName"], key: fields["SharedAccessKey"]}
 	if err := checkHost(cs.HostName); err != nil {
 		return ConnectionString{}, err
 	}
@@ -71,6 +71,19 @@ func trimFields(s string) string {
 		}
 	}
 	return strings.Join(fields, ";")
+}
+
+// canonicalHost writes a host name in the one way in which locks, journals and
+// reports have it: DNS knows no letter case, and needs neither the dot of its
+// root nor the port that everybody takes.
+func canonicalHost(host string) string {
+	host = strings.TrimSuffix(strings.ToLower(host), ":443")
+	name, port, found := strings.Cut(host, ":")
+	name = strings.TrimSuffix(name, ".")
+	if found {
+		return name + ":" + port
+	}
+	return name
 }
 
 // checkHost quotes what it refuses without what looks like a key: when the

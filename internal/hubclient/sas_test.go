@@ -194,3 +194,16 @@ func TestRedact(t *testing.T) {
 		}
 	}
 }
+
+// Host names that mean the same hub are the same: locks and journals go by them.
+func TestCanonicalHost(t *testing.T) {
+	for host, want := range map[string]string{
+		"Contoso.Azure-Devices.NET": "contoso.azure-devices.net", "contoso.azure-devices.net:443": "contoso.azure-devices.net",
+		"contoso.azure-devices.net.": "contoso.azure-devices.net", "LocalHost.:8443": "localhost:8443", "localhost:4430": "localhost:4430",
+	} {
+		cs, err := ParseConnectionString("HostName=" + host + ";SharedAccessKeyName=service;SharedAccessKey=c2VjcmV0")
+		if err != nil || cs.HostName != want {
+			t.Errorf("HostName=%s is %q, %v; want %q", host, cs.HostName, err, want)
+		}
+	}
+}
