@@ -262,9 +262,6 @@ func (p *pool) read(ctx context.Context, retry spec.Retry, c class, request func
 		default:
 			return err
 		}
-		if p.pacer.resting(c) {
-			continue // whoever makes the next request waits for that
-		}
 		if !sleep(ctx, backoff(retry, tries, herr.Wait, jitter)) {
 			return context.Cause(ctx)
 		}

@@ -273,16 +273,18 @@ func secondsText(s float64) string {
 	return round(time.Duration(s * float64(time.Second))).String()
 }
 
-// classNames are the classes of calls as people say them.
-var classNames = map[string]string{
-	"queries": "queries", "twinReads": "reads of twins", "twinUpdates": "updates of twins", "methodCalls": "method calls",
+// className is a class of calls as people say it.
+func className(calls string) string {
+	return map[string]string{
+		"queries": "queries", "twinReads": "reads of twins", "twinUpdates": "updates of twins", "methodCalls": "method calls",
+	}[calls]
 }
 
 func limitText(limit string, h *runner.HubForecast) string {
 	if limit == "rate" {
 		return "the job's rate"
 	}
-	return "what " + hubSize(h) + " takes in " + classNames[limit]
+	return "what " + hubSize(h) + " takes in " + className(limit)
 }
 
 // hubSize is "S1 × 2", or "" for a hub of unknown size.
