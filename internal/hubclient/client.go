@@ -84,9 +84,13 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	pool := newPool(dialer, connections)
+	pool.onShortage = func(err error) {
+		log.Warn("this machine cannot open more connections; going on with fewer, which is slower", "error", redact(err.Error()))
+	}
 	return &Client{
 		host:       cs.HostName,
-		pool:       newPool(dialer, connections),
+		pool:       pool,
 		credential: newSASCredential(cs),
 		userAgent:  o.UserAgent,
 		log:        log,

@@ -24,6 +24,10 @@ type pool struct {
 	closed bool        // guarded by mu
 	reaper *time.Timer // guarded by mu; closes what has rested for too long, nil while nothing rests
 
+	short      bool        // guarded by mu: this machine could not open a connection
+	lost       int         // guarded by mu: slots that are given up for it
+	onShortage func(error) // is told, once
+
 	unzips chan *gzip.Reader // those that nobody uses
 }
 
@@ -50,23 +54,68 @@ func newPool(d *dialer, size int) *pool {
 }
 
 // get returns a connection that nobody else uses, a new one if none is idle.
+// Where this machine is short of what a connection takes, there will be fewer of
+// them: get waits for one that is open already.
 func (p *pool) get(ctx context.Context, deadline time.Time) (*conn, error) {
-	if err := p.acquire(ctx, deadline); err != nil {
-		return nil, err
-	}
-	for c := p.takeIdle(); c != nil; c = p.takeIdle() {
-		if c.alive(time.Now()) {
+	for {
+		if err := p.acquire(ctx, deadline); err != nil {
+			return nil, err
+		}
+		for c := p.takeIdle(); c != nil; c = p.takeIdle() {
+			if c.alive(time.Now()) {
+				return c, nil
+			}
+			_ = c.Close() // it is dead already
+		}
+		c, err := p.dialer.dial(ctx, deadline)
+		if err == nil {
+			c.pool = p
 			return c, nil
 		}
-		_ = c.Close() // it is dead already
+		if !isShortage(err) {
+			<-p.slots
+			return nil, err
+		}
+		if err := p.makeDo(ctx, deadline, err); err != nil {
+			return nil, err
+		}
 	}
-	c, err := p.dialer.dial(ctx, deadline)
-	if err != nil {
-		<-p.slots
-		return nil, err
+}
+
+// shortagePause is how long to wait for files, ports or memory when there is no
+// connection of ours to wait for.
+const shortagePause = 100 * time.Millisecond
+
+// makeDo gives up the slot of a connection that this machine cannot open: for
+// good if others are open, so that their number fits. It returns an error once
+// the time for the call is over.
+func (p *pool) makeDo(ctx context.Context, deadline time.Time, short error) error {
+	p.mu.Lock()
+	fewer := p.lost < cap(p.slots)-1
+	if fewer {
+		p.lost++
 	}
-	c.pool = p
-	return c, nil
+	first := !p.short
+	p.short = true
+	p.mu.Unlock()
+	if first && p.onShortage != nil {
+		p.onShortage(short)
+	}
+	if fewer {
+		return nil
+	}
+	<-p.slots
+	timer := time.NewTimer(min(shortagePause, time.Until(deadline)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if !time.Now().Before(deadline) {
+		return short
+	}
+	return nil
 }
 
 // acquire takes a slot.
