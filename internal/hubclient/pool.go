@@ -76,7 +76,7 @@ func (p *pool) get(ctx context.Context, deadline time.Time) (*conn, error) {
 			<-p.slots
 			return nil, err
 		}
-		if err := p.makeDo(ctx, deadline, err); err != nil {
+		if err = p.makeDo(ctx, deadline, err); err != nil {
 			return nil, err
 		}
 	}
