@@ -42,6 +42,7 @@ type varSection struct {
 	object
 	Type        *string    `yaml:"type"`
 	Default     *yaml.Node // checked by hand: its type is another field's value
+	AllowEmpty  *bool      `yaml:"allowEmpty"`
 	Description *string    `yaml:"description"`
 }
 

@@ -101,6 +101,8 @@ func (p *parser) condition(t *targetSection, c *twinquery.Condition) {
 			hint = "a variable stands for one value, never for a condition: write tags.building = ${var.building}"
 		}
 		p.at(t.query, RuleTarget, "the condition looks at no property of a device", hint)
+	} else if c.Always() {
+		p.at(t.query, RuleTarget, "the condition is true of every device", "say all: true in the long form for the whole hub")
 	}
 	for _, w := range c.Warnings() {
 		p.inQuery(t.query, RuleQueryName, t.found.place(w))

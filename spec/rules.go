@@ -106,7 +106,7 @@ func Rules() []RuleInfo {
 		{RuleDeviceID, SeverityError, "A device or module id has characters that the hub does not take."},
 		{RuleFile, SeverityError, "A file that the plan names cannot be read or does not hold what it should."},
 		{RuleQuery, SeverityError, "The hub would refuse the query."},
-		{RuleQueryName, SeverityWarning, "The query names a property that no twin has."},
+		{RuleQueryName, SeverityWarning, "The query names a property that no twin has, or a function that is not documented for twins."},
 		{RuleQueryNever, SeverityWarning, "The query can match no device."},
 		{RuleQueryLength, SeverityWarning, "The query is longer than the hub takes."},
 		{RulePayloadSize, SeverityWarning, "The payload is larger than the hub takes."},

@@ -79,7 +79,12 @@ func (p *parser) variable(name string, n *yaml.Node) *varSection {
 	if !ok {
 		return nil
 	}
-	return &varSection{object: o, Type: p.text(o, "type"), Default: o.value("default"), Description: p.text(o, "description")}
+	return &varSection{object: o, Type: p.text(o, "type"), Default: o.value("default"), Description: p.text(o, "description"), AllowEmpty: p.boolean(o, "allowEmpty")}
+}
+
+// mayBeEmpty tells whether the plan lets the variable be an empty text in a query.
+func (v *variable) mayBeEmpty() bool {
+	return v.section != nil && v.section.AllowEmpty != nil && *v.section.AllowEmpty
 }
 
 // settle finds the value of a variable: the one handed in, or its default.
@@ -394,6 +399,10 @@ func (p *parser) queryValue(n *yaml.Node, pc piece, at queryPlace, next string) 
 	}
 	value, ok := p.lookupVar(n, pc)
 	if !ok {
+		return "", false
+	}
+	if v := p.vars[pc.path[0]]; value.Value == "" && !v.mayBeEmpty() { // STARTSWITH(x, '') is the whole hub
+		p.inText(n, pc.offset, pc.end, fmt.Sprintf("variable %q is empty here, which can select far more than is meant", v.name), "give it a value, or say allowEmpty: true in its declaration")
 		return "", false
 	}
 	switch {

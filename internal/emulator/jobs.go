@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"bytes"
+	"errors"
 	"net/url"
 	"strconv"
 	"strings"
@@ -243,7 +244,22 @@ func compactJSON(raw string) string {
 
 // jobQuery turns a condition into the query that it stands for. A condition is
 // the part after WHERE; that it may start with FROM is how modules are meant.
+//
+// A job runs on devices and modules: rows of devices.jobs are no target.
 func jobQuery(condition string) (*twinquery.Query, error) {
+	q, err := parseJobQuery(condition)
+	switch {
+	case err != nil:
+		return nil, err
+	case q.Source == twinquery.Jobs:
+		return nil, errors.New("a job cannot run on devices.jobs")
+	case q.Where != nil && q.Where.Unknown() != nil:
+		return nil, q.Where.Unknown()
+	}
+	return q, nil
+}
+
+func parseJobQuery(condition string) (*twinquery.Query, error) {
 	trimmed := strings.TrimSpace(condition)
 	switch {
 	case trimmed == "" || trimmed == "*":

@@ -98,6 +98,9 @@ func (x *exchange) querySpec() (*twinquery.Query, cursor, int, *apiError) {
 	if err != nil {
 		return nil, cursor{}, 0, errArgument("The query cannot be read: %s.", err)
 	}
+	if q.Where != nil && q.Where.Unknown() != nil {
+		return nil, cursor{}, 0, errArgument("The query cannot be evaluated: %s.", q.Where.Unknown())
+	}
 	size, refusal := x.pageSize(x.r)
 	if refusal != nil {
 		return nil, cursor{}, 0, refusal

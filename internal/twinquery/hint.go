@@ -2,7 +2,7 @@ package twinquery
 
 import "strings"
 
-const acceptedFunctions = "the hub knows IS_DEFINED, STARTSWITH and ENDSWITH"
+const acceptedFunctions = "the hub knows IS_DEFINED, STARTSWITH, ENDSWITH and ARRAY_CONTAINS"
 
 // wrongSign is a sign of some other language, and what stands for it here.
 type wrongSign struct{ sign, hint string }
@@ -28,7 +28,8 @@ func wrongSigns() []wrongSign {
 
 // functionHint says what to write instead of a function that the hub does not
 // offer for twins. The list is that of the message routing language, which
-// shares the documentation with twin queries and little else.
+// shares the documentation with twin queries and little else. It is empty for a
+// function that stands in neither.
 func functionHint(name string) string {
 	const routing = " is only in message routing; " + acceptedFunctions
 	switch upper := asciiUpper(name); upper {
@@ -45,7 +46,7 @@ func functionHint(name string) string {
 		"ABS", "EXP", "POWER", "SQUARE", "CEILING", "FLOOR", "SIGN", "SQRT":
 		return upper + routing
 	}
-	return acceptedFunctions
+	return ""
 }
 
 // wordHint explains a word where the grammar wants an operator or the end.

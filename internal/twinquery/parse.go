@@ -17,6 +17,8 @@ type parser struct {
 	source   Source // 0 while a bare condition is read
 	warnings []*Error
 	paths    int // how many were read
+
+	unknownCall *Error // the first call of a function that is not known
 }
 
 // Parse reads a whole SELECT. The error is an [*Error].
@@ -109,7 +111,7 @@ func (p *parser) condition() (*Condition, *Error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Condition{root: root, warnings: p.warnings, constant: p.paths == before}, nil
+	return &Condition{root: root, warnings: p.warnings, constant: p.paths == before, unknown: p.unknownCall}, nil
 }
 
 func (p *parser) end(what string) *Error {

@@ -275,7 +275,7 @@ func constantHint(t token) string {
 	return ""
 }
 
-// call reads one of the three functions.
+// call reads a function.
 func (p *parser) call() (node, *Error) {
 	name := p.take()
 	open := p.take()
@@ -294,11 +294,16 @@ func (p *parser) call() (node, *Error) {
 		return p.affix(false)
 	case "ENDSWITH":
 		return p.affix(true)
+	case "ARRAY_CONTAINS":
+		return p.containment()
 	}
 	if aggregateNamed(name.text) != NoAggregate {
 		return nil, at(name, "aggregates stand between SELECT and FROM", "%s is an aggregate, not a function", name.text)
 	}
-	return nil, at(name, functionHint(name.text), "the hub has no function %s for twins", name.text)
+	if hint := functionHint(name.text); hint != "" {
+		return nil, at(name, hint, "the hub has no function %s for twins", name.text)
+	}
+	return p.unknown(name)
 }
 
 func (p *parser) affix(atEnd bool) (node, *Error) {

@@ -154,11 +154,16 @@ type Condition struct {
 	root     node
 	warnings []*Error
 	constant bool
+	unknown  *Error
 }
 
 // Constant tells whether the condition looks at no property, so that it holds
 // for all documents or for none.
 func (c *Condition) Constant() bool { return c.constant }
+
+// Unknown returns the first function of the condition that this package cannot
+// evaluate, or nil. It gives undefined, which may not be what the hub makes of it.
+func (c *Condition) Unknown() *Error { return c.unknown }
 
 // Match tells whether the condition is exactly true for d.
 func (c *Condition) Match(d Doc) bool { return c.root.eval(d).IsTrue() }

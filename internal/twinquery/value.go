@@ -146,3 +146,14 @@ func order(a, b Value) (cmp int, ok bool) {
 	}
 	return 0, false
 }
+
+// hasElement tells whether an array has an element that equals x.
+func (v Value) hasElement(x Value) bool {
+	found := false
+	gjson.Parse(v.text).ForEach(func(_, element gjson.Result) bool {
+		cmp, ok := order(valueOf(element), x)
+		found = ok && cmp == 0
+		return !found
+	})
+	return found
+}
