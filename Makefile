@@ -39,6 +39,17 @@ test: ## vet, build and run every test, with the race detector
 	@notes=$$(mktemp); trap 'cat "$$notes" >&2; rm -f "$$notes"' EXIT; \
 	RUNNER_SDKTEST_NOTES="$$notes" go test $(RACE) -shuffle=on $(PKGS)
 
+# These write nothing. A build tag or a system call that one of the systems does
+# not have is found here, without the system.
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+
+.PHONY: platforms
+platforms: ## vet the code and its tests for every system that runner is built for
+	@for p in $(PLATFORMS); do \
+	  echo "GOOS=$${p%/*} GOARCH=$${p#*/} go vet $(PKGS)"; \
+	  GOOS=$${p%/*} GOARCH=$${p#*/} go vet $(PKGS); \
+	done
+
 # From the distribution, unlike the other tools: these are of the generation that
 # the SDKs stand on. Where they cannot be installed, the tests say what is missing.
 .PHONY: python-libs

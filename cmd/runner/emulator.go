@@ -11,7 +11,6 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"iothub-runner/internal/emulator"
@@ -125,9 +124,9 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 // startHint helps with the ports that a new user asks for.
 func startHint(err error) string {
 	switch {
-	case errors.Is(err, syscall.EACCES):
-		return "ports below 1024 are root's; on Linux, sudo sysctl net.ipv4.ip_unprivileged_port_start=443 changes that until the next boot"
-	case errors.Is(err, syscall.EADDRINUSE):
+	case portForbidden(err):
+		return forbiddenPortHint
+	case portTaken(err):
 		return "something listens there already, perhaps another emulator; --https, --mqtt and --admin choose other ports, and port 0 picks one"
 	}
 	return ""
@@ -155,7 +154,7 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 		if err != nil {
 			return "", fmt.Errorf("encode ready file: %w", err)
 		}
-		if err := renameio.WriteFile(f.readyFile, append(text, '\n'), 0o600); err != nil {
+		if err := replaceFile(f.readyFile, append(text, '\n'), 0o600); err != nil {
 			return "", &failure{code: exitInvalid, err: fmt.Errorf("--ready-file %q: %w", f.readyFile, reason(err))}
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"iothub-runner/spec"
@@ -105,7 +104,7 @@ func TestPlanFromPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err = syscall.Mkfifo(pipe, 0o600); err != nil {
+	if err = makeFIFO(pipe); err != nil {
 		t.Fatal(err)
 	}
 	var writing sync.WaitGroup

@@ -50,11 +50,11 @@ func lock(ctx context.Context, env environment, hub *openedHub, plan *spec.Plan,
 	}
 	if !locked {
 		return nil, &failure{
-			code: exitLocked, err: fmt.Errorf("another run of plan %s on hub %s is under way: %s", plan.Name, hub.name, readHolder(path)),
+			code: exitLocked, err: fmt.Errorf("another run of plan %s on hub %s is under way: %s", plan.Name, hub.name, readHolder(holderFile(path))),
 			hint: "wait for it to end (--lock-timeout 10m), or stop it",
 		}
 	}
-	writeHolder(path)
+	writeHolder(holderFile(path))
 	return func() { _ = l.Unlock() }, nil // the kernel unlocks it at the latest when we end
 }
 

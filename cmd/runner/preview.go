@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"iothub-runner/runner"
@@ -183,7 +182,7 @@ func refused(f *runner.Forecast) error {
 // pinFile is where a pinned preview is written; nil if nobody wants one.
 type pinFile struct {
 	name    string
-	file    *renameio.PendingFile
+	file    *pendingFile
 	preview *runner.PinWriter
 }
 
@@ -203,7 +202,7 @@ func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *runner.Previe
 			return nil, fail(errors.New("it is the plan"))
 		}
 	}
-	file, err := renameio.NewPendingFile(place, renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
+	file, err := newPendingFile(place, 0o644)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -223,7 +222,7 @@ func (p *pinFile) save(talk *talk) error {
 	}
 	err := p.preview.Close()
 	if err == nil {
-		err = p.file.CloseAtomicallyReplace()
+		err = p.file.replace()
 	}
 	if err != nil {
 		return &failure{code: exitMissed, err: fmt.Errorf("--out %q: %w", p.name, reason(err))}
@@ -234,7 +233,7 @@ func (p *pinFile) save(talk *talk) error {
 
 func (p *pinFile) discard() {
 	if p != nil {
-		_ = p.file.Cleanup() // a temporary file that stays does no harm
+		_ = p.file.discard() // a temporary file that stays does no harm
 	}
 }
 

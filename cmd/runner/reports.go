@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/google/renameio/v2"
 )
 
 type writer = io.Writer
@@ -21,7 +19,7 @@ type writer = io.Writer
 type reportFiles struct {
 	stdout  io.Writer // nil if the report does not go there
 	names   []string  // of the files, for messages
-	pending []*renameio.PendingFile
+	pending []*pendingFile
 	streams []*os.File // devices and pipes: what cannot be replaced is written to
 }
 
@@ -79,7 +77,7 @@ func (r *reportFiles) create(name string) error {
 	if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
 		return fmt.Errorf("there is no directory %q", filepath.Dir(name))
 	}
-	f, err := renameio.NewPendingFile(name, renameio.WithPermissions(0o644), renameio.WithExistingPermissions())
+	f, err := newPendingFile(name, 0o644)
 	if err != nil {
 		return reason(err)
 	}
@@ -119,6 +117,9 @@ func reason(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err
 	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return e.Err
+	}
 	return err
 }
 
@@ -137,7 +138,7 @@ func (r *reportFiles) write(out func(io.Writer) error) error {
 	for i, f := range r.pending {
 		err := out(f)
 		if err == nil {
-			err = f.CloseAtomicallyReplace()
+			err = f.replace()
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("report %q: %w", r.names[i], err))
@@ -160,7 +161,7 @@ func (r *reportFiles) write(out func(io.Writer) error) error {
 // discard removes what was not written. After write it does nothing.
 func (r *reportFiles) discard() {
 	for _, f := range r.pending {
-		_ = f.Cleanup() // a temporary file that stays does no harm
+		_ = f.discard() // a temporary file that stays does no harm
 	}
 	for _, f := range r.streams {
 		_ = f.Close() // nothing was written to it

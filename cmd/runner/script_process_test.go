@@ -137,7 +137,7 @@ func cmdFIFO(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	name := ts.MkAbs(args[0])
-	ts.Check(syscall.Mkfifo(name, 0o600))
+	ts.Check(makeFIFO(name))
 	done := fifoOf(ts, file)
 	go func() { // ends when the writer closes the pipe; "fifo -wait" waits for it
 		text, err := os.ReadFile(name)

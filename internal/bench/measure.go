@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -95,9 +94,7 @@ func (h *hub) measure(s settings, args ...string) (usage, error) {
 		return usage{}, fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, said.Bytes())
 	}
 	u := usage{cpu: cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), wall: time.Since(begin)}
-	if r, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		u.rss = r.Maxrss << 10
-	}
+	u.rss = peakMemory(cmd.ProcessState)
 	return u, nil
 }
 
