@@ -97,6 +97,7 @@ func (c *converter) mapping(m *yaml.Node) {
 			continue
 		}
 		seen[key.Value] = key
+		c.p.disputedKey(key)
 		c.p.written(key, value)
 		if len(seen) > 1 {
 			c.out = append(c.out, ',')
@@ -165,8 +166,11 @@ func (c *converter) scalar(n, v *yaml.Node) {
 		c.out = append(c.out, strings.ToLower(v.Value)...)
 	case "!!int", "!!float":
 		number, problem := jsonNumber(v.Value)
+		if problem == "" && v.Style == 0 {
+			problem = disputedForm(v.Value)
+		}
 		if problem != "" {
-			c.p.at(n, RuleNumber, fmt.Sprintf("%s %s", clip(v.Value), problem), fmt.Sprintf("write the number in decimal, or put it in quotes: %q", clip(v.Value)))
+			c.p.at(n, RuleNumber, fmt.Sprintf("%s %s", clip(v.Value), problem), quoteHint(v.Value))
 			number = "0"
 		}
 		c.out = append(c.out, number...)
@@ -183,6 +187,9 @@ func (c *converter) text(n, v *yaml.Node) {
 	if v == deref(n) && hasPlaceholder(v.Value) {
 		c.placeholders(n)
 		return
+	}
+	if problem := disputedForm(v.Value); v.Style == 0 && problem != "" {
+		c.p.at(n, RuleNumber, fmt.Sprintf("%s %s", clip(v.Value), problem), quoteHint(v.Value))
 	}
 	if v.Style == 0 && oldBoolean(v.Value) {
 		c.p.at(n, RuleAmbiguous, fmt.Sprintf("%s is sent as the text %q", v.Value, v.Value),
@@ -229,6 +236,54 @@ func oldBoolean(s string) bool {
 		return true
 	}
 	return false
+}
+
+// The forms that are a number for some readers of YAML and a text for others:
+// 1.1 wants a dot and a sign in front of an exponent, and counts 12:30:00 in
+// sixties; 1.2 does neither. Which of them a value is may hang on its size.
+var (
+	exponentShape = regexp.MustCompile(`^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$|^[-+]?\.[0-9][0-9_]*[eE][-+]?[0-9]+$`)
+	agreedShape   = regexp.MustCompile(`^[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9_]+)[eE][-+][0-9]+$`)
+	sixtiesShape  = regexp.MustCompile(`^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$`)
+	octalShape    = regexp.MustCompile(`^[-+]?(0o?[0-9_]+|0[xX][0-9a-fA-F_]+|0[bB][01_]+|[0-9][0-9_]*_[0-9_]*)$`)
+)
+
+// disputedForm says why readers of YAML disagree on a plain value; empty if they
+// do not.
+func disputedForm(s string) string {
+	switch {
+	case exponentShape.MatchString(s) && !agreedShape.MatchString(s):
+		return "is a number for some YAML readers and a text for others"
+	case sixtiesShape.MatchString(s):
+		return "is a text for some YAML readers and a number in sixties for others"
+	case octalShape.MatchString(s) && len(s) > 1:
+		return "is one number for some YAML readers and another, or a text, for others"
+	}
+	return ""
+}
+
+// quoteHint says how to write a value so that there is no doubt.
+func quoteHint(s string) string {
+	return fmt.Sprintf("write the number in decimal, or put it in quotes: %q", clip(s))
+}
+
+// disputedKey judges a plain key as a value is: it is sent as a text, whatever
+// other readers make of it.
+func (p *parser) disputedKey(key *yaml.Node) {
+	k := deref(key)
+	if k.Style != 0 {
+		return
+	}
+	problem := disputedForm(k.Value)
+	switch {
+	case problem == "" && k.Tag == "!!float":
+		_, problem = jsonNumber(k.Value)
+	case problem == "" && (k.Tag == "!!bool" || oldBoolean(k.Value)):
+		p.at(key, RuleAmbiguous, fmt.Sprintf("key %s is sent as the text %q", clip(k.Value), clip(k.Value)), fmt.Sprintf("put it in quotes if you mean the text: %q", clip(k.Value)))
+	}
+	if problem != "" {
+		p.at(key, RuleNumber, fmt.Sprintf("key %s %s", clip(k.Value), problem), fmt.Sprintf("put it in quotes: %q", clip(k.Value)))
+	}
 }
 
 // numberShape is a number with or without a sign, a fraction and an exponent.

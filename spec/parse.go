@@ -19,8 +19,8 @@ type Options struct {
 	// Vars are the values given to variables, by name.
 	Vars map[string]string
 	// AllowPlanned accepts fields that are read and checked, but that this
-	// version does not carry out yet, with a warning. Who carries a plan out
-	// leaves it false: then they are errors, and nothing is ignored.
+	// version does not carry out yet, with a warning. The commands leave it false:
+	// then they are errors, and nothing is ignored.
 	AllowPlanned bool
 }
 

@@ -14,8 +14,8 @@ import (
 // syntax turns an error of the YAML library into a finding. The library names
 // a line at best, and not always the right one; how far it had read when it
 // gave up shows the place better.
-func (p *parser) syntax(err error) {
-	f := fault{problem: strings.TrimPrefix(err.Error(), "yaml: "), text: p.src.text, read: readUntilError(p.src.text)}
+func (p *parser) syntax(text string, err error) {
+	f := fault{problem: strings.TrimPrefix(err.Error(), "yaml: "), text: p.src.text, read: readUntilError(text)}
 	if rest, ok := strings.CutPrefix(f.problem, "line "); ok {
 		number, problem, _ := strings.Cut(rest, ": ")
 		if line, err := strconv.Atoi(number); err == nil {

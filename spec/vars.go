@@ -105,6 +105,10 @@ func (p *parser) settle(v *variable) {
 		p.at(def, RuleType, fmt.Sprintf("the default of a variable must be a text, a number or true or false, not %s", describe(def)), "")
 	default:
 		d := deref(def)
+		if problem := disputedForm(d.Value); d.Style == 0 && problem != "" {
+			p.at(def, RuleNumber, fmt.Sprintf("%s %s", clip(d.Value), problem), quoteHint(d.Value))
+			return
+		}
 		if v.value = typedScalar(typ, d.Value, d); v.value == nil || typ != varString && d.Tag == "!!str" {
 			v.value = nil
 			p.at(def, RuleVarValue, fmt.Sprintf("the default of variable %q is %s, which is no %s", v.name, describe(def), typ), varHint(typ))

@@ -17,14 +17,15 @@ const (
 
 // load reads the one document of the plan and checks its shape.
 func (p *parser) load() *yaml.Node {
-	dec := yaml.NewDecoder(strings.NewReader(p.src.text))
+	text, shifts := p.jsonEscapes()
+	dec := yaml.NewDecoder(strings.NewReader(text))
 	doc, err := decode(dec)
 	switch {
 	case errors.Is(err, io.EOF):
 		p.report(Pos{1, 1}, RuleEmpty, "the plan is empty", `a plan starts with "version: 1"`)
 		return nil
 	case err != nil:
-		p.syntax(err)
+		p.syntax(text, err)
 		return nil
 	}
 	second, err := decode(dec)
@@ -33,9 +34,10 @@ func (p *parser) load() *yaml.Node {
 		p.at(second, RuleDocuments, "a second document starts here", "a plan is one document; remove the --- or split the file")
 		return nil
 	case !errors.Is(err, io.EOF):
-		p.syntax(err)
+		p.syntax(text, err)
 		return nil
 	}
+	unshift(doc, shifts)
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
 		p.report(Pos{1, 1}, RuleEmpty, "the plan is empty", `a plan starts with "version: 1"`)

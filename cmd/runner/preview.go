@@ -139,8 +139,7 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 // maxPreviewConnections is how many connections a preview can use at once.
 const maxPreviewConnections = 33
 
-// previewed reads the plan. What this version does not carry out yet is shown
-// all the same, with a warning.
+// previewed reads the plan.
 func (f *previewFlags) previewed(env environment, talk *talk, file string) (planSource, *spec.Plan, error) {
 	vars, err := f.values(env)
 	if err != nil {
@@ -150,13 +149,9 @@ func (f *previewFlags) previewed(env environment, talk *talk, file string) (plan
 	if err != nil {
 		return src, nil, err
 	}
-	src.opts.AllowPlanned = true
 	plan, err := src.load(talk)
 	if err != nil {
 		return src, nil, err
-	}
-	if len(plan.Hubs) > 0 {
-		return src, nil, &failure{code: exitInvalid, err: fmt.Errorf("the plan %s has several hubs, which preview does not support yet", file), hint: "preview it with hub: instead of hubs:, once for each"}
 	}
 	return src, plan, selectJobs(plan, f.jobs)
 }

@@ -123,13 +123,12 @@ func invalidText(bad []string) string {
 }
 
 // validateFile returns what is wrong with a plan; an error means that there was
-// nothing to check. What this version does not carry out yet is a warning here.
+// nothing to check.
 func validateFile(env environment, file string, vars map[string]string) (spec.Diagnostics, error) {
 	src, err := openPlan(env, file, vars)
 	if err != nil {
 		return nil, err
 	}
-	src.opts.AllowPlanned = true
 	_, found := spec.Parse(src.file, src.text, src.opts)
 	return found, nil
 }
