@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+	"strings"
 
 	"github.com/tidwall/gjson"
 )
@@ -141,13 +142,44 @@ func equal(a, b gjson.Result) bool {
 // exact is the largest magnitude up to which a float64 holds every integer.
 const exact = 1 << 53
 
+// equalNumber tells whether two numbers are the same: as they are written, at
+// any size, or as the hub keeps them where it cannot keep every digit.
 func equalNumber(a, b gjson.Result) bool {
-	if a.Raw == b.Raw {
+	if a.Raw == b.Raw || decimalOf(a.Raw) == decimalOf(b.Raw) {
 		return true
 	}
 	x, errX := strconv.ParseFloat(a.Raw, 64)
 	y, errY := strconv.ParseFloat(b.Raw, 64)
 	return errX == nil && errY == nil && x == y && math.Abs(x) < exact
+}
+
+// decimalValue is a number: its digits without zeros at either end, after a
+// point that stands in front of them, times ten to the power of exponent.
+type decimalValue struct {
+	negative bool
+	digits   string
+	exponent int
+}
+
+// decimalOf reads a number of JSON. Its exponent fits: a plan cannot hold a
+// number that is beyond a float64, and nor can a hub.
+func decimalOf(text string) decimalValue {
+	d := decimalValue{}
+	text, d.negative = strings.CutPrefix(text, "-")
+	mantissa, power := text, ""
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		mantissa, power = text[:i], text[i+1:]
+	}
+	whole, fraction, _ := strings.Cut(mantissa, ".")
+	d.exponent, _ = strconv.Atoi(power) // empty is 0
+	d.exponent += len(whole)
+	digits := whole + fraction
+	d.digits = strings.TrimLeft(digits, "0")
+	d.exponent -= len(digits) - len(d.digits)
+	if d.digits = strings.TrimRight(d.digits, "0"); d.digits == "" {
+		return decimalValue{} // zero, of either sign
+	}
+	return d
 }
 
 func equalJSON(a, b gjson.Result) bool {

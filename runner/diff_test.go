@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
+	"github.com/tidwall/gjson"
 )
 
 // same tells whether two JSON texts mean the same, numbers by their value.
@@ -289,6 +290,35 @@ func TestWhole(t *testing.T) {
 		got := whole(current, json.RawMessage(tt.wanted))
 		if string(got.patch) != tt.patch || string(got.before) != tt.before {
 			t.Errorf("whole(%s, %s) = %s before %s, want %s before %s", tt.current, tt.wanted, got.patch, got.before, tt.patch, tt.before)
+		}
+	}
+}
+
+// A number is equal to itself however it is written.
+func TestEqualNumbers(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{"1e20", "1e+20", true},
+		{"1e20", "100000000000000000000", true},
+		{"1.50", "15e-1", true},
+		{"0", "-0.0", true},
+		{"0", "0e5", true},
+		{"9007199254740993", "9007199254740993.0", true},
+		{"9007199254740993", "9007199254740992", false},
+		{"1e300", "1.0E+300", true},
+		{"-1e20", "1e20", false},
+		{"1e20", "1e21", false},
+		{"0.1", "0.10000000000000001", true},
+		{"123000", "1.23e5", true},
+		{"0.00120", "12e-4", true},
+		{"100000000000000000001", "100000000000000000000", false},
+		{"3", "3.0", true},
+		{"3", "4", false},
+	} {
+		if got := equalNumber(gjson.Parse(tt.a), gjson.Parse(tt.b)); got != tt.want {
+			t.Errorf("equalNumber(%s, %s) = %t, want %t", tt.a, tt.b, got, tt.want)
 		}
 	}
 }

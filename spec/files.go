@@ -107,7 +107,12 @@ func (p *parser) readPayload(name string) payloadRead {
 	content = bytes.TrimPrefix(content, []byte("\uFEFF")) // editors on Windows write one; no device wants it
 	var value json.RawMessage
 	if err := json.Unmarshal(content, &value); err != nil || !utf8.Valid(content) {
-		return payloadRead{remarks: []remark{{RuleFile, fmt.Sprintf("payloadFile %q is not JSON: %s", clip(name), jsonFault(content, err)), ""}}}
+		pos, fault := jsonFault(content, err)
+		p.inFile(name, pos, RuleFile, fmt.Sprintf("payloadFile %q is not JSON: %s", clip(name), fault), "")
+		return payloadRead{}
+	}
+	for _, f := range checkJSON(string(content)) {
+		p.inFile(name, f.pos, f.rule, f.summary, f.hint)
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, value); err != nil {
@@ -175,10 +180,10 @@ func (p *parser) readList(name string) listRead {
 			return read
 		case !validDeviceID(line):
 			findings++
-			p.inFile(name, i+1, RuleDeviceID, fmt.Sprintf("%q cannot be the id of a device", clip(line)), deviceIDHint)
+			p.inFile(name, Pos{i + 1, 1}, RuleDeviceID, fmt.Sprintf("%q cannot be the id of a device", clip(line)), deviceIDHint)
 		case seen[id]:
 			findings++
-			p.inFile(name, i+1, RuleTarget, fmt.Sprintf("device %q is listed twice", clip(line)), "keep one of them")
+			p.inFile(name, Pos{i + 1, 1}, RuleTarget, fmt.Sprintf("device %q is listed twice", clip(line)), "keep one of them")
 		default:
 			seen[id] = true
 			read.ids = append(read.ids, id)
@@ -206,9 +211,9 @@ func withoutComment(line string) string {
 }
 
 // inFile notes a finding in a file that the plan names.
-func (p *parser) inFile(name string, line int, rule Rule, summary, hint string) {
+func (p *parser) inFile(name string, pos Pos, rule Rule, summary, hint string) {
 	d := p.report(Pos{1, 1}, rule, summary, hint)
-	d.File, d.Pos, d.Source = filepath.Join(filepath.Dir(p.src.name), filepath.FromSlash(name)), Pos{line, 1}, ""
+	d.File, d.Pos, d.Source = filepath.Join(filepath.Dir(p.src.name), filepath.FromSlash(name)), pos, ""
 }
 
 // unwrapPath leaves out the path, which the message names already.
@@ -218,15 +223,4 @@ func unwrapPath(err error) error {
 		return at.Err
 	}
 	return err
-}
-
-// jsonFault says what is wrong with a text that should be JSON, and where.
-func jsonFault(content []byte, err error) string {
-	var at *json.SyntaxError
-	if !errors.As(err, &at) {
-		return "it is not UTF-8"
-	}
-	src := newSource("", string(content))
-	pos := src.clamp(src.pos(min(max(int(at.Offset)-1, 0), len(content))))
-	return fmt.Sprintf("line %d, column %d: %v", pos.Line, pos.Column, at)
 }
