@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"io"
 	"os"
 	"os/exec"
@@ -18,8 +19,32 @@ import (
 	"github.com/tidwall/gjson"
 )
 
+// long asks for fleets so large that their tests take minutes; see "make long".
+var long = flag.Bool("long", false, "use the large fleets")
+
+// sized is n, or many where the command line asks for large fleets.
+func sized(n, many int) int {
+	if *long {
+		return many
+	}
+	return n
+}
+
+// The race detector keeps each program alive for a second after its end, for
+// threads that are still at work. A runner has none then, and scripts start
+// some three hundred of them.
+const raceOptions = "atexit_sleep_ms=10"
+
 // TestMain makes the test binary a runner, for the scripts to execute.
 func TestMain(m *testing.M) {
+	if err := os.Setenv("GORACE", raceOptions+" "+os.Getenv("GORACE")); err != nil {
+		panic(err)
+	}
+	// Most tests wait for a hub or for a time, so that more can run at once than
+	// there are cores. The command line may say otherwise.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"runner": func() { os.Exit(run(os.Args[1:], testEnvironment())) },
 	})
@@ -63,6 +88,7 @@ func TestScript(t *testing.T) {
 				return err
 			}
 			e.Setenv("REPO", repo)
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 			return nil
 		},
@@ -121,7 +147,7 @@ func command(ts *testscript.TestScript, args []string) *process {
 func environmentKeys() []string {
 	return []string{
 		"PATH", "HOME", "TMPDIR", "XDG_STATE_HOME", "CI", "NO_COLOR", "TERM", "LANG",
-		connectionStringVar, "SSL_CERT_FILE", "HTTPS_PROXY", "RUNNER_TEST_PANIC",
+		connectionStringVar, "SSL_CERT_FILE", "HTTPS_PROXY", "RUNNER_TEST_PANIC", "GORACE",
 	}
 }
 

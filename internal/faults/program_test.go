@@ -92,7 +92,9 @@ func (p *process) command(ctx context.Context) *exec.Cmd {
 	}
 	args = append(append(args, record, p.path("journal.ndjson")), p.more...)
 	cmd := exec.CommandContext(ctx, p.program, append(args, p.path(p.file))...)
-	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+p.dir)
+	// The race detector keeps a program alive for a second after its end, for
+	// threads that are still at work: it has none then.
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+p.dir, "GORACE=atexit_sleep_ms=10 "+os.Getenv("GORACE"))
 	return cmd
 }
 
