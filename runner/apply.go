@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime/debug"
@@ -26,6 +27,9 @@ type Options struct {
 	Runner string
 	// Observer is told how the run goes; nil means nobody is.
 	Observer Observer
+	// Outage is for how long a job waits for a hub that takes no calls, before it
+	// stops; 0 is [DefaultOutage].
+	Outage time.Duration
 	// Paused is called when the hub takes no calls of a kind for a while, from any
 	// goroutine of the run, and before RunStarted as well; nil if nobody wants to
 	// know.
@@ -64,11 +68,15 @@ type pool struct {
 	pacer *pacer
 }
 
-func newPool(h NamedHub, plan *spec.Plan, paused func(Pause)) *pool {
+func newPool(h NamedHub, plan *spec.Plan, outage time.Duration, paused func(Pause)) *pool {
 	p := &pool{NamedHub: h, pacer: newPacer(plan.Hub.SKU, plan.Hub.Units)}
-	p.pacer.hub, p.pacer.tell = h.Name, paused
+	p.pacer.hub, p.pacer.ask, p.pacer.tell = h.Name, p.ask, paused
+	p.pacer.outage = cmp.Or(outage, DefaultOutage)
 	return p
 }
+
+// DefaultOutage is for how long jobs wait for a hub that is not ready.
+const DefaultOutage = 10 * time.Minute
 
 // Run is a run, under way or ended.
 type Run struct {
@@ -152,7 +160,7 @@ func newRun(plan *spec.Plan, o Options) *Run {
 		r.observer = silent{}
 	}
 	for _, h := range o.Hubs {
-		r.pools = append(r.pools, newPool(h, plan, o.Paused))
+		r.pools = append(r.pools, newPool(h, plan, o.Outage, o.Paused))
 	}
 	return r
 }

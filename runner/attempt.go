@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 
@@ -69,7 +70,7 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	began := it.begins()
 	answer, err := w.pools[it.pool].Hub.Invoke(w.work, it.Target, call)
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(classMethod, err)
+	w.pools[it.pool].pacer.answered(classMethod, began, err)
 	if err != nil {
 		return w.unsuccessful(dispatch, it, invoking, asHubError(err), began, took)
 	}
@@ -171,14 +172,14 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 
 // readTwin reads a twin directly. On false, the pass ends with f.
 func (w *worker) readTwin(dispatch context.Context, it *item) (s *sight, f finished, ok bool) {
-	if !w.pools[it.pool].pacer.take(dispatch, classTwinRead, 1) {
+	if !w.take(dispatch, it, classTwinRead, 1) {
 		it.attempts--
 		return nil, w.stopped(dispatch, it), false
 	}
 	began := it.begins()
 	t, err := w.pools[it.pool].Hub.Twin(w.work, it.Target)
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(classTwinRead, err)
+	w.pools[it.pool].pacer.answered(classTwinRead, began, err)
 	if err != nil {
 		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, took), false
 	}
@@ -210,7 +211,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 	began := it.begins()
 	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, w.guard(s))
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(classTwinWrite, err)
+	w.pools[it.pool].pacer.answered(classTwinWrite, began, err)
 	if err == nil {
 		if it.attempts > 1 {
 			it.record(began, took, nil)
@@ -263,7 +264,7 @@ func (w *worker) asWanted(it *item, s *sight) finished {
 // time would come on top of the rate later.
 func (w *worker) turn(dispatch context.Context, it *item, c class, cost int) bool {
 	pacer := w.pools[it.pool].pacer
-	for pacer.take(dispatch, c, cost) {
+	for w.take(dispatch, it, c, cost) {
 		if w.limit == nil {
 			return true
 		}
@@ -276,6 +277,16 @@ func (w *worker) turn(dispatch context.Context, it *item, c class, cost int) boo
 		}
 	}
 	return false
+}
+
+// take waits for the hub's pace alone. A job whose hub is not ready for too long
+// ends.
+func (w *worker) take(dispatch context.Context, it *item, c class, cost int) bool {
+	err := w.pools[it.pool].pacer.take(dispatch, c, cost, w.from)
+	if late, ok := errors.AsType[*NotReadyError](err); ok {
+		w.stop(late)
+	}
+	return err == nil
 }
 
 // intent journals that an attempt is about to be made, and returns once that
@@ -310,6 +321,9 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 		f.abort = &HubError{Hub: w.pools[it.pool].Name, Err: err}
 		return f
 	case stepRetry:
+		if w.pools[it.pool].pacer.spares(p.class(), err, &it.excuse, w.job.Retry.Attempts) {
+			break
+		}
 		if it.spent++; it.spent >= w.job.Retry.Attempts {
 			return w.giveUp(it, it.last)
 		}
@@ -323,17 +337,25 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 			return w.broken(it, broken)
 		}
 	}
+	w.putOff(it, p, err, renewed)
+	return finished{}
+}
+
+// putOff says when an item is tried again whose last attempt ended in err.
+func (w *worker) putOff(it *item, p phase, err *hub.Error, renewed bool) {
 	least := err.Wait
 	if err.Kind == hub.KindThrottled {
 		least = max(least, throttleFloor)
 	}
 	wait := backoff(w.job.Retry, max(1, len(it.history)), least, jitter)
-	if renewed {
+	switch {
+	case w.pools[it.pool].pacer.holds(p.class(), least):
+		wait = 0 // whoever is in line waits for the hub
+	case renewed:
 		wait = err.Wait
 	}
 	it.due = time.Now().Add(wait)
 	it.shrink()
-	return finished{}
 }
 
 // takeBack journals that a call was not taken and is to be made again. Without

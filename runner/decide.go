@@ -17,6 +17,11 @@ const (
 	invoking              // a method: done twice is done twice
 )
 
+// class returns the throttle that attempts of a phase fall under.
+func (p phase) class() class {
+	return [...]class{reading: classTwinRead, patching: classTwinWrite, invoking: classMethod}[p]
+}
+
 // policy is what a job says about attempts that do not work.
 type policy struct {
 	idempotent bool

@@ -23,7 +23,8 @@ type item struct {
 	last     verdict
 	unsure   bool // an attempt of ours may have had an effect that we did not see
 	err      *hub.Error
-	expired  bool // the last attempt found the token expired
+	expired  bool   // the last attempt found the token expired
+	excuse   excuse // of attempts that found the hub not ready
 	history  []spec.Attempt
 	due      time.Time // when to try again
 

@@ -25,8 +25,9 @@ type jobRun struct {
 	roster
 	pins        *pins // nil unless the run is of a pinned preview
 	journal     *journal.Writer
-	work        context.Context //nolint:containedctx // outlives dispatching: what is in flight ends by it
-	abort       context.CancelCauseFunc
+	work        context.Context         //nolint:containedctx // outlives dispatching: what is in flight ends by it
+	abort       context.CancelCauseFunc // ends the run
+	stop        context.CancelCauseFunc // ends the job
 	observer    Observer
 	crashed     func(value any, stack []byte)
 	held        *hold // why the job does not begin; nil if it does
@@ -130,6 +131,9 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 	j.counters.started.Store(true)
 	j.mark(journal.EventStarted, "")
 	j.observer.JobStarted(j.job.Name)
+	j.from = j.startedAt
+	ctx, j.stop = context.WithCancelCause(ctx)
+	defer j.stop(nil)
 	if j.job.Deadline > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadlineCause(ctx, j.scheduledAt.Add(j.job.Deadline), errDeadline)
@@ -283,6 +287,9 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 		return spec.StatusInterrupted, err
 	}
 	if _, ok := errors.AsType[*ExpectError](err); ok || errors.Is(err, errNoTargets) {
+		return spec.StatusStopped, err
+	}
+	if _, ok := errors.AsType[*NotReadyError](err); ok {
 		return spec.StatusStopped, err
 	}
 	if isDeadline(err) && (missed.notReached > 0 || !j.whole) {

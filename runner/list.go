@@ -36,6 +36,7 @@ type roster struct {
 	// old by the time it is patched, so they hold all that is wanted and not only
 	// what differed: an accepted one proves that the twin is as wanted.
 	overwrites bool
+	from       time.Time // since when it asks the hub
 	cohort     *cohort
 }
 
@@ -227,18 +228,29 @@ func (r *roster) queryPage(ctx context.Context, pool int, q hub.Query) (p hub.Pa
 
 // read makes a request that changes nothing, as often as it takes.
 func (r *roster) read(ctx context.Context, pool int, c class, request func(Hub) error) error {
-	return r.pools[pool].read(ctx, r.job.Retry, c, request)
+	return r.pools[pool].read(ctx, reader{retry: r.job.Retry, from: r.from}, c, request)
+}
+
+// reader is who makes requests that change nothing.
+type reader struct {
+	retry spec.Retry
+	from  time.Time // since when it asks the hub
+	brisk bool      // a hub that is not ready uses up its attempts
+
+	spent   int
+	expired int // how often a token was
+	excuse  excuse
 }
 
 // read makes a request that changes nothing, as often as it takes.
-func (p *pool) read(ctx context.Context, retry spec.Retry, c class, request func(Hub) error) error {
-	spent, expired := 0, false
+func (p *pool) read(ctx context.Context, who reader, c class, request func(Hub) error) error {
 	for tries := 1; ; tries++ {
-		if !p.pacer.take(ctx, c, 1) {
-			return context.Cause(ctx)
+		if err := p.pacer.take(ctx, c, 1, who.from); err != nil {
+			return err
 		}
+		began := time.Now()
 		err := request(p.Hub)
-		p.pacer.answered(c, err)
+		p.pacer.answered(c, began, err)
 		if err == nil {
 			return nil
 		}
@@ -246,26 +258,51 @@ func (p *pool) read(ctx context.Context, retry spec.Retry, c class, request func
 			return context.Cause(ctx)
 		}
 		herr := asHubError(err)
-		switch v := decide(herr.Kind, reading, policy{}); {
-		case herr.Kind == hub.KindTokenExpired && !expired:
-			expired = true
-			if !sleep(ctx, herr.Wait) {
-				return context.Cause(ctx)
-			}
-			continue
-		case v.step == stepAbort:
+		v := decide(herr.Kind, reading, policy{})
+		if v.step == stepAbort {
 			return &HubError{Hub: p.Name, Err: err}
-		case v.step == stepWait:
-			herr.Wait = max(herr.Wait, throttleFloor)
-		case v.step == stepRetry && spent+1 < retry.Attempts:
-			spent++
-		default:
+		}
+		if !who.again(p, c, v, herr) {
 			return err
 		}
-		if !sleep(ctx, backoff(retry, tries, herr.Wait, jitter)) {
+		if !sleep(ctx, who.wait(p, c, tries, herr)) {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// wait returns how long to wait before a request is made again.
+func (r *reader) wait(p *pool, c class, tries int, err *hub.Error) time.Duration {
+	least := err.Wait
+	if err.Kind == hub.KindThrottled {
+		least = max(least, throttleFloor)
+	}
+	switch {
+	case p.pacer.holds(c, least):
+		return 0 // whoever is in line waits for the hub
+	case err.Kind == hub.KindTokenExpired && r.expired == 1:
+		return err.Wait
+	}
+	return backoff(r.retry, tries, least, jitter)
+}
+
+// again tells whether a request is worth one more try, and counts what it costs.
+func (r *reader) again(p *pool, c class, v verdict, err *hub.Error) bool {
+	if err.Kind == hub.KindTokenExpired {
+		if r.expired++; r.expired == 1 {
+			return true
+		}
+	}
+	switch {
+	case v.step == stepWait:
+		return true
+	case v.step != stepRetry:
+		return false
+	case !r.brisk && p.pacer.spares(c, err, &r.excuse, r.retry.Attempts):
+		return true
+	}
+	r.spent++
+	return r.spent < r.retry.Attempts
 }
 
 // take puts the targets of a page into the cohort, less those that are
@@ -330,12 +367,15 @@ func (r *roster) judgeListing(err error) error {
 // it is there, that it takes our credentials, and that it can be queried.
 func preflight(ctx context.Context, p *pool) error {
 	retry := spec.Retry{Attempts: 3, Backoff: 250 * time.Millisecond, MaxBackoff: time.Second}
-	err := p.read(ctx, retry, classQuery, func(h Hub) error {
-		_, err := h.Query(ctx, hub.Query{Text: "SELECT deviceId FROM devices", PageSize: 1})
-		return err
-	})
+	err := p.read(ctx, reader{retry: retry, from: time.Now(), brisk: true}, classQuery, func(Hub) error { return p.ask(ctx) })
 	if _, refused := errors.AsType[*hub.Error](err); refused {
 		return &HubError{Hub: p.Name, Err: err}
 	}
+	return err
+}
+
+// ask asks the hub for something that it always has, and that changes nothing.
+func (p *pool) ask(ctx context.Context) error {
+	_, err := p.Hub.Query(ctx, hub.Query{Text: "SELECT deviceId FROM devices", PageSize: 1})
 	return err
 }

@@ -37,10 +37,6 @@ func TestMethodRetriesByClass(t *testing.T) {
 			job: method("m"), want: spec.OutcomeSucceeded, starts: []time.Duration{0, 0, 0},
 		},
 		{
-			name: "never sent", always: &fault{err: kind(hub.KindNotSent)},
-			job: method("m"), want: spec.OutcomeFailed, starts: []time.Duration{0, 0, 0}, error: "notSent",
-		},
-		{
 			name: "the hub's hint is kept to", faults: []fault{refused(hinted(kind(hub.KindNotSent), 7*sec))},
 			job: method("m"), want: spec.OutcomeSucceeded, starts: []time.Duration{0, 7 * sec},
 		},
@@ -50,7 +46,7 @@ func TestMethodRetriesByClass(t *testing.T) {
 		},
 		{
 			name: "429 leaves the attempts to others", faults: []fault{refused(throttled(sec)), refused(kind(hub.KindNotSent)), refused(kind(hub.KindNotSent))},
-			job: method("m"), want: spec.OutcomeSucceeded, starts: []time.Duration{0, sec, sec + 100*time.Millisecond, sec + 200*time.Millisecond},
+			job: method("m"), want: spec.OutcomeSucceeded, starts: []time.Duration{0, sec, sec + 100*time.Millisecond, sec + 375*time.Millisecond},
 		},
 		{
 			name: "429 without a hint", faults: []fault{refused(throttled(0))},

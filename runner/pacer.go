@@ -13,9 +13,11 @@ import (
 // pacer keeps our calls below the throttles of one hub. All jobs that call the
 // hub share it: the hub does not know jobs.
 type pacer struct {
-	lanes [classes]lane
-	hub   string
-	tell  func(Pause) // nil if nobody wants to know
+	lanes  [classes]lane
+	hub    string
+	outage time.Duration               // for how long a hub that takes nothing is waited for
+	ask    func(context.Context) error // asks the hub something that changes nothing
+	tell   func(Pause)                 // nil if nobody wants to know
 }
 
 // newPacer returns a pacer that starts at four fifths of what the hub is known
@@ -55,8 +57,10 @@ type lane struct {
 	adjusted time.Time // when the rate was last looked at
 	signed   time.Time // when the last sign came
 	resting  time.Time // nothing is sent before
-	renewing bool      // it rests for a new token, not because it was refused
+	excused  bool      // it rests, but not because of a 429
 	waited   waited
+	outage   outage
+	served   time.Time // when the hub last answered as one that is ready
 }
 
 // waited is how long calls were held back, by what for.
@@ -84,13 +88,14 @@ const (
 	idleGap   = time.Second
 )
 
-// take waits for the class's turn to make a call that counts cost times. It
-// returns false when ctx ended first.
-func (p *pacer) take(ctx context.Context, c class, cost int) bool {
+// take waits for the class's turn to make a call that counts cost times. The
+// caller has waited for the hub since the time from. The error is the cause of
+// ctx if that ended first, and a [*NotReadyError] if the hub took nothing for
+// too long.
+func (p *pacer) take(ctx context.Context, c class, cost int, from time.Time) error {
 	l := &p.lanes[c]
-	begin := time.Now()
-	if l.open(begin) {
-		return ctx.Err() == nil
+	if l.open(time.Now()) {
+		return context.Cause(ctx)
 	}
 	// One call after the other: only the first of those that wait has a time, so
 	// that a new rate holds for all of them.
@@ -98,38 +103,54 @@ func (p *pacer) take(ctx context.Context, c class, cost int) bool {
 	case l.line <- struct{}{}:
 		defer func() { <-l.line }()
 	case <-ctx.Done():
-		return false
+		return context.Cause(ctx)
 	}
 	for {
 		now := time.Now()
-		wait := l.book(now, cost)
-		if wait == 0 {
-			return ctx.Err() == nil
+		wait, doubtful := l.book(now, cost)
+		if wait == 0 && (!doubtful || p.asked(ctx, c)) {
+			return context.Cause(ctx)
 		}
-		slept := sleep(ctx, wait)
+		left := l.patience(now, from, p.outage)
+		if left <= 0 {
+			return p.gaveUp(c)
+		}
+		slept := sleep(ctx, min(wait, left))
 		l.held(now, time.Since(now))
 		if !slept {
-			return false
+			return context.Cause(ctx)
 		}
 	}
 }
 
-// answered tells the pacer of an answer. What matters of an error is whether it
-// is a 429 or our token is in doubt, and for how long to stay away.
-func (p *pacer) answered(c class, err error) {
+// answered tells the pacer of an answer to a call that was sent at the time
+// began: whether it is a 429, or else says that the hub is not ready.
+func (p *pacer) answered(c class, began time.Time, err error) {
 	e, _ := errors.AsType[*hub.Error](err)
-	var hold time.Duration
-	switch l := &p.lanes[c]; {
-	case e != nil && e.Kind == hub.KindThrottled:
-		hold = l.refusedFor(time.Now(), e.Wait)
-	case e != nil && e.Kind == hub.KindTokenExpired && e.Wait > 0:
-		hold = l.hold(time.Now(), e.Wait)
-	default:
-		l.answered(time.Now())
+	l, now := &p.lanes[c], time.Now()
+	var pause *Pause
+	switch signOf(e, c) {
+	case signNone:
+	case signReady:
+		pause = l.answered(now, began)
+	case signThrottled:
+		pause = l.refusedFor(now, began, e)
+	case signNotReady, signDoubtful:
+		pause = l.failed(now, began, e, c)
 	}
-	if hold >= worthTelling && p.tell != nil {
-		p.tell(Pause{Hub: p.hub, Calls: c.String(), Until: time.Now().Add(hold), Err: e})
+	p.told(c, pause)
+}
+
+// told passes a pause on to whoever wants to know.
+func (p *pacer) told(c class, pause *Pause) {
+	if pause == nil || p.tell == nil {
+		return
 	}
+	pause.Hub, pause.Calls = p.hub, c.String()
+	if p.outage > 0 {
+		pause.GiveUp = pause.Since.Add(p.outage)
+	}
+	p.tell(*pause)
 }
 
 // resting tells whether the hub has asked us to stay away for now.
@@ -156,22 +177,27 @@ func (p *pacer) waitedFor() (sum waited) {
 func (l *lane) open(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.rate == 0 && !l.next.After(now)
+	return l.rate == 0 && !l.outage.braked && !l.next.After(now)
 }
 
 // book takes the next turn, if it has come; else it says how long until then.
-func (l *lane) book(now time.Time, cost int) time.Duration {
+// On doubtful the hub is to be asked something harmless first.
+func (l *lane) book(now time.Time, cost int) (wait time.Duration, doubtful bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if wait := l.next.Sub(now); wait > 0 {
-		return wait
+		return wait, false
+	}
+	if l.outage.braked {
+		l.next = now.Add(l.outage.interval(now)) // one call goes to see; the others wait for what it finds
+		return 0, l.outage.doubtful
 	}
 	if l.rate > 0 {
 		step := time.Duration(float64(cost) / l.rate * float64(time.Second))
 		// Who comes late through no fault of the rate may catch up a little.
 		l.next = later(l.next, now.Add(-catchUp)).Add(step)
 	}
-	return 0
+	return 0, false
 }
 
 // held notes that the first call of the line waited for d, from the time since.
@@ -179,7 +205,7 @@ func (l *lane) held(since time.Time, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
-	case l.renewing && since.Before(l.resting):
+	case l.excused && (since.Before(l.resting) || l.outage.braked):
 	case !l.signed.IsZero() && (l.limit == 0 || l.rate < l.limit):
 		l.waited.refused += d
 	default:
@@ -187,8 +213,8 @@ func (l *lane) held(since time.Time, d time.Duration) {
 	}
 }
 
-// answered takes in an answer that is not 429.
-func (l *lane) answered(now time.Time) {
+// answered takes in an answer that shows that the hub takes calls.
+func (l *lane) answered(now, began time.Time) *Pause {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.rate == 0 && now.Sub(l.last) > idleGap {
@@ -203,20 +229,7 @@ func (l *lane) answered(now time.Time) {
 		l.adjusted = now
 		l.growLocked(now, since)
 	}
-}
-
-// hold keeps the lane back while nobody knows whether the hub takes our token:
-// all that is sent meanwhile might be refused.
-// It returns for how long, 0 if the lane rests already.
-func (l *lane) hold(now time.Time, d time.Duration) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now.Before(l.resting) {
-		return 0
-	}
-	l.renewing = true
-	l.holdLocked(now, d)
-	return d
+	return l.readyLocked(now, began)
 }
 
 // refusedFor takes in a 429. The first one says that we are far above what the
@@ -224,25 +237,30 @@ func (l *lane) hold(now time.Time, d time.Duration) time.Duration {
 // the rate was raised to find out where the limit is; each call that was
 // refused waits as long as it was told, and for the others it is enough to go
 // slower: a hub that says "wait 10 seconds" to one call in a thousand does not
-// want the other 999 to wait as well. But one that says "wait an hour" does.
-//
-// It returns for how long the lane rests, 0 if it rests already.
-func (l *lane) refusedFor(now time.Time, hint time.Duration) time.Duration {
+// want the other 999 to wait as well. But one that says "wait an hour" does, and
+// so does one that refuses everything.
+func (l *lane) refusedFor(now, began time.Time, e *hub.Error) *Pause {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if asked := now.Add(hint); hint > longHint && asked.After(l.resting) {
+	l.outage.note(now, e)
+	if !l.outage.braked && l.outage.row >= brakeAfter && now.Sub(later(l.last, l.outage.since)) > refusesAll {
+		l.outage.brake(now)
+	}
+	if l.outage.braked {
+		return l.brakedLocked(now, began, e)
+	}
+	if asked := now.Add(e.Wait); e.Wait > longHint && asked.After(l.resting) {
 		// what the hub asks for is more than what it asked for before
 	} else if now.Sub(l.signed) < signEvery || now.Before(l.resting) {
-		return 0 // the answer to a call from before the last sign
+		return nil // the answer to a call from before the last sign
 	}
 	hold := firstHold
-	if l.knee == 0 || hint > longHint {
-		hold = max(hold, hint)
+	if l.knee == 0 || e.Wait > longHint {
+		hold = max(hold, e.Wait)
 	}
 	l.signLocked(now)
-	l.renewing = false
-	l.holdLocked(now, hold)
-	return hold
+	l.restLocked(now, hold, e)
+	return l.outage.pause(now, l.resting)
 }
 
 // signLocked slows down: the hub has all it can take.
@@ -293,9 +311,10 @@ func (l *lane) growLocked(now time.Time, since time.Duration) {
 	}
 }
 
-// holdLocked keeps every call of the lane away for d. What is counted then says
-// nothing about the hub.
-func (l *lane) holdLocked(now time.Time, d time.Duration) {
+// restLocked keeps every call of the lane away for d, because of e. What is
+// counted then says nothing about the hub.
+func (l *lane) restLocked(now time.Time, d time.Duration, e *hub.Error) {
+	l.excused = e.Kind != hub.KindThrottled
 	l.resting = now.Add(d)
 	l.next = later(l.next, l.resting)
 	l.window.restart(l.resting)

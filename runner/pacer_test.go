@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"iothub-runner/internal/hub"
 )
 
 // throttledHub is a hub that takes rate calls a second, queues up to queue of
@@ -44,7 +46,7 @@ func simulate(h *throttledHub, l *lane, callers int, length time.Duration) (take
 	for now.Before(end) {
 		turn := end
 		if waiting > 0 {
-			wait := l.book(now, 1)
+			wait, _ := l.book(now, 1)
 			if wait == 0 {
 				waiting--
 				at, ok := h.serve(now)
@@ -70,10 +72,10 @@ func simulate(h *throttledHub, l *lane, callers int, length time.Duration) (take
 		waiting++
 		if e.taken {
 			taken++
-			l.answered(now)
+			l.answered(now, e.sent)
 		} else {
 			refused++
-			l.refusedFor(now, 0)
+			l.refusedFor(now, e.sent, &hub.Error{Kind: hub.KindThrottled})
 		}
 	}
 	return taken, refused
@@ -114,7 +116,7 @@ func TestPaceUnthrottled(t *testing.T) {
 			t.Fatal("a call waits, and the hub has never given a sign")
 		}
 		now = now.Add(time.Duration(r.IntN(200)) * time.Microsecond)
-		l.answered(now)
+		l.answered(now, now)
 	}
 }
 

@@ -2,12 +2,15 @@ package runner
 
 import "time"
 
-// Pause is that a hub takes no calls of a kind for now.
+// Pause is that a hub takes no calls of a kind for now, or does again.
 type Pause struct {
-	Hub   string
-	Calls string    // those that wait: queries, twinReads, twinUpdates or methodCalls
-	Until time.Time // when the next one is made
-	Err   error     // what the hub answered
+	Hub    string
+	Calls  string    // those that wait: queries, twinReads, twinUpdates or methodCalls
+	Since  time.Time // when it began
+	Until  time.Time // when the next call is made
+	GiveUp time.Time // when jobs stop that wait for it
+	Err    error     // what the hub answered
+	Over   bool      // the hub takes calls again, since Until
 }
 
 // worthTelling is the shortest pause that anybody is told of.

@@ -28,7 +28,7 @@ func (p *pauses) of(calls string) (found []runner.Pause) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, x := range p.all {
-		if x.Calls == calls {
+		if x.Calls == calls && !x.Over {
 			found = append(found, x)
 		}
 	}
@@ -85,7 +85,7 @@ func TestALongWaitIsNotForOneCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told pauses
 		g := newRig(t, devices(100)...)
-		g.options.Paused = told.add
+		g.options.Paused, g.options.Outage = told.add, 2*time.Hour
 		g.hub.takes[opInvoke] = 100 * time.Millisecond
 		g.hub.on(opInvoke, "device-000010", 1, refused(throttled(10*time.Second)))
 		g.hub.on(opInvoke, "device-000060", 1, refused(throttled(time.Hour)))

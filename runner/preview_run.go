@@ -93,7 +93,7 @@ func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast,
 	now := time.Now()
 	p := &preview{PreviewOptions: o, plan: plan}
 	for _, h := range o.Hubs {
-		p.pools = append(p.pools, newPool(h, plan, o.Paused))
+		p.pools = append(p.pools, newPool(h, plan, 0, o.Paused))
 	}
 	for _, pool := range p.pools {
 		if err := preflight(ctx, pool); err != nil {

@@ -24,6 +24,7 @@ type applyFlags struct {
 	concurrency int
 	rate        string
 	grace       time.Duration
+	outage      time.Duration
 	resume      string
 	only        []string
 	durability  string
@@ -49,6 +50,9 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 			if cmd.Flags().Changed("concurrency") && f.concurrency < 1 {
 				return usageError(fmt.Sprintf("--concurrency %d: want at least 1", f.concurrency), "")
 			}
+			if f.outage <= 0 {
+				return usageError(fmt.Sprintf("--outage %s: want a time above zero, such as 10m", f.outage), "")
+			}
 			return runApply(cmd.Context(), env, &f, args[0])
 		},
 	}
@@ -58,6 +62,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.IntVar(&f.concurrency, "concurrency", 0, "at most `N` attempts under way at once in each job, instead of the plan's")
 	flags.StringVar(&f.rate, "rate", "", "at most this `RATE` of attempts in each job, such as 40/s; the plan's rate stands if it is lower")
 	flags.DurationVar(&f.grace, "grace", time.Minute, "for what `TIME` an interrupted run waits for calls in flight")
+	flags.DurationVar(&f.outage, "outage", runner.DefaultOutage, "for what `TIME` jobs wait for a hub that takes no calls before they stop")
 	flags.StringVar(&f.resume, "resume", "", "go on with the run of the journal `RUN`, or with the run of this id, report, or last: its journal is looked up, or given with --journal")
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: take up only the devices of these `OUTCOMES`, such as failed,offline (failed takes in rejected, unanswered and unconfirmed)")
 	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` the journal is synced to the disk: always, batch (at most 100 ms behind) or off")
@@ -121,6 +126,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		RunID:     record.id,
 		Runner:    version,
 		Observer:  ui,
+		Outage:    f.outage,
 		Paused:    talk.paused,
 		Work:      signals.work,
 		Grace:     f.grace,

@@ -14,8 +14,19 @@ func (t *talk) paused(p runner.Pause) {
 		return
 	}
 	until := p.Until.UTC().Truncate(time.Second)
-	t.line(fmt.Sprintf("hub %s: %s wait until %s, in %s: %v", p.Hub, className(p.Calls),
-		until.Format(time.RFC3339), round(time.Until(p.Until)), p.Err),
+	attrs := []slog.Attr{
 		slog.String("event", "hubPaused"), slog.String("hub", p.Hub), slog.String("calls", p.Calls),
-		slog.Time("until", until), slog.String("reason", p.Err.Error()))
+		slog.Time("until", until), slog.Time("giveUp", p.GiveUp.UTC()), slog.String("reason", p.Err.Error()),
+	}
+	text := fmt.Sprintf("hub %s: %s wait until %s, in %s", p.Hub, className(p.Calls), until.Format(time.RFC3339), round(time.Until(p.Until)))
+	switch {
+	case p.Over:
+		attrs[0] = slog.String("event", "hubResumed")
+		text = fmt.Sprintf("hub %s: %s go on, after %s", p.Hub, className(p.Calls), round(p.Until.Sub(p.Since)))
+	case p.GiveUp.Before(p.Until):
+		text += fmt.Sprintf(", but no longer than until %s: %v", p.GiveUp.UTC().Truncate(time.Second).Format(time.RFC3339), p.Err)
+	default:
+		text += fmt.Sprintf(": %v", p.Err)
+	}
+	t.line(text, attrs...)
 }

@@ -29,7 +29,7 @@ const (
 	// whether it is good; then Wait says when to try again, for all calls to the
 	// hub. Without effect, and worth another try.
 	KindTokenExpired
-	// KindForbidden means that the hub refuses for reasons of tier or quota (403).
+	// KindForbidden means that the hub refuses for reasons of tier or limits (403).
 	// Without effect.
 	KindForbidden
 	// KindNotFound means that the device or module is not registered (404001,
@@ -45,8 +45,9 @@ const (
 	// KindThrottled means that the hub has too much to do (429). Without effect.
 	KindThrottled
 	// KindNotReady means that the hub or the device is busy with itself: failing
-	// over, upgrading, or with too many calls of the device under way (404012,
-	// 400029, 403800). Without effect, and it passes.
+	// over, upgrading, with its quota for the day used up, or with too many calls
+	// of the device under way (404012, 400029, 403002, 403800). Without effect,
+	// and it passes.
 	KindNotReady
 	// KindNoAnswer means that the hub handed the call to the device and no
 	// usable answer came back (504101, 404104, 502). The device may have acted.

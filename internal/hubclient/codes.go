@@ -186,7 +186,7 @@ func kindOfCode(number int) hub.Kind {
 	switch number {
 	case 400021, 400024, 400027, 404104, 499000:
 		return hub.KindNoAnswer // the call, or the device's connection, went away while it was under way
-	case 400029, 400030, 403800, 404012:
+	case 400029, 400030, 403002, 403800, 404012:
 		return hub.KindNotReady
 	case 404102, 404103:
 		return hub.KindOffline

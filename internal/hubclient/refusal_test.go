@@ -141,7 +141,7 @@ func TestRefusalKinds(t *testing.T) {
 		{401002, "IotHubUnauthorizedAccess", 401, hub.KindUnauthorized},
 		{401003, "IotHubUnauthorized", 401, hub.KindUnauthorized},
 		{403001, "IotHubSuspended", 403, hub.KindForbidden},
-		{403002, "IotHubQuotaExceeded", 403, hub.KindForbidden},
+		{403002, "IotHubQuotaExceeded", 403, hub.KindNotReady},
 		{403003, "JobQuotaExceeded", 403, hub.KindForbidden},
 		{403010, "OperationNotAvailableInCurrentTier", 403, hub.KindForbidden},
 		{403012, "DeviceDisabled", 403, hub.KindForbidden},
