@@ -19,6 +19,7 @@ import (
 type applyFlags struct {
 	hubFlags
 	talkFlags
+	fileFlags
 	reports     []string
 	journal     string
 	concurrency int
@@ -69,6 +70,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "for what `TIME` to wait for another run of this plan on this hub to end")
 	f.hubFlags.add(flags)
 	f.talkFlags.add(flags)
+	f.fileFlags.add(flags)
 	completePlan(cmd)
 	completeFlag(cmd, "durability", oneOf("always", "batch", "off"))
 	return cmd
@@ -93,7 +95,11 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	// collector nothing to look at: it may as well come often, and the process
 	// stay small.
 	debug.SetGCPercent(gcPercent)
-	reports, err := openReports(env, f.reports, file)
+	mode, err := f.fileMode()
+	if err != nil {
+		return err
+	}
+	reports, err := openReports(env, f.reports, file, mode)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -54,6 +55,19 @@ func (c connection) connectionString(env environment) (string, error) {
 			"registry read and write), or name a file that holds it with --connection-string-file; " +
 			"--emulator tries the plan without a hub",
 	}
+}
+
+// exposed says that others can read the file of the connection string; empty if
+// they cannot. Windows keeps that elsewhere.
+func (c connection) exposed() string {
+	if c.stringFile == "" || c.stringFile == "-" || runtime.GOOS == "windows" {
+		return ""
+	}
+	info, err := os.Stat(c.stringFile)
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o077 == 0 {
+		return ""
+	}
+	return fmt.Sprintf("other users can read the connection string in %q (mode %04o); chmod 600 it, and renew the key if they should not have it", c.stringFile, info.Mode().Perm())
 }
 
 // oneString takes the connection string out of a file as editors and shells

@@ -88,3 +88,18 @@ func TestProxyVariables(t *testing.T) {
 		}
 	}
 }
+
+func TestExposedConnectionString(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "hub.txt")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]bool{0o600: false, 0o400: false, 0o640: true, 0o604: true, 0o777: true} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		if got := (connection{stringFile: file}).exposed(); (got != "") != want && filepath.Separator == '/' {
+			t.Errorf("mode %v: %q, want a warning: %t", mode, got, want)
+		}
+	}
+}

@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"syscall"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -83,7 +83,7 @@ type ready struct {
 }
 
 func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(ctx, ends()...)
 	defer stop()
 	talk, err := newTalk(env, f.talkFlags)
 	if err != nil {
@@ -115,6 +115,9 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 	if f.tlsDir == "" {
 		_ = os.Remove(caFile) // a certificate of a hub that is gone; harmless if it stays
 	}
+	if f.readyFile != "" {
+		_ = os.Remove(f.readyFile) // so that nobody takes the next hub for ready too early
+	}
 	if err := server.Close(); err != nil {
 		return &failure{code: exitInternal, err: fmt.Errorf("stop emulator: %w", err)}
 	}
@@ -134,7 +137,11 @@ func startHint(err error) string {
 
 // announce tells people and programs where the emulator is.
 func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile string, err error) {
-	if caFile = server.CAFile(); caFile == "" {
+	if caFile = server.CAFile(); caFile != "" {
+		if caFile, err = filepath.Abs(caFile); err != nil { // readers have folders of their own
+			return "", fmt.Errorf("name the CA file: %w", err)
+		}
+	} else {
 		if caFile, err = writeTempCA(server.CAPEM()); err != nil {
 			return "", err
 		}
@@ -154,7 +161,7 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 		if err != nil {
 			return "", fmt.Errorf("encode ready file: %w", err)
 		}
-		if err := replaceFile(f.readyFile, append(text, '\n'), 0o600); err != nil {
+		if err := replaceFile(f.readyFile, append(text, '\n'), privateFile); err != nil {
 			return "", &failure{code: exitInvalid, err: fmt.Errorf("--ready-file %q: %w", f.readyFile, reason(err))}
 		}
 	}
@@ -180,7 +187,7 @@ func writeTempCA(pem []byte) (string, error) {
 		return "", &failure{code: exitInvalid, err: fmt.Errorf("write CA: %w", err)}
 	}
 	_, err = f.Write(pem)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil { // everybody may trust it
 		return "", &failure{code: exitInvalid, err: fmt.Errorf("write CA: %w", err)}
 	}
 	return f.Name(), nil

@@ -24,6 +24,7 @@ const (
 	exitLocked   = 6   // another run of this plan on this hub holds the lock
 	exitMismatch = 7   // pinned preview or resumed plan no longer matches
 	exitInternal = 70  // internal error; a panic must not look like code 2
+	exitSIGHUP   = 129 // its terminal was closed; report written
 	exitSIGINT   = 130 // interrupted; report written
 	exitSIGTERM  = 143
 )

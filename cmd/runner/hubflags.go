@@ -49,6 +49,9 @@ func (f *hubFlags) openHub(env environment, connections int, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
+	if text := f.exposed(); text != "" {
+		log.Warn(text)
+	}
 	client, err := f.client(env, cs, connections, log)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -10,7 +11,9 @@ import (
 )
 
 // pendingFile is written beside the file that it will replace, so that readers
-// find either the old file or the whole new one, also after a crash.
+// find either the old file or the whole new one, also after a crash. A file that
+// cannot be replaced, because it is mounted by itself as containers do, or
+// because nothing may be made beside it, is written over at the end instead.
 type pendingFile struct {
 	*os.File
 
@@ -18,40 +21,82 @@ type pendingFile struct {
 	replaced bool
 }
 
-// newPendingFile starts a file that will appear at place. The file that is
-// there now keeps its permissions; a new one gets perm, less the umask.
-func newPendingFile(place string, perm os.FileMode) (*pendingFile, error) {
+// privateFile is the mode of what we write unless something else is asked for:
+// reports and previews hold values of variables and what devices answered.
+const privateFile os.FileMode = 0o600
+
+// newPendingFile starts a file that will appear at place with a mode, whatever
+// the one that is there now has.
+func newPendingFile(place string, mode os.FileMode) (*pendingFile, error) {
 	was, err := os.Stat(place)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	dir, base := filepath.Split(place)
 	// The same directory, because a rename does not cross file systems.
-	name := filepath.Join(dir, "."+base+"."+strconv.FormatUint(rand.Uint64(), 36)) //nolint:gosec // O_EXCL refuses a name that somebody guessed
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)             //nolint:gosec // the user names its place
+	f, err := createHidden(dir, base, mode)
+	if err != nil && was != nil && writable(place) {
+		f, err = createHidden(os.TempDir(), base, mode)
+	}
 	if err != nil {
 		return nil, err
 	}
 	p := &pendingFile{File: f, place: place}
-	if was != nil {
-		if err := f.Chmod(was.Mode().Perm()); err != nil {
-			return nil, errors.Join(err, p.discard())
-		}
+	if err := f.Chmod(mode); err != nil { // the umask may have taken some of it
+		return nil, errors.Join(err, p.discard())
 	}
 	return p, nil
+}
+
+// createHidden makes a file of a name that nothing else has.
+func createHidden(dir, base string, mode os.FileMode) (*os.File, error) {
+	name := filepath.Join(dir, "."+base+"."+strconv.FormatUint(rand.Uint64(), 36)) //nolint:gosec // O_EXCL refuses a name that somebody guessed
+	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)                //nolint:gosec // the user names its place
+}
+
+func writable(place string) bool {
+	f, err := os.OpenFile(place, os.O_WRONLY, 0) //nolint:gosec // the user names it
+	return err == nil && f.Close() == nil
 }
 
 // replace closes the file and puts it in its place. The sync comes first: some
 // file systems would otherwise leave an empty file after a crash.
 func (p *pendingFile) replace() error {
-	if err := errors.Join(p.Sync(), p.Close()); err != nil {
+	if err := p.Sync(); err != nil {
+		return errors.Join(err, p.Close())
+	}
+	err := p.move()
+	if err == nil {
+		p.replaced = true
+		return nil
+	}
+	if info, statErr := os.Stat(p.place); statErr != nil || !info.Mode().IsRegular() {
 		return err
 	}
-	if err := os.Rename(p.Name(), p.place); err != nil {
+	return p.writeOver()
+}
+
+// move renames the file. Windows renames no open file.
+func (p *pendingFile) move() error {
+	if err := p.Close(); err != nil {
 		return err
 	}
-	p.replaced = true
-	return nil
+	return os.Rename(p.Name(), p.place)
+}
+
+// writeOver copies the file over the one in its place, which keeps its mode.
+func (p *pendingFile) writeOver() error {
+	from, err := os.Open(p.Name())
+	if err != nil {
+		return err
+	}
+	defer from.Close() //nolint:errcheck // only read
+	to, err := os.OpenFile(p.place, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Sync(), to.Close())
 }
 
 // discard removes the file, unless it has replaced the other one.
@@ -64,8 +109,8 @@ func (p *pendingFile) discard() error {
 }
 
 // replaceFile writes a whole file in the place of another.
-func replaceFile(place string, text []byte, perm os.FileMode) error {
-	p, err := newPendingFile(place, perm)
+func replaceFile(place string, text []byte, mode os.FileMode) error {
+	p, err := newPendingFile(place, mode)
 	if err != nil {
 		return err
 	}

@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-// TestPendingFile replaces a file at once, keeps its permissions, and leaves
+// TestPendingFile replaces a file at once, with its own mode, and leaves
 // nothing else in the directory, whether the file was wanted or not.
 func TestPendingFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	place := filepath.Join(dir, "report.json")
-	if err := os.WriteFile(place, []byte("old"), 0o600); err != nil {
+	if err := os.WriteFile(place, []byte("old"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	holds := func(want string) {
@@ -22,7 +22,7 @@ func TestPendingFile(t *testing.T) {
 		}
 	}
 	for _, wanted := range []bool{false, true} {
-		p, err := newPendingFile(place, 0o644)
+		p, err := newPendingFile(place, privateFile)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestPendingFile(t *testing.T) {
 		}
 	}
 	holds("new")
-	if err := replaceFile(place, []byte("newer"), 0o644); err != nil {
+	if err := replaceFile(place, []byte("newer"), privateFile); err != nil {
 		t.Fatal(err)
 	}
 	holds("newer")
@@ -49,6 +49,39 @@ func TestPendingFile(t *testing.T) {
 		t.Fatalf("the directory holds %v, %v; want the file alone", entries, err)
 	}
 	if info, err := entries[0].Info(); err != nil || info.Mode().Perm() != 0o600 && filepath.Separator == '/' {
-		t.Errorf("permissions %v, %v; want those of the old file", info.Mode(), err)
+		t.Errorf("permissions %v, %v; want those that were asked for", info.Mode(), err)
+	}
+}
+
+// TestPendingFileThatCannotMove writes over what it cannot replace, and leaves
+// nothing else.
+func TestPendingFileThatCannotMove(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	place := filepath.Join(dir, "report.json")
+	if err := os.WriteFile(place, []byte("old and longer"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := createHidden(elsewhere, "report.json", privateFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pendingFile{File: f, place: place}
+	if _, err = p.WriteString("new"); err != nil {
+		t.Fatal(err)
+	}
+	if err = p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err = p.writeOver(); err != nil {
+		t.Fatal(err)
+	}
+	if err = p.discard(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(place); err != nil || string(got) != "new" {
+		t.Errorf("the file holds %q, %v", got, err)
+	}
+	if entries, err := os.ReadDir(elsewhere); err != nil || len(entries) != 0 {
+		t.Errorf("%v, %v are left", entries, err)
 	}
 }

@@ -22,6 +22,7 @@ import (
 type previewFlags struct {
 	hubFlags
 	talkFlags
+	fileFlags
 	format   string
 	out      string
 	exitCode bool
@@ -57,6 +58,7 @@ It ends with 0, or with 5 if apply would stop a job before it sent anything.`,
 	flags.BoolVar(&f.direct, "direct", false, "read each twin by itself instead of trusting the query index, which can be minutes behind")
 	f.hubFlags.add(flags)
 	f.talkFlags.add(flags)
+	f.fileFlags.add(flags)
 	completePlan(cmd)
 	completeFlag(cmd, "format", oneOf("text", "json", "markdown"))
 	return cmd
@@ -197,7 +199,11 @@ func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *runner.Previe
 			return nil, fail(errors.New("it is the plan"))
 		}
 	}
-	file, err := newPendingFile(place, 0o644)
+	mode, err := f.fileMode()
+	if err != nil {
+		return nil, err
+	}
+	file, err := newPendingFile(place, mode)
 	if err != nil {
 		return nil, fail(err)
 	}

@@ -18,15 +18,16 @@ type writer = io.Writer
 // has nowhere to go, and appear whole at the end.
 type reportFiles struct {
 	stdout  io.Writer // nil if the report does not go there
-	names   []string  // of the files, for messages
+	mode    os.FileMode
+	names   []string // of the files, for messages
 	pending []*pendingFile
 	streams []*os.File // devices and pipes: what cannot be replaced is written to
 }
 
 // openReports opens the places that --report names. The plan is not among
 // them: a report in its place would be the end of it.
-func openReports(env environment, names []string, plan string) (*reportFiles, error) {
-	r := &reportFiles{}
+func openReports(env environment, names []string, plan string, mode os.FileMode) (*reportFiles, error) {
+	r := &reportFiles{mode: mode}
 	if len(names) == 0 {
 		r.stdout = env.stdout
 	}
@@ -77,7 +78,7 @@ func (r *reportFiles) create(name string) error {
 	if info, err := os.Stat(filepath.Dir(name)); err != nil || !info.IsDir() {
 		return fmt.Errorf("there is no directory %q", filepath.Dir(name))
 	}
-	f, err := newPendingFile(name, 0o644)
+	f, err := newPendingFile(name, r.mode)
 	if err != nil {
 		return reason(err)
 	}

@@ -23,9 +23,9 @@ type step struct {
 
 func parseStep(ts *testscript.TestScript, arg string) step {
 	name, when, ok := strings.Cut(arg, "@")
-	sig, known := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM}[name]
+	sig, known := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}[name]
 	if !ok || !known {
-		ts.Fatalf("signal %q: want INT@LINE, TERM@LINE or INT@call:DEVICE", arg)
+		ts.Fatalf("signal %q: want INT@LINE, TERM@LINE, HUP@LINE or INT@call:DEVICE", arg)
 	}
 	if device, ok := strings.CutPrefix(when, "call:"); ok {
 		return step{signal: sig, device: device}

@@ -15,7 +15,7 @@ import (
 	"iothub-runner/runner"
 )
 
-// signals turns SIGINT and SIGTERM into the ends of a run's two contexts: the
+// signals turns SIGINT, SIGTERM and SIGHUP into the ends of a run's two contexts: the
 // first signal ends dispatching, the second one, or the end of the grace
 // period, cuts off what is in flight.
 type signals struct {
@@ -38,7 +38,7 @@ func watchSignals(ctx context.Context, t *talk, grace time.Duration) *signals {
 	s.work, cut = context.WithCancelCause(context.WithoutCancel(ctx))
 	// Two: a second signal must not be lost while the first is handled.
 	came := make(chan os.Signal, 2)
-	signal.Notify(came, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(came, ends()...)
 	s.done.Go(func() {
 		defer signal.Stop(came)
 		defer cut(nil)
@@ -120,7 +120,7 @@ func (s *signals) stop() {
 func untilSignal(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	came := make(chan os.Signal, 1) // the first is enough
-	signal.Notify(came, os.Interrupt, syscall.SIGTERM)
+	signal.Notify(came, ends()...)
 	var watch sync.WaitGroup
 	watch.Go(func() {
 		defer signal.Stop(came)
@@ -136,9 +136,22 @@ func untilSignal(ctx context.Context) (context.Context, func()) {
 	}
 }
 
+// ends are the signals that end a command. That of a terminal which was closed is
+// among them unless it is ignored: nohup asks for that.
+func ends() []os.Signal {
+	all := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		all = append(all, syscall.SIGHUP)
+	}
+	return all
+}
+
 func interrupted(sig os.Signal) *runner.InterruptedError {
-	if sig == syscall.SIGTERM {
+	switch sig {
+	case syscall.SIGTERM:
 		return &runner.InterruptedError{Signal: "SIGTERM", ExitCode: exitSIGTERM}
+	case syscall.SIGHUP:
+		return &runner.InterruptedError{Signal: "SIGHUP", ExitCode: exitSIGHUP}
 	}
 	return &runner.InterruptedError{Signal: "SIGINT", ExitCode: exitSIGINT}
 }

@@ -19,7 +19,7 @@ func verdict(rep *spec.Report, cause error, reportFile string, record *record) *
 		if e, ok := errors.AsType[*runner.HubError](cause); ok {
 			f.hint = hubHint(e)
 		}
-	case f.code == exitSIGINT || f.code == exitSIGTERM:
+	case f.code == exitSIGINT || f.code == exitSIGTERM || f.code == exitSIGHUP:
 		f.hint = untouched(rep) + goOn(record)
 	case f.code == exitInternal:
 		f.hint = "nothing is sent that cannot be recorded; make room for the journal" + goOn(record)

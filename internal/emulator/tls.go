@@ -105,7 +105,7 @@ func (a *authority) write(dir string) error {
 		return err
 	}
 	a.file = filepath.Join(dir, caFile)
-	return writeSecret(a.file, a.pem)
+	return writeFile(a.file, a.pem, 0o644) // everybody may trust it
 }
 
 func readAuthority(dir string) (*authority, error) {
@@ -173,13 +173,16 @@ func (a *authority) serverConfig(hostName string) (*tls.Config, error) {
 
 // writeSecret writes a whole file that only its owner may read. A crash leaves
 // the old file or none, never a part.
-func writeSecret(file string, data []byte) error {
+func writeSecret(file string, data []byte) error { return writeFile(file, data, 0o600) }
+
+// writeFile writes a whole file with a mode.
+func writeFile(file string, data []byte, mode os.FileMode) error {
 	tmp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
 	if err != nil {
 		return fmt.Errorf("write %q: %w", file, err)
 	}
 	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
+	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
 	if err == nil {
 		err = os.Rename(tmp.Name(), file)
 	}
