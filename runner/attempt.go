@@ -13,8 +13,14 @@ import (
 )
 
 // maxRereads is how often a twin that changes under our hands is read again
-// before the row says so.
-const maxRereads = 3
+// before the row says so. Several jobs on one twin, or several programs, get
+// there one after the other, so each waits a little longer every time.
+const maxRereads = 20
+
+// conflictBackoff is how they wait.
+func conflictBackoff() spec.Retry {
+	return spec.Retry{Backoff: 50 * time.Millisecond, MaxBackoff: 5 * time.Second}
+}
 
 // worker makes the attempts of one job, one at a time, and writes down what
 // came of them.
@@ -132,7 +138,7 @@ func (w *worker) cannotFill(it *item, err error) finished {
 func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 	it.attempts++
 	state := it.seen
-	for rereads := 0; ; {
+	for {
 		if state == nil {
 			s, f, ok := w.readTwin(dispatch, it)
 			if !ok {
@@ -162,12 +168,27 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 		if !again {
 			return f
 		}
-		if rereads++; rereads > maxRereads {
-			return w.giveUp(it, verdict{stepEnd, spec.OutcomeFailed})
+		if it.rereads++; it.rereads > 1 {
+			return w.makeWay(dispatch, it)
 		}
 		it.attempts++
 		state = nil
 	}
+}
+
+// makeWay puts off an item whose twin changes under our hands, so that whoever
+// else writes it gets done.
+func (w *worker) makeWay(dispatch context.Context, it *item) finished {
+	it.last = verdict{stepReread, spec.OutcomeFailed}
+	if it.rereads > maxRereads {
+		return w.giveUp(it, it.last)
+	}
+	if dispatch.Err() != nil {
+		return w.stopped(dispatch, it)
+	}
+	it.due = time.Now().Add(backoff(conflictBackoff(), it.rereads-1, 0, jitter))
+	it.shrink()
+	return finished{}
 }
 
 // readTwin reads a twin directly. On false, the pass ends with f.

@@ -18,6 +18,7 @@ type item struct {
 	index    uint32    // in the cohort
 	seen     *sight    // the twin as the query page showed it; nil if it did not
 	attempts int       // made so far
+	rereads  int       // how often the twin had changed under our hands
 	spent    int       // of those, how many count against retry.attempts
 	began    time.Time // when the first request was made; zero until then
 	last     verdict
