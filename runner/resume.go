@@ -258,6 +258,9 @@ func (j *jobRun) takeUp(index uint32) {
 	e := j.cohort.at(index)
 	outcome, settled := e.outcome()
 	again := settled && j.picks(outcome) && (len(j.picked) > 0 || outcome == spec.OutcomeNotReached)
+	// A patch in doubt is settled by reading the twin, which a run that is told to
+	// stop does not get to.
+	again = again || j.job.Twin != nil && outcome == spec.OutcomeUnanswered && j.repeats()
 	switch {
 	case again:
 		j.cohort.reopen(index)

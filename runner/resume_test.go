@@ -277,6 +277,26 @@ func TestResumeCountsAttemptsOfWaitingDevices(t *testing.T) {
 	})
 }
 
+// A run that is told to stop leaves patches in doubt: the one that goes on with
+// it reads the twins, of a device that has the patch and of one that has not.
+func TestResumeLooksPatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(2)...)
+		g.fail(opPatch, "device-000000", acted(kind(hub.KindCut)))
+		g.fail(opPatch, "device-000001", refused(kind(hub.KindCut)))
+		job := update("u", `{"floor":3}`, "", func(j *spec.Job) { j.Retry.Backoff, j.Retry.MaxBackoff = time.Hour, time.Hour })
+		res := g.apply(interruptAt(t, time.Second), job)
+		wantOutcomes(t, res.job(t, "u"), spec.StatusInterrupted, map[spec.Outcome]int{spec.OutcomeUnanswered: 2})
+		res = g.apply(context.Background(), job)
+		wantOutcomes(t, res.job(t, "u"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 2})
+		for id, patches := range map[string]int{"device-000000": 1, "device-000001": 2} {
+			if row := res.row(t, "u", id); row.Attempts != 2 || row.Twin == nil || len(g.hub.of(opPatch, id)) != patches {
+				t.Errorf("%d patches and the row %+v, want %d patches and two attempts", len(g.hub.of(opPatch, id)), row, patches)
+			}
+		}
+	})
+}
+
 // Who reads the report of a run that was resumed and interrupted before it got
 // to a device finds what was known of that device.
 func TestResumeThatIsInterruptedKeepsTheRows(t *testing.T) {
