@@ -218,7 +218,7 @@ func (d *dispatcher) endListing(err error) {
 		d.abortCause = d.listing
 	}
 	if d.listing == nil && !d.whole {
-		d.whole = true
+		d.whole, d.listedHere = true, true
 		d.cohort.freeze()
 		d.mark(journal.EventListed, "")
 	}

@@ -3,6 +3,8 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"iothub-runner/internal/hub"
@@ -98,13 +100,18 @@ func (e *JournalError) Error() string { return fmt.Sprintf("journal: %v", e.Err)
 // Unwrap returns what the file system said.
 func (e *JournalError) Unwrap() error { return e.Err }
 
-// ExpectError means that a cohort has another size than the plan expects.
+// ExpectError means that a cohort has another size than the plan expects, or
+// that it does not have what the plan leaves out of it.
 type ExpectError struct {
 	Min, Max, Have int
+	Idle           []string // what is left out and was not there
 }
 
 // Error gives the sizes.
 func (e *ExpectError) Error() string {
+	if len(e.Idle) > 0 {
+		return idleText(e.Idle) + ", and expect.excluded is true"
+	}
 	devices := "devices"
 	if e.Have == 1 {
 		devices = "device"
@@ -132,6 +139,20 @@ func (e *ContinuationError) Error() string {
 	}
 	return fmt.Sprintf("hub %s: page %d of the query ends with the continuation token %q, which an earlier page had: "+
 		"the listing would never end", e.Hub, e.Page, token)
+}
+
+// idleText says that exclusions left nobody out.
+func idleText(idle []string) string {
+	const most = 5
+	var names []string
+	for _, id := range idle[:min(len(idle), most)] {
+		names = append(names, strconv.Quote(id))
+	}
+	text := "target.exclude names " + strings.Join(names, ", ")
+	if n := len(idle) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text + ", which the target does not select (letter case counts)"
 }
 
 // asFatal tells whether err ends the whole run, not only the job it came up in.

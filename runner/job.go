@@ -45,17 +45,19 @@ type jobRun struct {
 	over     chan struct{} // closed when the job has ended; its status stands then
 	counters counters
 
-	whole     bool                    // the cohort is listed in full
-	unlisted  bool                    // it is not, and this run lists no more
-	backlog   uint32                  // targets of the cohort that a run before this one listed
-	latency   *hdrhistogram.Histogram // in microseconds
-	startedAt time.Time
-	endedAt   time.Time
-	status    spec.Status
-	reason    error
-	attempts  int
-	before    int // attempts of the past, which are in attempts as well
-	retries   int
+	whole    bool // the cohort is listed in full
+	unlisted bool // it is not, and this run lists no more
+	// listedHere says that this run has seen the whole listing; a resumed one need not.
+	listedHere bool
+	backlog    uint32                  // targets of the cohort that a run before this one listed
+	latency    *hdrhistogram.Histogram // in microseconds
+	startedAt  time.Time
+	endedAt    time.Time
+	status     spec.Status
+	reason     error
+	attempts   int
+	before     int // attempts of the past, which are in attempts as well
+	retries    int
 }
 
 // counters is what a job tells of itself while it runs.
@@ -304,11 +306,15 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if why := missed.beyond(j.job.Tolerate, j.cohort.size); why != nil {
 		return spec.StatusFailed, why
 	}
-	notes := strings.Trim(missed.tolerated()+"; "+j.pins.note(), "; ")
-	if notes == "" {
+	notes := []string{missed.tolerated(), j.pins.note()}
+	if idle := j.idleExclusions(); j.listedHere && len(idle) > 0 {
+		notes = append(notes, idleText(idle))
+	}
+	notes = slices.DeleteFunc(notes, func(s string) bool { return s == "" })
+	if len(notes) == 0 {
 		return spec.StatusSucceeded, nil
 	}
-	return spec.StatusSucceeded, errors.New(notes)
+	return spec.StatusSucceeded, errors.New(strings.Join(notes, "; "))
 }
 
 // mark journals an event of the job. A journal that fails shows at the next

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,9 +29,9 @@ type page struct {
 type roster struct {
 	job     *spec.Job
 	pools   []*pool
-	looks   columns // at a twin, to know what to send
-	exclude map[spec.DeviceID]bool
-	only    func(targetKey) bool // nil takes everybody
+	looks   columns                // at a twin, to know what to send
+	exclude map[spec.DeviceID]bool // true once the target has selected it
+	only    func(targetKey) bool   // nil takes everybody
 
 	// overwrites says that patches carry no etag. What was read of a twin may be
 	// old by the time it is patched, so they hold all that is wanted and not only
@@ -43,7 +44,7 @@ type roster struct {
 func newRoster(job *spec.Job, pools []*pool) roster {
 	r := roster{job: job, pools: pools, looks: columnsOf(job), cohort: newCohort(), exclude: make(map[spec.DeviceID]bool, len(job.Target.Exclude))}
 	for _, id := range job.Target.Exclude {
-		r.exclude[id] = true
+		r.exclude[id] = false
 	}
 	return r
 }
@@ -59,14 +60,19 @@ func (r *roster) list(ctx context.Context, pages chan<- page) error {
 			}
 		}
 	}
-	return send(ctx, pages, page{rows: r.named()})
+	for ids := range slices.Chunk(r.job.Target.Devices, pageSize) {
+		if err := send(ctx, pages, page{rows: named(ids)}); err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
 }
 
-// named returns the targets that the plan lists by id.
-func (r *roster) named() []hub.Row {
-	rows := make([]hub.Row, 0, len(r.job.Target.Devices))
-	for _, id := range r.job.Target.Devices {
-		rows = append(rows, hub.Row{Target: hub.Target{DeviceID: id.Device, ModuleID: id.Module}})
+// named returns targets that the plan lists by id as a query would.
+func named(ids []spec.DeviceID) []hub.Row {
+	rows := make([]hub.Row, len(ids))
+	for i, id := range ids {
+		rows[i].Target = hub.Target{DeviceID: id.Device, ModuleID: id.Module}
 	}
 	return rows
 }
@@ -75,8 +81,8 @@ func (r *roster) named() []hub.Row {
 // that are excluded, without asking anybody.
 func (r *roster) addNamed() {
 	for _, id := range r.job.Target.Devices {
-		if !r.exclude[id] {
-			r.cohort.add(targetKey{Target: hub.Target{DeviceID: id.Device, ModuleID: id.Module}})
+		if t := (hub.Target{DeviceID: id.Device, ModuleID: id.Module}); !r.excluded(t) {
+			r.cohort.add(targetKey{Target: t})
 		}
 	}
 }
@@ -323,8 +329,36 @@ func (r *roster) take(p page, yield func(row *hub.Row, key targetKey, index uint
 	}
 }
 
+// excluded tells whether the plan leaves a target out: by itself, or as a module
+// of a device that it leaves out.
 func (r *roster) excluded(t hub.Target) bool {
-	return len(r.exclude) > 0 && r.exclude[spec.DeviceID{Device: t.DeviceID, Module: t.ModuleID}]
+	if len(r.exclude) == 0 {
+		return false
+	}
+	out := false
+	for _, id := range []spec.DeviceID{{Device: t.DeviceID, Module: t.ModuleID}, {Device: t.DeviceID}} {
+		if _, ok := r.exclude[id]; ok {
+			r.exclude[id], out = true, true
+		}
+	}
+	return out
+}
+
+// idleExclusions returns what the plan leaves out and the target did not select
+// in the first place: nearly always a slip, such as another letter case. It
+// knows nothing of a target that was cut off at a limit.
+func (r *roster) idleExclusions() []string {
+	if t := r.job.Target; t.Limit > 0 || t.Top > 0 {
+		return nil
+	}
+	var idle []string
+	for id, met := range r.exclude {
+		if !met {
+			idle = append(idle, id.String())
+		}
+	}
+	slices.Sort(idle)
+	return idle
 }
 
 func (r *roster) full() bool {
@@ -354,6 +388,9 @@ func (r *roster) judgeListing(err error) error {
 		return err
 	}
 	target := &r.job.Target
+	if idle := r.idleExclusions(); len(idle) > 0 && target.Expect.Excluded {
+		return &ExpectError{Idle: idle}
+	}
 	switch {
 	case r.cohort.size == 0 && !target.AllowEmpty:
 		return errNoTargets

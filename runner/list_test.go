@@ -3,6 +3,8 @@ package runner_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/journal"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -99,7 +102,7 @@ func TestTarget(t *testing.T) {
 		{
 			name: "excluded", devices: six, queries: 2,
 			change: where("odd", func(x *spec.Target) {
-				x.Devices, x.Exclude = deviceIDs([]string{"d-2", "d-4"}), deviceIDs([]string{"d-4", "d-5", "d-9"})
+				x.Devices, x.Exclude = deviceIDs([]string{"d-2", "d-4"}), deviceIDs([]string{"d-4", "d-5"})
 			}),
 			want: []string{"d-1", "d-2", "d-3"},
 		},
@@ -400,4 +403,72 @@ func TestListingThatRepeatsItself(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A device that is left out is left out with its modules, and what was not there
+// to be left out is said.
+func TestExclusions(t *testing.T) {
+	exclude := func(list ...string) func(*spec.Job) {
+		return func(j *spec.Job) { j.Target.Exclude = deviceIDs(list) }
+	}
+	modules := func(j *spec.Job) { j.Target.Source = spec.SourceModules }
+	strict := func(j *spec.Job) { j.Target.Expect.Excluded = true }
+	for _, tt := range []struct {
+		name   string
+		change []func(*spec.Job)
+		called []string
+		idle   []string
+		status spec.Status
+	}{
+		{"a device", []func(*spec.Job){exclude("b")}, []string{"a"}, nil, spec.StatusSucceeded},
+		{"a device and its modules", []func(*spec.Job){modules, exclude("b")}, []string{"a/m"}, nil, spec.StatusSucceeded},
+		{"one module", []func(*spec.Job){modules, exclude("b/m")}, []string{"a/m", "b/n"}, nil, spec.StatusSucceeded},
+		{"another letter case", []func(*spec.Job){exclude("B")}, []string{"a", "b"}, []string{"B"}, spec.StatusSucceeded},
+		{"some and some", []func(*spec.Job){exclude("B", "b", "c")}, []string{"a"}, []string{"B", "c"}, spec.StatusSucceeded},
+		{"one that has to be there", []func(*spec.Job){exclude("B"), strict}, nil, []string{"B"}, spec.StatusStopped},
+		{"all are there", []func(*spec.Job){exclude("b"), strict}, []string{"a"}, nil, spec.StatusSucceeded},
+		{"cut off at a limit", []func(*spec.Job){exclude("z"), func(j *spec.Job) { j.Target.Limit = 1 }}, []string{"a"}, nil, spec.StatusSucceeded},
+		{"named", []func(*spec.Job){named("a", "b/m", "b/n"), exclude("b")}, []string{"a"}, nil, spec.StatusSucceeded},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(t, "a", "b", "a/m", "b/m", "b/n")
+				res := g.apply(context.Background(), method("m", tt.change...))
+				job := res.job(t, "m")
+				var called []string
+				for _, c := range g.hub.of(opInvoke, "") {
+					called = append(called, c.target.String())
+				}
+				slices.Sort(called)
+				if diff := cmp.Diff(tt.called, called); diff != "" || job.Status != tt.status {
+					t.Errorf("job %s: %s; called (-want +have):\n%s", job.Status, job.Reason, diff)
+				}
+				idle := job.IdleExclusions
+				if tt.status == spec.StatusStopped {
+					idle = tt.idle // the reason has them
+				}
+				if diff := cmp.Diff(tt.idle, idle); diff != "" || len(tt.idle) > 0 && !strings.Contains(job.Reason, `"B"`) {
+					t.Errorf("idle exclusions, reason %q (-want +have):\n%s", job.Reason, diff)
+				}
+			})
+		})
+	}
+}
+
+// A list of names may be longer than a line of the journal.
+func TestManyNamedDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ids := make([]string, 1234)
+		for i := range ids {
+			ids[i] = fmt.Sprintf("%s-%05d", strings.Repeat("x", 100), i)
+		}
+		g := newRig(t, ids...)
+		res := g.apply(context.Background(), method("m", named(ids...)))
+		wantOutcomes(t, res.job(t, "m"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: len(ids)})
+		for _, rec := range g.disk.records(t) {
+			if page, ok := rec.(journal.Targets); ok && len(page.Targets) > 100 {
+				t.Errorf("a line of the journal has %d targets, want pages of 100", len(page.Targets))
+			}
+		}
+	})
 }

@@ -237,22 +237,30 @@ const manyNames = 20
 // lookAtNamed looks at the devices that the plan lists by id, also for a job
 // that does not care for their twins: an id may be misspelled.
 func (v *view) lookAtNamed(ctx context.Context) error {
-	named := v.named()
-	if len(named) >= manyNames && !v.direct {
-		var err error
-		if named, err = v.lookUp(ctx, named); err != nil {
-			return err
+	devices := v.job.Target.Devices
+	for ids := range slices.Chunk(devices, namesAtOnce) {
+		rows := named(ids)
+		if len(devices) >= manyNames && !v.direct {
+			var err error
+			if rows, err = v.lookUp(ctx, rows); err != nil {
+				return err
+			}
+		}
+		for some := range slices.Chunk(rows, pageSize) {
+			if err := v.look(ctx, page{rows: some}, true); err != nil {
+				return err
+			}
+			if v.err = v.tooMany(); v.err != nil {
+				return v.err
+			}
 		}
 	}
-	for len(named) > 0 && v.err == nil {
-		n := min(len(named), pageSize)
-		if err := v.look(ctx, page{rows: named[:n]}, true); err != nil {
-			return err
-		}
-		named, v.err = named[n:], v.tooMany()
-	}
-	return v.err
+	return nil
 }
+
+// namesAtOnce is how many named devices are looked up together: a list may have
+// a million.
+const namesAtOnce = 5000
 
 // lookUp fills in what the query index shows of named devices. Those that it
 // does not show, and modules, stay as they are.

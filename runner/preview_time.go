@@ -78,6 +78,9 @@ func (f *Forecast) add(v *view, c *calendar) {
 	f.stop(v, &j)
 	f.Warnings = append(f.Warnings, j.late(at)...)
 	f.Warnings = append(f.Warnings, v.doubts(c, at)...)
+	if idle := v.idleExclusions(); v.err == nil && len(idle) > 0 {
+		f.Warnings = append(f.Warnings, "job "+v.job.Name+": "+idleText(idle))
+	}
 	f.Summary.Targets += j.Targets
 	f.Summary.Changes += j.Changes
 	f.Summary.Calls += j.Calls

@@ -30,6 +30,9 @@ func (j *jobRun) report() spec.JobReport {
 	}
 	if !j.whole && j.status != spec.StatusSkipped {
 		rep.Listing = spec.ListingIncomplete
+	} else if j.listedHere {
+		idle := j.idleExclusions()
+		rep.IdleExclusions = idle[:min(len(idle), maxIdle)]
 	}
 	for i, o := range spec.Outcomes() {
 		if n := j.counters.outcomes[i].Load(); n > 0 {
@@ -38,6 +41,9 @@ func (j *jobRun) report() spec.JobReport {
 	}
 	return rep
 }
+
+// maxIdle bounds the exclusions that a report names.
+const maxIdle = 100
 
 // ratePerSecond is what the job kept up since it was started, or resumed.
 func (j *jobRun) ratePerSecond() float64 {

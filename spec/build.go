@@ -104,7 +104,7 @@ func buildTarget(t *targetSection) Target {
 		AllowEmpty: or(t.AllowEmpty, nil, false),
 	}
 	if e := t.Expect; e != nil {
-		target.Expect = Expect{Min: or(e.Min, nil, 0), Max: or(e.Max, nil, 0)}
+		target.Expect = Expect{Min: or(e.Min, nil, 0), Max: or(e.Max, nil, 0), Excluded: or(e.Excluded, nil, false)}
 	}
 	return target
 }

@@ -160,8 +160,9 @@ type targetSection struct {
 
 type expectSection struct {
 	object
-	Min *int `yaml:"min"`
-	Max *int `yaml:"max"`
+	Min      *int  `yaml:"min"`
+	Max      *int  `yaml:"max"`
+	Excluded *bool `yaml:"excluded"`
 }
 
 // has tells whether a key was written, whatever became of its value.

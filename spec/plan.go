@@ -113,6 +113,8 @@ type DeviceID struct {
 type Expect struct {
 	Min int
 	Max int // 0 is unbounded
+	// Excluded says that the target has to select everything that it excludes.
+	Excluded bool
 }
 
 // Method is the action of a direct method job.

@@ -143,19 +143,21 @@ type Summary struct {
 
 // JobReport is one job's part of a report.
 type JobReport struct {
-	Name        string          `json:"name"`
-	Type        JobType         `json:"type"`
-	Target      string          `json:"target"`
-	Status      Status          `json:"status"`
-	Reason      string          `json:"reason,omitempty"`
-	Listing     Listing         `json:"listing,omitempty"` // empty when every target has a row
-	ScheduledAt Time            `json:"scheduledAt"`
-	StartedAt   *Time           `json:"startedAt,omitempty"`
-	EndedAt     *Time           `json:"endedAt,omitempty"`
-	Targets     int             `json:"targets"`
-	Outcomes    map[Outcome]int `json:"outcomes"`
-	Attempts    int             `json:"attempts"`
-	Retries     int             `json:"retries"`
+	Name    string  `json:"name"`
+	Type    JobType `json:"type"`
+	Target  string  `json:"target"`
+	Status  Status  `json:"status"`
+	Reason  string  `json:"reason,omitempty"`
+	Listing Listing `json:"listing,omitempty"` // empty when every target has a row
+	// IdleExclusions are what target.exclude names and the target did not select.
+	IdleExclusions []string        `json:"idleExclusions,omitempty"`
+	ScheduledAt    Time            `json:"scheduledAt"`
+	StartedAt      *Time           `json:"startedAt,omitempty"`
+	EndedAt        *Time           `json:"endedAt,omitempty"`
+	Targets        int             `json:"targets"`
+	Outcomes       map[Outcome]int `json:"outcomes"`
+	Attempts       int             `json:"attempts"`
+	Retries        int             `json:"retries"`
 	// RatePerSecond is how many attempts a second the job kept up.
 	RatePerSecond float64 `json:"ratePerSecond"`
 	LatencyMs     Latency `json:"latencyMs"`

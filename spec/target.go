@@ -54,7 +54,7 @@ func (p *parser) longTarget(t *targetSection, o object) {
 	t.Limit, t.AllowEmpty, t.All = p.integer(o, "limit"), p.boolean(o, "allowEmpty"), p.boolean(o, "all")
 	if n := o.value("expect"); n != nil {
 		e, _ := p.object(o.child("expect"), n)
-		t.Expect = &expectSection{object: e, Min: p.integer(e, "min"), Max: p.integer(e, "max")}
+		t.Expect = &expectSection{object: e, Min: p.integer(e, "min"), Max: p.integer(e, "max"), Excluded: p.boolean(e, "excluded")}
 	}
 }
 
