@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
@@ -112,8 +113,12 @@ func rowError(e *hub.Error) *spec.RowError {
 	}
 }
 
-// oneLine returns v without line breaks: a journal has one record a line.
+// oneLine returns v without line breaks, because a journal has one record a line,
+// and in UTF-8, because a report is.
 func oneLine(v json.RawMessage) json.RawMessage {
+	if !utf8.Valid(v) {
+		v = bytes.ToValidUTF8(v, []byte("\uFFFD"))
+	}
 	if bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, '\r') < 0 {
 		return v
 	}

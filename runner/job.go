@@ -32,6 +32,7 @@ type jobRun struct {
 	crashed     func(value any, stack []byte)
 	held        *hold // why the job does not begin; nil if it does
 	scheduledAt time.Time
+	firstDue    time.Time // in the first run; zero for a job that needs others
 	call        hub.Call
 	policy      policy
 	limit       *rate.Limiter
@@ -51,7 +52,9 @@ type jobRun struct {
 	listedHere bool
 	backlog    uint32                  // targets of the cohort that a run before this one listed
 	latency    *hdrhistogram.Histogram // in microseconds
-	startedAt  time.Time
+	past       *pastJob                // nil unless an earlier run knew the job
+	startedAt  time.Time               // by the first run that did
+	resumedAt  time.Time               // by this one
 	endedAt    time.Time
 	status     spec.Status
 	reason     error
@@ -73,10 +76,15 @@ type counters struct {
 
 func (c *counters) count(o spec.Outcome) { c.outcomes[outcomeIndex(o)].Add(1) }
 
+// newLatency counts how long attempts take, in microseconds up to an hour.
+func newLatency() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2)
+}
+
 func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 	j := &jobRun{
 		roster: newRoster(job, r.pools), journal: r.journal, observer: r.observer, crashed: r.crashed,
-		latency: hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2),
+		latency: newLatency(),
 		over:    make(chan struct{}),
 		policy:  policy{offline: job.Offline},
 		grace:   r.grace,
@@ -96,6 +104,7 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 	}
 	if len(job.Needs) == 0 {
 		j.schedule(r.due(job))
+		j.firstDue = due(r.startedAt, job)
 	}
 	if r.pinned != nil {
 		j.pinTo(r.pinned)
@@ -129,7 +138,11 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 		j.neverStarted(context.Cause(ctx))
 		return
 	}
-	j.startedAt = time.Now()
+	j.resumedAt = time.Now()
+	j.startedAt = j.resumedAt
+	if j.past != nil && j.past.begun {
+		j.startedAt = j.past.startedAt
+	}
 	j.counters.started.Store(true)
 	j.mark(journal.EventStarted, "")
 	j.observer.JobStarted(j.job.Name)
@@ -255,6 +268,9 @@ func (j *jobRun) neverBegin(h hold) {
 
 func (j *jobRun) finish(err error) {
 	j.endedAt = time.Now()
+	if j.past != nil && !j.past.endedAt.IsZero() && j.attempts == j.before {
+		j.endedAt = j.past.endedAt // this run had nothing to do
+	}
 	j.settleRest(spec.OutcomeNotReached)
 	j.status, j.reason = j.judge(err)
 	j.mark(journal.EventEnded, string(j.status))

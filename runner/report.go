@@ -16,7 +16,7 @@ import (
 func (j *jobRun) report() spec.JobReport {
 	rep := spec.JobReport{
 		Name: j.job.Name, Type: j.job.Type, Target: j.job.Target.Text, Status: j.status,
-		ScheduledAt: spec.Time{Time: j.scheduledAt},
+		ScheduledAt: spec.Time{Time: j.dueAt()},
 		StartedAt:   optionalTime(j.startedAt), EndedAt: optionalTime(j.endedAt),
 		Targets: j.cohort.size, Outcomes: map[spec.Outcome]int{},
 		Attempts: j.attempts, Retries: j.retries, RatePerSecond: j.ratePerSecond(),
@@ -45,13 +45,29 @@ func (j *jobRun) report() spec.JobReport {
 // maxIdle bounds the exclusions that a report names.
 const maxIdle = 100
 
-// ratePerSecond is what the job kept up since it was started, or resumed.
+// dueAt is when the job was due; for one that had begun in an earlier run, then.
+func (j *jobRun) dueAt() time.Time {
+	switch {
+	case j.past == nil || !j.past.begun:
+		return j.scheduledAt
+	case j.firstDue.IsZero():
+		return j.past.startedAt
+	}
+	return j.firstDue
+}
+
+// ratePerSecond is what the job kept up since it was started, or resumed if it
+// had anything to do then.
 func (j *jobRun) ratePerSecond() float64 {
-	took := j.endedAt.Sub(j.startedAt).Seconds()
-	if j.startedAt.IsZero() || took <= 0 {
+	made, since := j.attempts-j.before, j.resumedAt
+	if made == 0 {
+		made, since = j.attempts, j.startedAt
+	}
+	took := j.endedAt.Sub(since).Seconds()
+	if since.IsZero() || took <= 0 {
 		return 0
 	}
-	return math.Round(float64(j.attempts-j.before)/took*10) / 10
+	return math.Round(float64(made)/took*10) / 10
 }
 
 func (j *jobRun) quantile(q float64) int64 { return milliseconds(j.latency.ValueAtQuantile(q)) }

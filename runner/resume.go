@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/tidwall/gjson"
 
 	"iothub-runner/internal/hub"
@@ -28,11 +29,14 @@ type Past struct {
 // pastJob is one job's past: its cohort as far as it was listed, and where
 // each target stands.
 type pastJob struct {
-	cohort   *cohort
-	begun    bool // its time came: it is not late any more
-	listed   bool // the whole target
-	attempts int  // of the rows of targets that had ended; those of the others stand in their last lines
-	retries  int
+	cohort    *cohort
+	begun     bool // its time came: it is not late any more
+	listed    bool // the whole target
+	attempts  int  // of the rows of targets that had ended; those of the others stand in their last lines
+	retries   int
+	startedAt time.Time // first
+	endedAt   time.Time // zero unless it came to an end
+	latency   *hdrhistogram.Histogram
 	// replaced are rows that count no more: their targets were done again.
 	replaced []journal.Position
 }
@@ -130,10 +134,14 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 	case journal.Mark:
 		switch r.Event {
 		case journal.EventStarted:
-			p.job(r.Job).begun = true
+			p.job(r.Job).start(r.At)
 		case journal.EventListed:
 			p.job(r.Job).listed = true
-		case journal.EventEnded, journal.EventResumed:
+		case journal.EventEnded:
+			if r.Job != "" {
+				p.job(r.Job).endedAt = r.At
+			}
+		case journal.EventResumed:
 		}
 	}
 	return nil
@@ -144,10 +152,15 @@ func (p *Past) result(at journal.Position, r journal.Result) error {
 	index, _ := j.cohort.add(keyOf(r.Target))
 	attempts := 0
 	outcome := spec.Outcome("")
+	var began, ended string
 	gjson.ParseBytes(r.Row).ForEach(func(key, value gjson.Result) bool {
 		switch key.Str {
 		case "outcome":
 			outcome = spec.Outcome(value.Str)
+		case "startedAt":
+			began = value.Str
+		case "endedAt":
+			ended = value.Str
 		case "attempts":
 			attempts = int(value.Int())
 			return false
@@ -165,7 +178,28 @@ func (p *Past) result(at journal.Position, r journal.Result) error {
 	if outcome != spec.OutcomeNotReached {
 		j.count(attempts)
 	}
+	if attempts == 1 && (outcome == spec.OutcomeSucceeded || outcome == spec.OutcomeRejected) {
+		j.answered(began, ended)
+	}
 	return nil
+}
+
+// start notes that the job's time came. One that is started again had started
+// before, and has not ended any more.
+func (j *pastJob) start(at time.Time) {
+	if !j.begun {
+		j.begun, j.startedAt = true, at
+	}
+	j.endedAt = time.Time{}
+}
+
+// answered takes in how long the one attempt of a row took.
+func (j *pastJob) answered(began, ended string) {
+	from, err := time.Parse(time.RFC3339Nano, began)
+	to, endErr := time.Parse(time.RFC3339Nano, ended)
+	if err == nil && endErr == nil {
+		_ = j.latency.RecordValue(max(1, to.Sub(from).Microseconds())) // beyond the range counts as nothing
+	}
 }
 
 // replace takes the row of a target that had ended out of the count: attempts
@@ -200,7 +234,7 @@ func (j *pastJob) discount(rows *journal.RowReader) error {
 func (p *Past) job(name string) *pastJob {
 	j, ok := p.jobs[name]
 	if !ok {
-		j = &pastJob{cohort: newCohort()}
+		j = &pastJob{cohort: newCohort(), latency: newLatency()}
 		p.jobs[name] = j
 	}
 	return j
@@ -213,7 +247,8 @@ func keyOf(t journal.Target) targetKey {
 // resume makes the past of a job this run's present: what is settled stays so,
 // unless the user has picked its outcome.
 func (j *jobRun) resume(p *pastJob) error {
-	j.cohort, j.whole = p.cohort, p.listed
+	j.cohort, j.whole, j.latency = p.cohort, p.listed, p.latency
+	j.past = p
 	if p.listed {
 		j.cohort.freeze()
 	}

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
@@ -315,6 +318,44 @@ func TestResumeThatIsInterruptedKeepsTheRows(t *testing.T) {
 			if job == "u" && (row.Twin == nil || string(row.Twin.Patch.Desired) != `{"floor":3}`) {
 				t.Errorf("job %s: %+v, want the patch that may have been made", job, row)
 			}
+		}
+	})
+}
+
+// A job that had ended before the run went on keeps its times and latencies.
+func TestResumeKeepsTheTimesOfEndedJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(20)...)
+		g.hub.takes[opInvoke] = 700 * time.Millisecond
+		jobs := []spec.Job{method("done", delay(10*time.Second)), method("cut", serial), method("then", needs("done", spec.NeedSucceeded), serial)}
+		first := g.apply(interruptAt(t, 13*time.Second), jobs...)
+		<-time.NewTimer(time.Hour).C
+		second := g.apply(context.Background(), jobs...)
+		was, is := first.job(t, "done"), second.job(t, "done")
+		was.Devices, is.Devices = nil, nil
+		if diff := cmp.Diff(was, is, sameTime()); diff != "" {
+			t.Errorf("the job that had ended (-first +second):\n%s", diff)
+		}
+		if is.LatencyMs.P50 < 690 || is.RatePerSecond == 0 {
+			t.Errorf("latency %+v, rate %v, want those of the first run", is.LatencyMs, is.RatePerSecond)
+		}
+		for _, name := range []string{"cut", "then"} {
+			was, is := first.job(t, name), second.job(t, name)
+			if !is.StartedAt.Truncate(time.Millisecond).Equal(was.StartedAt.Time) || is.EndedAt.Sub(was.EndedAt.Time) < time.Hour || is.LatencyMs.P50 < 690 {
+				t.Errorf("job %s started %v and ended %v with latency %+v; it first started %v", name, is.StartedAt, is.EndedAt, is.LatencyMs, was.StartedAt)
+			}
+		}
+	})
+}
+
+// What a device answers need not be UTF-8; a report is.
+func TestAnswersThatAreNotUTF8(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, "d")
+		g.hub.answer = func(call) hub.Answer { return hub.Answer{Status: 200, Payload: []byte("\"a\xff\xfeb\"")} }
+		res := g.apply(context.Background(), method("m"))
+		if row := res.row(t, "m", "d"); !utf8.Valid(g.text) || string(row.Method.Payload) != "\"a\uFFFDb\"" {
+			t.Errorf("payload %q, report in UTF-8: %t", row.Method.Payload, utf8.Valid(g.text))
 		}
 	})
 }
