@@ -252,6 +252,8 @@ var (
 // do not.
 func disputedForm(s string) string {
 	switch {
+	case s == "" || !strings.Contains("+-.0123456789", s[:1]): // most texts, and long ones cost regexp much
+		return ""
 	case exponentShape.MatchString(s) && !agreedShape.MatchString(s):
 		return "is a number for some YAML readers and a text for others"
 	case sixtiesShape.MatchString(s):
