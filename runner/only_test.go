@@ -146,8 +146,12 @@ func TestListingGoesOnAfterAStop(t *testing.T) {
 // TestRandomSequences starts, interrupts, kills and resumes runs by chance, as a
 // whole or for some outcomes, and compares each report with what was executed.
 func TestRandomSequences(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(40) {
-		synctest.Test(t, func(t *testing.T) { randomSequence(t, seed) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { randomSequence(t, seed) })
+		})
 	}
 }
 

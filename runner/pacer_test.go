@@ -85,12 +85,14 @@ func simulate(h *throttledHub, l *lane, callers int, length time.Duration) (take
 // of what the hub takes, and nearly nothing is refused, whatever the hub's rate
 // and however much it queues.
 func TestPaceUnderThrottle(t *testing.T) {
+	t.Parallel()
 	for _, rate := range []float64{10, 40, 200, 1000, 5000} {
 		for _, queue := range []float64{0.1, 0.5, 2, 30} { // in seconds
 			t.Run(fmt.Sprintf("rate %v queue %vs", rate, queue), func(t *testing.T) {
+				t.Parallel()
 				h := &throttledHub{rate: rate, queue: max(2, int(rate*queue)), base: 5 * time.Millisecond}
-				// As long as a fleet of 50,000 takes, and at least a minute.
-				length := max(time.Minute, time.Duration(50_000/rate*float64(time.Second)))
+				// As long as a fleet of 50,000 takes, and at least twenty seconds.
+				length := max(20*time.Second, time.Duration(50_000/rate*float64(time.Second)))
 				taken, refused := simulate(h, &lane{}, 64, length)
 				kept := float64(taken) / (rate * length.Seconds())
 				share := float64(refused) / float64(taken+refused)

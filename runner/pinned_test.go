@@ -213,6 +213,7 @@ func TestPinnedKeepsExpectations(t *testing.T) {
 // that: its own patches are not taken for somebody else's, also where two jobs
 // were patching one device at the same moment.
 func TestPinnedResumes(t *testing.T) {
+	t.Parallel()
 	whole := 0
 	run := func(t *testing.T, limit int, later time.Duration) {
 		t.Helper()

@@ -38,6 +38,7 @@ func (h *fakeHub) between(from, to time.Duration, err *hub.Error, ops ...operati
 // A hub that is away for ten seconds costs no device, and no more time than it
 // takes to notice its return.
 func TestAShortOutageCostsNoDevice(t *testing.T) {
+	t.Parallel()
 	methods, twins := method("j"), update("j", `{"floor":3}`, "")
 	all := []operation{opPreflight, opQuery, opRead, opPatch, opInvoke}
 	tests := map[string]struct {
@@ -67,8 +68,9 @@ func TestAShortOutageCostsNoDevice(t *testing.T) {
 				continue
 			}
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
-					ids := devices(4000)
+					ids := devices(2000)
 					g := newRig(t, ids...)
 					for _, op := range all {
 						g.hub.takes[op] = 20 * time.Millisecond
@@ -83,7 +85,7 @@ func TestAShortOutageCostsNoDevice(t *testing.T) {
 					if lost := len(ids) - rep.Outcomes[spec.OutcomeSucceeded]; lost > tt.lost || rep.Targets != len(ids) {
 						t.Errorf("%d targets: %v, want all but %d to succeed", rep.Targets, rep.Outcomes, tt.lost)
 					}
-					healthy := 4 * time.Second
+					healthy := 2 * time.Second
 					if took := rep.EndedAt.Sub(rep.StartedAt.Time); took > healthy+15*time.Second {
 						t.Errorf("the job took %v, of which 10s were the outage", took)
 					}
