@@ -222,7 +222,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 	}
 	intent := journal.Intent{
 		Attempt: it.attempts, At: time.Now(), ETag: s.etag, Version: s.version,
-		Before: sections(result.Before), Patch: sections(result.Patch),
+		Before: sections(w.mask.sections(result.Before)), Patch: sections(w.mask.sections(result.Patch)),
 	}
 	if err := w.intent(intent, it); err != nil {
 		it.attempts--
@@ -390,7 +390,7 @@ func (w *worker) takeBack(it *item) error {
 		row.Error = rowError(it.err)
 	}
 	row.History = it.history[len(it.history)-1:]
-	w.row = appendRow(w.row[:0], row)
+	w.row = appendRow(w.row[:0], w.mask.row(row))
 	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
 	_, err := w.journal.Append(w.line)
 	return err
@@ -470,7 +470,7 @@ func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
 // settle journals a row. If the journal is broken the outcome still stands:
 // only the row's details are lost.
 func (w *worker) settle(it *item, row *spec.Row, latency time.Duration) finished {
-	w.row = appendRow(w.row[:0], row)
+	w.row = appendRow(w.row[:0], w.mask.row(row))
 	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
 	f := finished{outcome: row.Outcome, latency: latency}
 	at, err := w.journal.Append(w.line)

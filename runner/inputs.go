@@ -9,22 +9,17 @@ import (
 	"hash"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"iothub-runner/spec"
 )
 
 // InputsOf says what a run is of besides the plan's file: its jobs as they were
-// filled in, and what they were filled in with. The id of the run goes into the
-// hashes of texts, so that the same one looks different in every run.
-func InputsOf(plan *spec.Plan, runID string, pinned *Pinned) spec.Inputs {
-	in := spec.Inputs{Jobs: map[string]string{}, Vars: map[string]string{}, Files: filesOf(plan)}
+// filled in, and the variables that they were filled in with, but for secrets.
+func InputsOf(plan *spec.Plan, pinned *Pinned) spec.Inputs {
+	in := spec.Inputs{Jobs: map[string]string{}, Vars: publicVars(plan), Files: filesOf(plan)}
 	for i := range plan.Jobs {
 		in.Jobs[plan.Jobs[i].Name] = hashJob(&plan.Jobs[i])
-	}
-	for name, value := range plan.Vars {
-		in.Vars[name] = shownVar(runID, name, value)
 	}
 	if pinned != nil {
 		in.Pinned = pinned.sum
@@ -45,22 +40,28 @@ func filesOf(plan *spec.Plan) map[string]string {
 const (
 	// hashLength is how many hexadecimal digits of a hash are kept.
 	hashLength = 32
-	// hiddenVar begins what stands for the value of a variable.
-	hiddenVar = "sha256:"
-	// longestNumber is the most characters of a value that is shown: what is
-	// longer may be a key made of digits.
-	longestNumber = 16
+	// hiddenVar begins what journals of earlier versions have in place of a text.
+	hiddenVar       = "sha256:"
+	hiddenVarLength = len(hiddenVar) + 16
 )
 
-// shownVar is a value of a variable as journals and reports have it: numbers and
-// booleans as they are. A text may be a secret, kept out of the plan on purpose.
-func shownVar(runID, name, value string) string {
-	_, err := strconv.ParseFloat(value, 64)
-	if value == "true" || value == "false" || err == nil && len(value) <= longestNumber {
-		return value
+// publicVars are the variables of a plan that are no secrets.
+func publicVars(plan *spec.Plan) map[string]string {
+	vars := map[string]string{}
+	for name, value := range plan.Vars {
+		if !slices.Contains(plan.Sensitive, name) {
+			vars[name] = value
+		}
 	}
-	sum := sha256.Sum256([]byte(runID + "\x00" + name + "\x00" + value))
-	return hiddenVar + hex.EncodeToString(sum[:8])
+	return vars
+}
+
+// RecordedVar returns the value of a variable that a journal has; false if it
+// was kept out of it.
+func RecordedVar(vars map[string]string, name string) (string, bool) {
+	value, ok := vars[name]
+	hidden := len(value) == hiddenVarLength && strings.HasPrefix(value, hiddenVar)
+	return value, ok && !hidden
 }
 
 // hashJob hashes all that a job does to whom: what the plan takes from files
@@ -209,11 +210,11 @@ func (e *NotPartError) Error() string {
 
 // checkInputs holds a plan against what an earlier run was of. Nothing is
 // compared if that run does not say.
-func checkInputs(was *spec.Inputs, plan *spec.Plan, run, version string) error {
+func checkInputs(was *spec.Inputs, plan *spec.Plan, version string) error {
 	if len(was.Jobs) == 0 {
 		return nil
 	}
-	is := InputsOf(plan, run, nil)
+	is := InputsOf(plan, nil)
 	var differ *InputsError
 	for i := range plan.Jobs {
 		job := &plan.Jobs[i]
@@ -226,6 +227,9 @@ func checkInputs(was *spec.Inputs, plan *spec.Plan, run, version string) error {
 			differ.More++
 		default:
 			differ = &InputsError{Job: job.Name, Runner: version, Why: slices.Concat(changedVars(was.Vars, is.Vars), changedFiles(was.Files, job))}
+			if len(differ.Why) == 0 && len(plan.Sensitive) > 0 {
+				differ.Why = []string{"a sensitive variable is not what it was: " + strings.Join(plan.Sensitive, " or ")}
+			}
 		}
 	}
 	if differ != nil {
@@ -236,12 +240,13 @@ func checkInputs(was *spec.Inputs, plan *spec.Plan, run, version string) error {
 
 func changedVars(was, is map[string]string) (why []string) {
 	for _, name := range slices.Sorted(maps.Keys(is)) {
-		switch before, now := was[name], is[name]; {
-		case before == now:
-		case strings.HasPrefix(before, hiddenVar), strings.HasPrefix(now, hiddenVar), before == "":
-			why = append(why, fmt.Sprintf("var %s is not what it was", name))
-		default:
-			why = append(why, fmt.Sprintf("var %s was %s, now %s", name, before, now))
+		before, known := RecordedVar(was, name)
+		switch now := is[name]; {
+		case known && before == now:
+		case known:
+			why = append(why, fmt.Sprintf("var %s was %q, now %q", name, before, now))
+		case was[name] != "":
+			why = append(why, fmt.Sprintf("var %s may not be what it was", name))
 		}
 	}
 	return why

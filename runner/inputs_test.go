@@ -3,6 +3,7 @@ package runner_test
 import (
 	"context"
 	"maps"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,7 @@ import (
 
 // hashOf returns the hash by which a run knows a job again.
 func hashOf(job spec.Job) string {
-	return runner.InputsOf(&spec.Plan{Jobs: []spec.Job{job}}, "run-1", nil).Jobs[job.Name]
+	return runner.InputsOf(&spec.Plan{Jobs: []spec.Job{job}}, nil).Jobs[job.Name]
 }
 
 // The hash of a job is kept in journals and reports, which outlive builds.
@@ -85,17 +86,19 @@ func TestHashOfAJobCoversWhatItDoes(t *testing.T) {
 	}
 }
 
-// Numbers and booleans are recorded, texts are not: they may be secrets.
-func TestInputsHideTexts(t *testing.T) {
-	plan := &spec.Plan{Vars: map[string]string{"n": "43", "f": "-4.5", "b": "true", "pw": "hunter2", "key": "12345678901234567"}}
-	in := runner.InputsOf(plan, "run-1", nil)
-	for name, want := range map[string]string{"n": "43", "f": "-4.5", "b": "true", "pw": "sha256:e80960ebff50e111", "key": "sha256:b09cdc904bb0ba17"} {
-		if have := in.Vars[name]; have != want {
-			t.Errorf("value of %s is recorded as %s, want %s", name, have, want)
-		}
+// Values are recorded, so that a resumed run need not be given them, but for
+// secrets. What earlier versions have in place of a text is no value.
+func TestInputsKeepNoSecrets(t *testing.T) {
+	plan := &spec.Plan{Vars: map[string]string{"n": "43", "site": "paris", "pw": "hunter2"}, Sensitive: []string{"pw"}}
+	in := runner.InputsOf(plan, nil)
+	if diff := cmp.Diff(map[string]string{"n": "43", "site": "paris"}, in.Vars); diff != "" {
+		t.Errorf("recorded values (-want +have):\n%s", diff)
 	}
-	if again := runner.InputsOf(plan, "run-2", nil); again.Vars["pw"] == in.Vars["pw"] {
-		t.Errorf("a text looks the same in two runs: %s", in.Vars["pw"])
+	vars := map[string]string{"old": "sha256:e80960ebff50e111", "digest": "sha256:" + strings.Repeat("ab", 32), "empty": ""}
+	for name, want := range map[string]bool{"old": false, "digest": true, "empty": true, "none": false} {
+		if value, ok := runner.RecordedVar(vars, name); ok != want || ok && value != vars[name] {
+			t.Errorf("RecordedVar(%s) = %q, %t; want %t", name, value, ok, want)
+		}
 	}
 }
 
@@ -118,15 +121,19 @@ func TestPastIsOfTheseInputs(t *testing.T) {
 	}{
 		{name: "the same"},
 		{name: "a variable of nothing that is sent", change: []func(*spec.Plan){set("building", "44")}},
-		{name: "a number", change: []func(*spec.Plan){set("building", "44"), floor}, want: other + `job "move": var building was 43, now 44`},
-		{name: "a text", change: []func(*spec.Plan){set("site", "rome"), payload}, want: other + `job "lock": var site is not what it was`},
+		{name: "a number", change: []func(*spec.Plan){set("building", "44"), floor}, want: other + `job "move": var building was "43", now "44"`},
+		{name: "a text", change: []func(*spec.Plan){set("site", "rome"), payload}, want: other + `job "lock": var site was "paris", now "rome"`},
 		{
 			name: "two jobs", change: []func(*spec.Plan){set("building", "44"), floor, payload},
-			want: other + `job "move": var building was 43, now 44 (and 1 more that differ)`,
+			want: other + `job "move": var building was "43", now "44" (and 1 more that differ)`,
 		},
 		{
 			name: "a file", change: []func(*spec.Plan){payload, func(p *spec.Plan) { p.Jobs[1].Files[0].SHA256 = "bb" }},
 			want: other + `job "lock": payloadFile "lock.json" has changed`,
+		},
+		{
+			name: "a secret", change: []func(*spec.Plan){payload, func(p *spec.Plan) { p.Vars["pw"], p.Sensitive = "x", []string{"pw"} }},
+			want: other + `job "lock": a sensitive variable is not what it was: pw`,
 		},
 		{name: "runner", change: []func(*spec.Plan){payload}, want: other + `job "lock": runner 0.1.0, which began that run, reads it otherwise`},
 		{name: "some of the jobs", change: []func(*spec.Plan){func(p *spec.Plan) { p.Jobs = p.Jobs[1:] }}},
@@ -135,7 +142,7 @@ func TestPastIsOfTheseInputs(t *testing.T) {
 			want: `job "unlock" is not part of the run to go on with, which was of --job lock --job move alone`,
 		},
 	}
-	in := runner.InputsOf(before(), "r", nil)
+	in := runner.InputsOf(before(), nil)
 	for _, tt := range tests {
 		for _, recorded := range []bool{true, false} {
 			header := journal.Header{Run: "r", Runner: "0.1.0"}

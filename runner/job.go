@@ -29,6 +29,7 @@ type jobRun struct {
 	abort       context.CancelCauseFunc // ends the run
 	stop        context.CancelCauseFunc // ends the job
 	observer    Observer
+	mask        *mask
 	crashed     func(value any, stack []byte)
 	held        *hold // why the job does not begin; nil if it does
 	scheduledAt time.Time
@@ -88,6 +89,7 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 		over:    make(chan struct{}),
 		policy:  policy{offline: job.Offline},
 		grace:   r.grace,
+		mask:    newMask(r.plan),
 		picked:  r.only,
 		status:  spec.StatusNotStarted,
 	}

@@ -32,7 +32,7 @@ const PinnedSchema = "runner/pinned/v1"
 type PinHeader struct {
 	Schema    string            `json:"schema"`
 	Plan      PinnedPlan        `json:"plan"`
-	Vars      map[string]string `json:"vars,omitempty"`  // given on the command line
+	Vars      map[string]string `json:"vars,omitempty"`  // but for secrets
 	Files     map[string]string `json:"files,omitempty"` // hashes of those that the plan names
 	Jobs      []PinnedJob       `json:"jobs"`            // in the order of the plan
 	Hubs      []string          `json:"hubs"`
@@ -83,11 +83,11 @@ type PinWriter struct {
 
 // NewPinWriter begins a pinned preview of a plan whose text is given. Apply
 // finds the plan under the plan's File.
-func NewPinWriter(w io.Writer, plan *spec.Plan, text []byte, vars map[string]string, o PreviewOptions) (*PinWriter, error) {
+func NewPinWriter(w io.Writer, plan *spec.Plan, text []byte, o PreviewOptions) (*PinWriter, error) {
 	pw := &PinWriter{sum: sha256.New(), targets: map[string]int{}}
 	pw.out = bufio.NewWriterSize(io.MultiWriter(w, pw.sum), 64<<10)
 	h := PinHeader{
-		Schema: PinnedSchema, Vars: vars, Files: filesOf(plan), CreatedAt: time.Now().UTC(), Runner: o.Runner,
+		Schema: PinnedSchema, Vars: publicVars(plan), Files: filesOf(plan), CreatedAt: time.Now().UTC(), Runner: o.Runner,
 		Plan: PinnedPlan{Name: plan.Name, File: plan.File, SHA256: plan.SHA256, Text: string(text)},
 	}
 	for i := range plan.Jobs {

@@ -23,10 +23,13 @@ import (
 // pin previews the jobs and returns the file that pins what it saw.
 func (g *rig) pin(jobs ...spec.Job) []byte {
 	g.Helper()
-	g.plan = &spec.Plan{File: "plan.yaml", SHA256: strings.Repeat("ab", 32), Version: 1, Name: "test", Jobs: jobs}
+	g.plan = &spec.Plan{
+		File: "plan.yaml", SHA256: strings.Repeat("ab", 32), Version: 1, Name: "test", Jobs: jobs,
+		Vars: map[string]string{"a": "1", "pw": "secret"}, Sensitive: []string{"pw"},
+	}
 	var file bytes.Buffer
 	o := runner.PreviewOptions{Runner: "test", Hubs: []runner.NamedHub{{Name: "test.example", Hub: g.hub}}}
-	w, err := runner.NewPinWriter(&file, g.plan, []byte("the text"), map[string]string{"a": "1"}, o)
+	w, err := runner.NewPinWriter(&file, g.plan, []byte("the text"), o)
 	if err != nil {
 		g.Fatalf("NewPinWriter: %v", err)
 	}
@@ -431,7 +434,7 @@ func TestPreviewWithoutRoomForThePin(t *testing.T) {
 	g := newRig(t, devices(5000)...)
 	g.plan = &spec.Plan{Name: "test", Jobs: []spec.Job{method("lock")}}
 	o := runner.PreviewOptions{Hubs: []runner.NamedHub{{Name: "test.example", Hub: g.hub}}}
-	w, err := runner.NewPinWriter(fullDisk{}, g.plan, nil, nil, o)
+	w, err := runner.NewPinWriter(fullDisk{}, g.plan, nil, o)
 	if err != nil {
 		t.Fatalf("NewPinWriter: %v", err)
 	}

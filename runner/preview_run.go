@@ -55,6 +55,7 @@ type view struct {
 	pin    *PinWriter
 	direct bool
 	looked func(job string, targets int)
+	mask   *mask
 
 	meter  int // bytes of one message of the daily quota
 	groups *groups
@@ -128,7 +129,7 @@ func (p *preview) surveys() []*survey {
 	_, meter := dailyQuota(p.plan.Hub.SKU, p.plan.Hub.Units)
 	for i := range p.plan.Jobs {
 		job := &p.plan.Jobs[i]
-		v := &view{roster: newRoster(job, p.pools), pin: p.Pin, direct: p.Direct, looked: p.Looked, meter: meter, groups: newGroups()}
+		v := &view{roster: newRoster(job, p.pools), pin: p.Pin, direct: p.Direct, looked: p.Looked, mask: newMask(p.plan), meter: meter, groups: newGroups()}
 		p.jobs = append(p.jobs, v)
 		if h, ok := p.held[job.Name]; ok {
 			v.addNamed()
@@ -430,7 +431,7 @@ func (v *view) group(e *effect, named bool) Group {
 		c.steps += steps(len(e.payload), methodStep)
 		c.messages += steps(len(e.payload), v.meter) + 1 // an answer is one at least
 		return Group{Call: &CallForecast{
-			MethodName: m.Name, Payload: e.payload,
+			MethodName: m.Name, Payload: v.mask.json(e.payload),
 			ConnectTimeoutInSeconds: seconds(m.ConnectTimeout), ResponseTimeoutInSeconds: seconds(m.ResponseTimeout),
 		}}
 	}
@@ -442,8 +443,8 @@ func (v *view) group(e *effect, named bool) Group {
 	c.changes++
 	c.messages += steps(len(e.desired.patch)+len(e.tags.patch), v.meter)
 	return Group{
-		Before: &spec.Sections{Desired: e.desired.before, Tags: e.tags.before},
-		Patch:  &spec.Sections{Desired: e.desired.patch, Tags: e.tags.patch},
+		Before: v.mask.sections(&spec.Sections{Desired: e.desired.before, Tags: e.tags.before}),
+		Patch:  v.mask.sections(&spec.Sections{Desired: e.desired.patch, Tags: e.tags.patch}),
 	}
 }
 

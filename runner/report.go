@@ -120,7 +120,7 @@ func (r *Run) inputs() *spec.Inputs {
 	if r.past != nil {
 		return r.past.Inputs()
 	}
-	in := InputsOf(r.plan, r.id, r.pinned)
+	in := InputsOf(r.plan, r.pinned)
 	return &in
 }
 

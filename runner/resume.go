@@ -90,7 +90,7 @@ func (p *Past) Check(plan *spec.Plan, hubs []string, pinned *Pinned) error {
 	if err := checkPinned(was.Pinned, pinned); err != nil {
 		return err
 	}
-	return checkInputs(was, plan, p.Header.Run, p.Header.Runner)
+	return checkInputs(was, plan, p.Header.Runner)
 }
 
 // checkPinned refuses to go on beyond what a pinned preview allowed, or within

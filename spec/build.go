@@ -24,7 +24,7 @@ func (p *parser) build(d *document) *Plan {
 		}
 		plan.Hubs = append(plan.Hubs, hub)
 	}
-	plan.Vars = p.values()
+	plan.Vars, plan.Sensitive = p.values(), p.secretVars()
 	shared := defaultSection{}
 	if d.Defaults != nil {
 		shared = *d.Defaults

@@ -43,6 +43,7 @@ type varSection struct {
 	Type        *string    `yaml:"type"`
 	Default     *yaml.Node // checked by hand: its type is another field's value
 	AllowEmpty  *bool      `yaml:"allowEmpty"`
+	Sensitive   *bool      `yaml:"sensitive"`
 	Description *string    `yaml:"description"`
 }
 
@@ -149,6 +150,7 @@ type targetSection struct {
 	Limit       *int           `yaml:"limit"`
 	Expect      *expectSection `yaml:"expect"`
 	AllowEmpty  *bool          `yaml:"allowEmpty"`
+	Sensitive   *bool          `yaml:"sensitive"`
 	All         *bool          `yaml:"all"`
 
 	node  *yaml.Node // of the target as a whole

@@ -17,6 +17,7 @@ func planFields() []Field {
 		{Path: "vars", Type: FieldNames, Short: "default", Synonyms: []string{"variables", "parameters"}, Doc: "Variables by name; ${var.NAME} in a text stands for the value. A value alone is a default.", Example: "{building: {type: integer, default: 43}}"},
 		{Path: "vars[].type", Type: FieldText, Values: []string{varString, varInteger, varNumber, varBoolean}, Doc: "What values the variable takes; without it, what the default is.", Example: "integer"},
 		{Path: "vars[].default", Type: FieldScalar, Synonyms: []string{"value"}, Doc: "The value when none is given; without it, --var must give one.", Example: "43"},
+		{Path: "vars[].sensitive", Type: FieldBoolean, Default: "false", Doc: "Whether the value is a secret: it is shown and stored nowhere, and a resumed run asks for it again. It has no default; give it by the environment variable RUNNER_VAR_NAME.", Example: "true"},
 		{Path: "vars[].allowEmpty", Type: FieldBoolean, Doc: "Whether the value may be an empty text where a query uses it, which can select far more than is meant.", Default: "false", Example: "true"},
 		{Path: "vars[].description", Type: FieldText, Doc: "What the variable is for.", Example: "Which building"},
 		{Path: "defaults", Type: FieldObject, Doc: "Fields for every job that does not set them itself. Of retry, each key counts on its own; every other field counts as a whole.", Example: "{concurrency: 64, deadline: 2h, retry: {attempts: 4}}"},

@@ -18,6 +18,9 @@ type Options struct {
 	FS fs.FS
 	// Vars are the values given to variables, by name.
 	Vars map[string]string
+	// Lookup finds the value of a variable that Vars does not have; nil looks
+	// nowhere. It is told whether the plan says that the value is a secret.
+	Lookup func(name string, sensitive bool) (value string, ok bool)
 	// AllowPlanned accepts fields that are read and checked, but that this
 	// version does not carry out yet, with a warning. The commands leave it false:
 	// then they are errors, and nothing is ignored.

@@ -25,6 +25,7 @@ type Plan struct {
 	Hub         Hub
 	Hubs        []Hub             // several hubs instead of Hub; empty if there is one
 	Vars        map[string]string // the variables of the plan as they were filled in
+	Sensitive   []string          // names of those that are secrets, in order
 	Jobs        []Job
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -79,7 +80,12 @@ func (p *parser) variable(name string, n *yaml.Node) *varSection {
 	if !ok {
 		return nil
 	}
-	return &varSection{object: o, Type: p.text(o, "type"), Default: o.value("default"), Description: p.text(o, "description"), AllowEmpty: p.boolean(o, "allowEmpty")}
+	return &varSection{object: o, Type: p.text(o, "type"), Default: o.value("default"), Description: p.text(o, "description"), AllowEmpty: p.boolean(o, "allowEmpty"), Sensitive: p.boolean(o, "sensitive")}
+}
+
+// sensitive tells whether the plan says that the value is a secret.
+func (v *variable) sensitive() bool {
+	return v.section != nil && v.section.Sensitive != nil && *v.section.Sensitive
 }
 
 // mayBeEmpty tells whether the plan lets the variable be an empty text in a query.
@@ -89,16 +95,39 @@ func (v *variable) mayBeEmpty() bool {
 
 // settle finds the value of a variable: the one handed in, or its default.
 func (p *parser) settle(v *variable) {
-	typ := p.varType(v)
-	if given, ok := p.opts.Vars[v.name]; ok {
-		v.value = typedScalar(typ, given, v.key)
-		if v.value == nil {
-			p.at(v.key, RuleVarValue, fmt.Sprintf("variable %q is given the value %q, which is no %s", v.name, clip(given), typ), varHint(typ))
-		}
+	if v.sensitive() && v.section.has("default") {
+		p.src.secrets.know(map[string]string{v.name: deref(v.section.Default).Value})
+		p.at(v.section.Default, RuleVarValue, fmt.Sprintf("variable %q is sensitive and has a default, which everybody can read who reads the plan", v.name), "leave the default out and set "+varEnv(v))
 		return
 	}
+	typ := p.varType(v)
+	if given, ok := p.handedIn(v); ok {
+		p.settleGiven(v, typ, given)
+		return
+	}
+	p.settleDefault(v, typ)
+}
+
+// varEnv is the environment variable that gives a variable its value.
+func varEnv(v *variable) string { return "the environment variable RUNNER_VAR_" + v.name }
+
+func (p *parser) settleGiven(v *variable, typ, given string) {
+	v.value = typedScalar(typ, given, v.key)
+	shown := strconv.Quote(clip(given))
+	if v.sensitive() {
+		shown = "(not shown)"
+		p.src.secrets.know(map[string]string{v.name: given})
+	}
+	if v.value == nil {
+		p.at(v.key, RuleVarValue, fmt.Sprintf("variable %q is given the value %s, which is no %s", v.name, shown, typ), varHint(typ))
+	}
+}
+
+func (p *parser) settleDefault(v *variable, typ string) {
 	def := v.section.Default
 	switch {
+	case v.sensitive():
+		p.at(v.key, RuleVarValue, fmt.Sprintf("variable %q has no value", v.name), "set "+varEnv(v))
 	case def == nil && !v.section.has("default"):
 		p.at(v.key, RuleVarValue, fmt.Sprintf("variable %q has no value", v.name), fmt.Sprintf("give it a default, or pass --var %s=...", v.name))
 	case deref(def).Kind != yaml.ScalarNode || deref(def).Tag == "!!null":
@@ -114,6 +143,18 @@ func (p *parser) settle(v *variable) {
 			p.at(def, RuleVarValue, fmt.Sprintf("the default of variable %q is %s, which is no %s", v.name, describe(def), typ), varHint(typ))
 		}
 	}
+}
+
+// handedIn returns the value that was handed in for a variable: by name, or else by
+// the way that the options look others up.
+func (p *parser) handedIn(v *variable) (string, bool) {
+	if given, ok := p.opts.Vars[v.name]; ok {
+		return given, true
+	}
+	if p.opts.Lookup == nil {
+		return "", false
+	}
+	return p.opts.Lookup(v.name, v.sensitive())
 }
 
 // varType returns the declared type, or the one that the default shows.
@@ -256,6 +297,18 @@ func (p *parser) values() map[string]string {
 		}
 	}
 	return values
+}
+
+// secretVars returns the names of the sensitive variables.
+func (p *parser) secretVars() []string {
+	var names []string
+	for name, v := range p.vars {
+		if v.sensitive() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // lookupVar returns the value of a variable. A false ok means that a finding
@@ -403,6 +456,10 @@ func (p *parser) queryValue(n *yaml.Node, pc piece, at queryPlace, next string) 
 	}
 	value, ok := p.lookupVar(n, pc)
 	if !ok {
+		return "", false
+	}
+	if v := p.vars[pc.path[0]]; v.sensitive() { // what selects devices is shown wherever a job is
+		p.inText(n, pc.offset, pc.end, fmt.Sprintf("variable %q is sensitive, and a target is shown", v.name), "use it in payload, desired or tags")
 		return "", false
 	}
 	if v := p.vars[pc.path[0]]; value.Value == "" && !v.mayBeEmpty() { // STARTSWITH(x, '') is the whole hub

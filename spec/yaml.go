@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,19 @@ const (
 	maxDepth       = 100
 	maxAliasWeight = 250_000 // values that aliases add; long texts count for more
 )
+
+// NameOf returns the name that a plan's text gives itself, without checking the
+// plan; empty if it cannot be told.
+func NameOf(src []byte) string {
+	var head struct {
+		Name string `yaml:"name"`
+	}
+	doc, err := decode(yaml.NewDecoder(bytes.NewReader(src[:min(len(src), MaxSize)])))
+	if err != nil || doc.Decode(&head) != nil {
+		return ""
+	}
+	return head.Name
+}
 
 // load reads the one document of the plan and checks its shape.
 func (p *parser) load() *yaml.Node {

@@ -65,9 +65,9 @@ func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Pla
 	}
 	now := time.Now()
 	r := &record{id: newRunID(now), began: now, only: only, pinned: pinned}
-	r.inputs = runner.InputsOf(plan, r.id, pinned)
+	r.inputs = runner.InputsOf(plan, pinned)
 	if f.resume != "" {
-		named, err := f.findRun(env, hub, plan)
+		named, err := f.findRun(env, placeOf(hub, plan))
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +94,7 @@ func (r *record) place(env environment, path string, hub *openedHub, plan *spec.
 		r.dir, r.path = dir, filepath.Join(dir, r.id+".ndjson")
 		return nil
 	}
-	dir, err := stateDir(env, hub, plan)
+	dir, err := stateDir(env, placeOf(hub, plan))
 	if err != nil {
 		return err
 	}
@@ -181,8 +181,18 @@ func (r *record) close() {
 	}
 }
 
+// place is a plan on a hub: what journals and locks are kept for.
+type place struct {
+	hub, plan string
+	emulated  bool // nothing is kept: the hub is gone with the process
+}
+
+func placeOf(hub *openedHub, plan *spec.Plan) place {
+	return place{hub: hub.name, plan: plan.Name, emulated: hub.emulated}
+}
+
 // stateDir is where journals and locks of a plan on a hub are kept.
-func stateDir(env environment, hub *openedHub, plan *spec.Plan) (string, error) {
+func stateDir(env environment, at place) (string, error) {
 	base := env.getenv("XDG_STATE_HOME")
 	if base == "" {
 		home, err := os.UserHomeDir()
@@ -194,7 +204,7 @@ func stateDir(env environment, hub *openedHub, plan *spec.Plan) (string, error) 
 		}
 		base = filepath.Join(home, ".local", "state")
 	}
-	dir := filepath.Join(base, "runner", strings.ReplaceAll(hub.name, ":", "_"), plan.Name)
+	dir := filepath.Join(base, "runner", strings.ReplaceAll(at.hub, ":", "_"), at.plan)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", &failure{
 			code: exitInvalid, err: fmt.Errorf("make a place for journals and locks: %w", err),

@@ -30,7 +30,7 @@ func lock(ctx context.Context, env environment, hub *openedHub, plan *spec.Plan,
 	if hub.emulated {
 		return func() {}, nil
 	}
-	dir, err := stateDir(env, hub, plan)
+	dir, err := stateDir(env, placeOf(hub, plan))
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,20 @@ func (f *applyFlags) planOf(env environment, talk *talk, file string) (*spec.Pla
 	return plan, pinned, nil
 }
 
+// loadPlan reads and checks a plan. Every finding is on stderr when it returns.
+func (f *applyFlags) loadPlan(env environment, talk *talk, file string) (*spec.Plan, error) {
+	vars, err := f.values(env)
+	if err != nil {
+		return nil, err
+	}
+	src, err := openPlan(env, file, vars)
+	if err != nil {
+		return nil, err
+	}
+	src.opts.Lookup = lookup(env, f.recorded(env, src.text))
+	return src.load(talk)
+}
+
 // openPinned reads a pinned preview; nil if the file is not meant to be one.
 func openPinned(file string) (*runner.Pinned, error) {
 	if info, err := os.Stat(file); file == "-" || err != nil || !info.Mode().IsRegular() {

@@ -208,7 +208,7 @@ func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *runner.Previe
 		return nil, fail(err)
 	}
 	p := &pinFile{name: f.out, file: file}
-	if p.preview, err = runner.NewPinWriter(file, plan, src.text, src.opts.Vars, *o); err != nil {
+	if p.preview, err = runner.NewPinWriter(file, plan, src.text, *o); err != nil {
 		p.discard()
 		return nil, fail(err)
 	}

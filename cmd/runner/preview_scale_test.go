@@ -111,7 +111,7 @@ func TestPreviewOfALargeFleet(t *testing.T) {
 	plan := parsed(t, largePlan)
 	o := runner.PreviewOptions{Hubs: []runner.NamedHub{{Name: "hub", Hub: h}}}
 	var file bytes.Buffer
-	pin, err := runner.NewPinWriter(&file, plan, nil, nil, o)
+	pin, err := runner.NewPinWriter(&file, plan, nil, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestPreviewOfAStaleIndex(t *testing.T) {
 	plan.Jobs = plan.Jobs[:1]
 	o := runner.PreviewOptions{Hubs: []runner.NamedHub{{Name: "hub", Hub: h}}}
 	var file bytes.Buffer
-	pin, err := runner.NewPinWriter(&file, plan, nil, nil, o)
+	pin, err := runner.NewPinWriter(&file, plan, nil, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"iothub-runner/internal/hubclient"
 	"iothub-runner/internal/journal"
 	"iothub-runner/spec"
 )
@@ -36,9 +37,9 @@ type resumed struct {
 
 // findRun finds the journal of the run that --resume names: by the journal's
 // path, the run's id, its report, or as the last one.
-func (f *applyFlags) findRun(env environment, hub *openedHub, plan *spec.Plan) (resumed, error) {
+func (f *applyFlags) findRun(env environment, at place) (resumed, error) {
 	if f.resume == lastRun {
-		path, err := lastJournal(env, hub, plan)
+		path, err := lastJournal(env, at)
 		return resumed{path: path}, err
 	}
 	id, from := f.resume, "run "+f.resume
@@ -55,7 +56,7 @@ func (f *applyFlags) findRun(env environment, hub *openedHub, plan *spec.Plan) (
 		}
 		id, from = report, fmt.Sprintf("run %s of report %q", report, f.resume)
 	}
-	path, err := f.journalOf(env, hub, plan, id)
+	path, err := f.journalOf(env, at, id)
 	if err != nil {
 		return resumed{}, err
 	}
@@ -69,30 +70,30 @@ func (f *applyFlags) findRun(env environment, hub *openedHub, plan *spec.Plan) (
 }
 
 // journalOf is where the journal of a run is, if it was not put elsewhere.
-func (f *applyFlags) journalOf(env environment, hub *openedHub, plan *spec.Plan, id string) (string, error) {
+func (f *applyFlags) journalOf(env environment, at place, id string) (string, error) {
 	if f.journal != "" {
 		return f.journal, nil
 	}
-	if hub.emulated {
+	if at.emulated {
 		return "", &failure{
 			code: exitMismatch, err: fmt.Errorf("run %s: the journal of a rehearsal is not kept", id), hint: "nothing was sent; " + keepJournal,
 		}
 	}
-	dir, err := stateDir(env, hub, plan)
+	dir, err := stateDir(env, at)
 	return filepath.Join(dir, id+".ndjson"), err
 }
 
 // lastJournal returns the journal of the newest run of the plan on the hub that
 // has not finished.
-func lastJournal(env environment, hub *openedHub, plan *spec.Plan) (string, error) {
+func lastJournal(env environment, at place) (string, error) {
 	none := &failure{
-		code: exitMismatch, err: fmt.Errorf("no run of plan %s on hub %s is unfinished here", plan.Name, hub.name),
+		code: exitMismatch, err: fmt.Errorf("no run of plan %s on hub %s is unfinished here", at.plan, at.hub),
 		hint: "nothing was sent; leave out --resume to start a run",
 	}
-	if hub.emulated {
+	if at.emulated {
 		return "", none
 	}
-	dir, err := stateDir(env, hub, plan)
+	dir, err := stateDir(env, at)
 	if err != nil {
 		return "", err
 	}
@@ -132,6 +133,38 @@ func runOfReport(path string) (id string, err error) {
 		return "", &failure{code: exitMismatch, err: fmt.Errorf("--resume %q: %q is no id of a run", path, run.ID), hint: "nothing was sent"}
 	}
 	return run.ID, nil
+}
+
+// recorded returns the variables that the run was begun with which is to go on,
+// as far as its journal has them. What is wrong with the journal is said when it
+// is opened.
+func (f *applyFlags) recorded(env environment, text []byte) map[string]string {
+	if f.resume == "" {
+		return nil
+	}
+	at := place{plan: spec.NameOf(text), emulated: f.emulator != ""}
+	if cs, err := f.connectionString(env); err == nil && !at.emulated {
+		if parsed, parseErr := hubclient.ParseConnectionString(cs); parseErr == nil {
+			at.hub = parsed.HostName
+		}
+	}
+	if at.plan == "" || at.hub == "" && !at.emulated {
+		return nil
+	}
+	run, err := f.findRun(env, at)
+	if err != nil {
+		return nil
+	}
+	in, err := os.Open(run.path)
+	if err != nil {
+		return nil
+	}
+	defer in.Close() //nolint:errcheck // only read
+	header, err := journal.ReadHeader(in)
+	if err != nil {
+		return nil
+	}
+	return header.Vars
 }
 
 func nextIs(in *json.Decoder, want json.Token) bool {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 	"gopkg.in/yaml.v3"
@@ -22,7 +23,7 @@ type varFlags struct {
 }
 
 func (f *varFlags) add(flags *pflag.FlagSet) {
-	flags.StringArrayVar(&f.vars, "var", nil, "give a variable of the plan a value, as in `NAME=VALUE` (may be repeated)")
+	flags.StringArrayVar(&f.vars, "var", nil, "give a variable of the plan a value, as in `NAME=VALUE`, or NAME alone to take it from RUNNER_VAR_NAME (may be repeated)")
 	flags.StringArrayVar(&f.files, "var-file", nil, "take values from the YAML mapping in `FILE` (may be repeated; later ones win, --var above all)")
 }
 
@@ -40,13 +41,42 @@ func (f *varFlags) values(env environment) (map[string]string, error) {
 	}
 	for _, v := range f.vars {
 		name, value, ok := strings.Cut(v, "=")
-		if !ok || name == "" {
-			return nil, usageError(fmt.Sprintf("--var %q: want NAME=VALUE", v), "as in --var building=44")
+		if !ok {
+			value = env.getenv(varPrefix + name)
+		}
+		switch {
+		case name == "" || !utf8.ValidString(name):
+			return nil, usageError(fmt.Sprintf("--var %q: want NAME=VALUE", clean(v)), "as in --var building=44")
+		case !ok && value == "":
+			return nil, usageError(fmt.Sprintf("--var %s: the environment has no %s%s", name, varPrefix, name), "write --var NAME=VALUE, or set the variable")
+		case !utf8.ValidString(value):
+			return nil, usageError(fmt.Sprintf("--var %s: the value is not UTF-8", name), "")
 		}
 		values[name] = value
 	}
 	return values, nil
 }
+
+// varPrefix begins the environment variables that give values to variables of
+// a plan: an argument can be seen by every user of the machine.
+const varPrefix = "RUNNER_VAR_"
+
+// lookup finds the values of variables that are not given by a flag: in the
+// environment, then among those that were recorded.
+func lookup(env environment, recorded map[string]string) func(name string, sensitive bool) (string, bool) {
+	return func(name string, sensitive bool) (string, bool) {
+		if value := env.getenv(varPrefix + name); value != "" {
+			return value, true
+		}
+		if sensitive {
+			return "", false
+		}
+		return runner.RecordedVar(recorded, name)
+	}
+}
+
+// clean makes a text from outside fit for a message.
+func clean(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
 // readVars adds the values of a file, each as it is written there.
 func readVars(values map[string]string, text []byte) error {
@@ -82,19 +112,6 @@ func readVars(values map[string]string, text []byte) error {
 	return nil
 }
 
-// loadPlan reads and checks a plan. Every finding is on stderr when it returns.
-func (f *varFlags) loadPlan(env environment, talk *talk, file string) (*spec.Plan, error) {
-	vars, err := f.values(env)
-	if err != nil {
-		return nil, err
-	}
-	src, err := openPlan(env, file, vars)
-	if err != nil {
-		return nil, err
-	}
-	return src.load(talk)
-}
-
 // planSource is the text of a plan and what it may use.
 type planSource struct {
 	file string
@@ -111,7 +128,7 @@ func openPlan(env environment, file string, vars map[string]string) (planSource,
 	if runner.IsPinned(text) {
 		return planSource{}, usageError(fmt.Sprintf("%q is a pinned preview, not a plan", file), "only apply takes one, by the name of its file; validate and preview the plan itself")
 	}
-	return planSource{file: file, text: text, opts: spec.Options{FS: folder(filepath.Dir(file)), Vars: vars}}, nil
+	return planSource{file: file, text: text, opts: spec.Options{FS: folder(filepath.Dir(file)), Vars: vars, Lookup: lookup(env, nil)}}, nil
 }
 
 // load checks the plan. Every finding is on stderr when it returns.

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,24 @@ func (e *DamageError) Error() string {
 }
 
 var errHeader = errors.New("a journal begins with one run line and has no other")
+
+// ReadHeader returns the first record of a journal.
+func ReadHeader(r io.Reader) (Header, error) {
+	lines := lineReader{in: bufio.NewReaderSize(r, 4<<10)}
+	line, _, err := lines.next()
+	if err != nil {
+		return Header{}, err
+	}
+	rec, err := Decode(bytes.TrimSuffix(line, []byte{'\n'}))
+	if err != nil {
+		return Header{}, err
+	}
+	h, ok := rec.(Header)
+	if !ok {
+		return Header{}, errHeader
+	}
+	return h, nil
+}
 
 // Replay reads the lines of r in order and hands each to visit with the place
 // where it begins. It returns where the last whole line ends: what follows is
