@@ -24,6 +24,7 @@ type secrets struct {
 	scanner secretScanner
 	spans   map[int][]span // by line
 	texts   []string       // the secrets themselves, the longest first
+	hidden  []string       // of them, those that are secrets whatever they look like
 
 	maskedLine int // the line that was masked last, and what became of it
 	masked     string
@@ -80,6 +81,15 @@ func (s *secrets) know(values map[string]string) {
 	s.sortTexts()
 }
 
+// hide takes note of a text that is a secret, whatever it looks like.
+func (s *secrets) hide(text string) {
+	if text != "" {
+		s.texts, s.hidden = append(s.texts, text), append(s.hidden, text)
+		s.sortTexts()
+		s.masked = ""
+	}
+}
+
 func (s *secrets) count() int {
 	n := 0
 	for _, spans := range s.spans {
@@ -101,6 +111,9 @@ func (s *secrets) maskLine(src *source, n int) string {
 		}
 	}
 	s.maskedLine, s.masked = n, string(masked)
+	for _, text := range s.hidden {
+		s.masked = strings.ReplaceAll(s.masked, text, strings.Repeat("*", utf8.RuneCountInString(text)))
+	}
 	if len(s.spans[n]) > 0 && utf8.RuneCountInString(line) != len(line) {
 		s.masked = strings.Repeat("*", utf8.RuneCountInString(line)) // bytes are not columns here
 	}

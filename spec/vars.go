@@ -96,7 +96,7 @@ func (v *variable) mayBeEmpty() bool {
 // settle finds the value of a variable: the one handed in, or its default.
 func (p *parser) settle(v *variable) {
 	if v.sensitive() && v.section.has("default") {
-		p.src.secrets.know(map[string]string{v.name: deref(v.section.Default).Value})
+		p.src.secrets.hide(deref(v.section.Default).Value)
 		p.at(v.section.Default, RuleVarValue, fmt.Sprintf("variable %q is sensitive and has a default, which everybody can read who reads the plan", v.name), "leave the default out and set "+varEnv(v))
 		return
 	}
@@ -116,7 +116,7 @@ func (p *parser) settleGiven(v *variable, typ, given string) {
 	shown := strconv.Quote(clip(given))
 	if v.sensitive() {
 		shown = "(not shown)"
-		p.src.secrets.know(map[string]string{v.name: given})
+		p.src.secrets.hide(given)
 	}
 	if v.value == nil {
 		p.at(v.key, RuleVarValue, fmt.Sprintf("variable %q is given the value %s, which is no %s", v.name, shown, typ), varHint(typ))
