@@ -13,20 +13,27 @@ import (
 	"iothub-runner/spec"
 )
 
-// A pinned preview is a file of lines, one JSON object in each, so that it can
-// be written and read in one pass whatever the size of the fleet:
+// A pinned preview is one JSON document, in lines that can be written and read in
+// one pass whatever the size of the fleet:
 //
-//	{"schema":"runner/pinned/v1","plan":{...},...}               the first
-//	{"job":"move","devices":[["door-1","AAAAAAAAAAE="],...]}     any number
-//	{"job":"lock","devices":[["door-1"],["door-2/module"]]}
-//	{"end":{"move":20000,"lock":20000},"sha256":"..."}           the last
+//	{"schema":"runner/pinned/v2","plan":{...},...,"targets":[        the first
+//	{"job":"move","devices":[["door-1","AAAAAAAAAAE="],...]}         any number,
+//	,{"job":"lock","devices":[["door-1"],["door-2/module"]]}         after a comma but for the first
+//	],"end":{"move":20000,"lock":20000},"sha256":"..."}              the last
 //
 // The last line counts the targets and holds the hash of all that is before
 // it: a file that was cut or edited pins nothing.
 
-// PinnedSchema is the value of a pinned preview's "schema" key. The file begins
-// with it.
-const PinnedSchema = "runner/pinned/v1"
+// PinnedSchema is the value of a pinned preview's "schema" key. The document
+// begins with it.
+const PinnedSchema = "runner/pinned/v2"
+
+// What ends the first line of a pinned preview, and begins the last one, beside
+// an object.
+const (
+	pinTargets = `,"targets":[`
+	pinEnd     = `],`
+)
 
 // PinHeader says what a pinned preview is of.
 type PinHeader struct {
@@ -79,6 +86,7 @@ type PinWriter struct {
 	out     *bufio.Writer
 	sum     hash.Hash
 	targets map[string]int
+	lines   int // of targets
 }
 
 // NewPinWriter begins a pinned preview of a plan whose text is given. Apply
@@ -98,7 +106,11 @@ func NewPinWriter(w io.Writer, plan *spec.Plan, text []byte, o PreviewOptions) (
 	for _, hub := range o.Hubs {
 		h.Hubs = append(h.Hubs, hub.Name)
 	}
-	return pw, pw.line(h)
+	text, err := json.Marshal(h)
+	if err != nil {
+		return nil, &PinError{Err: err}
+	}
+	return pw, pw.line("", text[:len(text)-1], pinTargets)
 }
 
 // Close ends the pinned preview. What was written before it is not one.
@@ -106,7 +118,11 @@ func (pw *PinWriter) Close() error {
 	if err := pw.out.Flush(); err != nil {
 		return &PinError{Err: err}
 	}
-	if err := pw.line(pinLine{End: pw.targets, SHA256: hex.EncodeToString(pw.sum.Sum(nil))}); err != nil {
+	text, err := json.Marshal(pinLine{End: pw.targets, SHA256: hex.EncodeToString(pw.sum.Sum(nil))})
+	if err != nil {
+		return &PinError{Err: err}
+	}
+	if err := pw.line(pinEnd, text[1:], ""); err != nil {
 		return err
 	}
 	if err := pw.out.Flush(); err != nil {
@@ -115,10 +131,14 @@ func (pw *PinWriter) Close() error {
 	return nil
 }
 
-func (pw *PinWriter) line(v any) error {
-	text, err := json.Marshal(v)
+// line writes a line: a text between what joins it to the others.
+func (pw *PinWriter) line(before string, text []byte, after string) error {
+	_, err := pw.out.WriteString(before)
 	if err == nil {
-		_, err = pw.out.Write(append(text, '\n'))
+		_, err = pw.out.Write(text)
+	}
+	if err == nil {
+		_, err = pw.out.WriteString(after + "\n")
 	}
 	if err != nil {
 		return &PinError{Err: err}
@@ -143,7 +163,16 @@ func (pw *PinWriter) add(job string, fresh []seen) error {
 		line.Devices[i] = pin
 	}
 	pw.targets[job] += len(fresh)
-	return pw.line(line)
+	text, err := json.Marshal(line)
+	if err != nil {
+		return &PinError{Err: err}
+	}
+	before := ""
+	if pw.lines > 0 {
+		before = ","
+	}
+	pw.lines++
+	return pw.line(before, text, "")
 }
 
 // payloadSum is a short hash of a payload, to tell whether it has changed.

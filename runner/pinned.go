@@ -36,8 +36,17 @@ type Pinned struct {
 var ErrNotPinned = errors.New("it is not a pinned preview")
 
 // IsPinned tells from the beginning of a file whether it is meant to be a
-// pinned preview.
-func IsPinned(head []byte) bool { return bytes.HasPrefix(head, []byte(`{"schema":"runner/pinned/`)) }
+// pinned preview, also one that somebody has written in another form.
+func IsPinned(head []byte) bool {
+	for _, part := range []string{"{", `"schema"`, ":"} {
+		rest, found := bytes.CutPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte(part))
+		if !found {
+			return false
+		}
+		head = rest
+	}
+	return bytes.HasPrefix(bytes.TrimLeft(head, " \t\r\n"), []byte(`"runner/pinned/`))
+}
 
 // ReadPinned reads a pinned preview. The error says why it is none, or why it
 // is not whole.
@@ -70,7 +79,13 @@ func ReadPinned(r io.Reader) (*Pinned, error) {
 }
 
 func (p *Pinned) header(line []byte) error {
-	if err := json.Unmarshal(line, &p.Header); err != nil || p.Header.Schema == "" {
+	text, whole := bytes.CutSuffix(line, []byte(pinTargets+"\n"))
+	if whole {
+		text = append(bytes.Clone(text), '}')
+	}
+	if err := json.Unmarshal(text, &p.Header); (err != nil || p.Header.Schema == "") && IsPinned(line) {
+		return errors.New("it was changed after it was written: its first line is not as it was")
+	} else if err != nil || p.Header.Schema == "" {
 		return ErrNotPinned
 	}
 	if p.Header.Schema != PinnedSchema {
@@ -86,8 +101,11 @@ func (p *Pinned) header(line []byte) error {
 // line takes in any line but the first, and tells whether it is the last.
 func (p *Pinned) line(text, sum []byte) (end bool, err error) {
 	var line pinLine
-	if err := json.Unmarshal(text, &line); err != nil {
-		return false, errors.New("it is not JSON")
+	if rest, last := bytes.CutPrefix(text, []byte(pinEnd)); last {
+		text = append([]byte{'{'}, rest...)
+	}
+	if err := json.Unmarshal(bytes.TrimPrefix(text, []byte{','}), &line); err != nil {
+		return false, errors.New("it is not as it was written")
 	}
 	if line.End != nil {
 		if line.SHA256 != hex.EncodeToString(sum) {

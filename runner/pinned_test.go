@@ -3,6 +3,7 @@ package runner_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -363,8 +364,8 @@ func pinnableJobs(r *rand.Rand) []spec.Job {
 func TestReadPinnedRefusesDamage(t *testing.T) {
 	g := newRig(t, devices(3)...)
 	file := g.pin(update("move", `{"floor":3}`, ""), method("lock"))
-	if want := `{"end":{"lock":3,"move":3},"sha256":"`; !bytes.Contains(file, []byte("\n"+want)) {
-		t.Errorf("the file does not end with %s:\n%s", want, file)
+	if want := `],"end":{"lock":3,"move":3},"sha256":"`; !bytes.Contains(file, []byte("\n"+want)) || !json.Valid(file) {
+		t.Errorf("the file does not end with %s, or is not JSON:\n%s", want, file)
 	}
 	for cut := range file {
 		if _, err := runner.ReadPinned(bytes.NewReader(file[:cut])); err == nil {
@@ -375,7 +376,7 @@ func TestReadPinnedRefusesDamage(t *testing.T) {
 		edited := slices.Clone(file)
 		edited[at] ^= 1
 		p, err := runner.ReadPinned(bytes.NewReader(edited))
-		if err == nil && at < bytes.LastIndex(file, []byte(`{"end"`)) {
+		if err == nil && at < bytes.LastIndex(file, []byte(`],"end"`)) {
 			t.Errorf("a file with another byte at %d was read: %+v", at, p.Header)
 		}
 	}
@@ -385,9 +386,11 @@ func TestReadPinnedSaysWhatIsWrong(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{"", "it ends before its last line"},
 		{"version: 1\n", "line 1: it is not a pinned preview"},
-		{`{"schema":"runner/pinned/v9"}` + "\n", `line 1: it has the schema "runner/pinned/v9", this runner reads "runner/pinned/v1"`},
-		{`{"schema":"runner/pinned/v1"}` + "\n{\n", "line 2: it is not JSON"},
-		{`{"schema":"runner/pinned/v1"}` + "\n" + `{"job":"x"}` + "\n", `line 2: there is no job "x" in it`},
+		{"{\n  \"schema\": \"runner/pinned/v2\",\n", "line 1: it"},
+		{`{"schema": "runner/pinned/v2"}` + "\n", "it ends before its last line"},
+		{`{"schema":"runner/pinned/v9"}` + "\n", `line 1: it has the schema "runner/pinned/v9", this runner reads "runner/pinned/v2"`},
+		{`{"schema":"runner/pinned/v2","targets":[` + "\n{\n", "line 2: it is not as it was written"},
+		{`{"schema":"runner/pinned/v2","targets":[` + "\n" + `{"job":"x"}` + "\n", `line 2: there is no job "x" in it`},
 	}
 	for _, tt := range tests {
 		_, err := runner.ReadPinned(strings.NewReader(tt.text))
