@@ -353,13 +353,18 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 	if dispatch.Err() != nil {
 		return w.stopped(dispatch, it)
 	}
+	var f finished
 	if p == invoking && !it.unsure {
-		if broken := w.takeBack(it); broken != nil {
+		line, broken := w.takeBack(it)
+		if broken != nil {
 			return w.broken(it, broken)
+		}
+		if it.maySleep(v, err) {
+			f.asleep = line
 		}
 	}
 	w.putOff(it, p, err, renewed)
-	return finished{}
+	return f
 }
 
 // putOff says when an item is tried again whose last attempt ended in err.
@@ -370,6 +375,8 @@ func (w *worker) putOff(it *item, p phase, err *hub.Error, renewed bool) {
 	}
 	wait := backoff(w.job.Retry, max(1, len(it.history)), least, jitter)
 	switch {
+	case err.Kind == hub.KindOffline && w.policy.offline == spec.OfflineWait:
+		wait = max(offlineWait(w.job.Retry, max(1, it.attempts-it.before), jitter), least)
 	case w.pools[it.pool].pacer.holds(p.class(), least):
 		wait = 0 // whoever is in line waits for the hub
 	case renewed:
@@ -384,16 +391,16 @@ func (w *worker) putOff(it *item, p phase, err *hub.Error, renewed bool) {
 // that time would leave a device in doubt that was never called. Nobody waits
 // for the line: the next intent comes after it. Of the attempts it tells how
 // many there were, and the last; a device may be waited for over days.
-func (w *worker) takeBack(it *item) error {
+func (w *worker) takeBack(it *item) (journal.Position, error) {
 	row := w.newRow(it, spec.OutcomeNotReached)
+	last := it.history[len(it.history)-1]
 	if row.Outcome == spec.OutcomeNotReached {
-		row.Error = rowError(it.err)
+		row.Error, last.Error = rowError(it.err), nil // once is enough
 	}
-	row.History = it.history[len(it.history)-1:]
+	row.History = []spec.Attempt{last}
 	w.row = appendRow(w.row[:0], w.mask.row(row))
 	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
-	_, err := w.journal.Append(w.line)
-	return err
+	return w.journal.Append(w.line)
 }
 
 // giveUp settles an item with the outcome that stands. A device that may have

@@ -32,8 +32,9 @@ type dispatcher struct {
 	backlog     uint32             // and up to here they are not brought by a page
 	rows        *journal.RowReader // of the past
 	retries     dueItems
-	freshNext   bool // it is a fresh target's turn
-	busy        int  // items that are with a worker
+	asleep      sleepers // devices that are waited for until they are online
+	freshNext   bool     // it is a fresh target's turn
+	busy        int      // items that are with a worker
 	timer       *time.Timer
 	stopping    bool // nothing is handed out any more
 	abortCause  error
@@ -60,7 +61,7 @@ func (d *dispatcher) loop(ctx context.Context) error {
 	defer d.timer.Stop()
 	for ctx.Err() == nil && d.abortCause == nil {
 		next, wait := d.next()
-		if next == nil && d.over && d.busy == 0 && len(d.retries) == 0 && d.abortCause == nil {
+		if next == nil && d.over && d.busy == 0 && len(d.retries) == 0 && len(d.asleep) == 0 && d.abortCause == nil {
 			return d.listing
 		}
 		d.step(ctx, next, wait)
@@ -127,13 +128,28 @@ func (d *dispatcher) next() (it *item, wait time.Duration) {
 // dueAgain returns the target that is to be tried again first, if its time has
 // come; else how long until then, 0 if there is none.
 func (d *dispatcher) dueAgain() (it *item, wait time.Duration) {
-	if len(d.retries) == 0 {
-		return nil, 0
+	if len(d.retries) > 0 {
+		if wait = time.Until(d.retries[0].due); wait <= 0 {
+			return d.retries[0], 0
+		}
 	}
-	if wait = time.Until(d.retries[0].due); wait > 0 {
+	if len(d.asleep) == 0 {
 		return nil, wait
 	}
-	return d.retries[0], 0
+	first := time.Until(time.Unix(0, d.asleep[0].due))
+	if first > 0 {
+		if wait == 0 {
+			return nil, first
+		}
+		return nil, min(wait, first)
+	}
+	it, err := d.wake()
+	if err != nil {
+		d.abortCause = &JournalError{Err: err}
+		return nil, 0
+	}
+	heap.Push(&d.retries, it) // it is due before all others there
+	return it, 0
 }
 
 func (d *dispatcher) handedOut(it *item) {
@@ -232,6 +248,10 @@ func (d *dispatcher) settle(f finished) {
 	if f.abort != nil && d.abortCause == nil {
 		d.abortCause = f.abort
 	}
+	if f.outcome == "" && f.asleep != 0 {
+		d.putToBed(f)
+		return
+	}
 	if f.outcome == "" {
 		it := *f.item // a copy, or the whole page that brought it would wait with it
 		heap.Push(&d.retries, &it)
@@ -276,6 +296,7 @@ func (d *dispatcher) drain(ctx context.Context) {
 		d.settle(f)
 	}
 	d.retries = nil
+	d.settleAsleep(ctx)
 }
 
 // dueItems is a heap of items by the time when they are due.

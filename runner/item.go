@@ -58,6 +58,7 @@ type finished struct {
 	*item
 	outcome  spec.Outcome     // empty: try again at item.due
 	line     journal.Position // of its row
+	asleep   journal.Position // of the row of a device that is waited for; 0 for others
 	latency  time.Duration    // of the last answered attempt; 0 if there was none
 	attempts int              // made in this pass
 	retries  int              // of those, all but the first for the item

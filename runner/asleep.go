@@ -1,0 +1,146 @@
+package runner
+
+import (
+	"container/heap"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/journal"
+	"iothub-runner/spec"
+)
+
+// asleep is a device that is waited for until it is online. There may be as many
+// as the fleet has, for days, so all that is known of it stays in the journal
+// until it is tried again.
+type asleep struct {
+	due   int64            // when to try again, in nanoseconds since 1970
+	line  journal.Position // of the row that tells of its attempts so far
+	index uint32           // in the cohort
+	spent uint16           // as of the item
+}
+
+// sleepers is a heap of them by the time when they are due.
+type sleepers []asleep
+
+// Len is for package heap, as are the other methods.
+func (h sleepers) Len() int { return len(h) }
+
+// Less puts the device first that is due first.
+func (h sleepers) Less(i, j int) bool { return h[i].due < h[j].due }
+
+// Swap is for package heap.
+func (h sleepers) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+// Push adds a device at the end.
+func (h *sleepers) Push(x any) {
+	if a, ok := x.(asleep); ok {
+		*h = append(*h, a)
+	}
+}
+
+// Pop removes the last device.
+func (h *sleepers) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return last
+}
+
+// maySleep tells whether an attempt that ended like that leaves nothing to be
+// remembered but what the row of the item says.
+func (it *item) maySleep(v verdict, err *hub.Error) bool {
+	return err.Kind == hub.KindOffline && v.step == stepWait && !it.unsure
+}
+
+// offlineStretch is how much longer than maxBackoff a device is left alone that
+// is not online: each call costs the hub's quota, and devices that are away for
+// long are many.
+const offlineStretch = 5
+
+// offlineWait returns how long to leave a device alone that was not online n
+// times: ever longer, and never less than half of that.
+func offlineWait(r spec.Retry, n int, random func(time.Duration) time.Duration) time.Duration {
+	ceiling := r.MaxBackoff * offlineStretch
+	if shift := n - 1; r.Backoff <= ceiling>>shift {
+		ceiling = r.Backoff << shift
+	}
+	return ceiling/2 + random(ceiling-ceiling/2)
+}
+
+// putToBed lets go of an item whose row stands at f.asleep.
+func (d *dispatcher) putToBed(f finished) {
+	heap.Push(&d.asleep, asleep{due: f.due.UnixNano(), line: f.asleep, index: f.index, spent: uint16(min(f.spent, 1<<16-1))})
+}
+
+// wake makes an item again of the device that is due first.
+func (d *dispatcher) wake() (*item, error) {
+	a, _ := heap.Pop(&d.asleep).(asleep)
+	return d.recall(a)
+}
+
+// recall reads what the journal knows of a device that is waited for.
+func (d *dispatcher) recall(a asleep) (*item, error) {
+	e := d.cohort.at(a.index)
+	it := &item{targetKey: parseKey(d.cohort.key(a.index)), index: a.index, line: noLine, spent: int(a.spent), due: time.Unix(0, a.due)}
+	if was, again := e.reopened(); again {
+		if err := d.restore(it, was, e.position()); err != nil {
+			return nil, err
+		}
+	}
+	if err := d.journal.Commit(a.line); err != nil {
+		return nil, err
+	}
+	text, _, err := journal.ReadRow(d.journal, a.line, nil)
+	if err != nil {
+		return nil, err
+	}
+	var row spec.Row
+	if err := json.Unmarshal(text, &row); err != nil {
+		return nil, fmt.Errorf("read journal: the row of %q: %w", it.DeviceID, err)
+	}
+	it.attempts, it.began, it.history = row.Attempts, row.StartedAt.Time, row.History
+	it.err, it.last = errOffline(&row), decideOffline(d.policy)
+	return it, nil
+}
+
+// errOffline is what the hub answered to the last attempt that a row tells of.
+// The history of a row leaves it out where the row itself says it.
+func errOffline(row *spec.Row) *hub.Error {
+	last := &row.History[len(row.History)-1]
+	if last.Error == nil {
+		last.Error = row.Error
+	}
+	e := &hub.Error{Kind: hub.KindOffline}
+	if said := last.Error; said != nil {
+		e.Code, e.Name, e.StatusCode, e.TrackingID, e.Message = said.Code, said.Name, said.HTTPStatus, said.TrackingID, said.Message
+	}
+	return e
+}
+
+// settleAsleep settles the devices that were waited for when the job ended.
+func (d *dispatcher) settleAsleep(ctx context.Context) {
+	outcome := atStop(decideOffline(d.policy), context.Cause(ctx))
+	w := worker{jobRun: d.jobRun}
+	for _, a := range d.asleep {
+		f := finished{outcome: outcome, line: a.line}
+		if was, again := d.cohort.at(a.index).reopened(); again && outcome == spec.OutcomeNotReached {
+			f.outcome = was
+		}
+		it := &item{index: a.index}
+		if outcome != spec.OutcomeNotReached { // the row in the journal says that it was not reached
+			var err error
+			if it, err = d.recall(a); err != nil {
+				d.abortCause = &JournalError{Err: err}
+				return
+			}
+			f = w.giveUp(it, verdict{stepEnd, outcome})
+		}
+		f.item = it
+		d.busy++
+		d.settle(f)
+	}
+	d.asleep = nil
+}
