@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"time"
 
 	"iothub-runner/internal/hub"
@@ -68,6 +69,38 @@ func offlineWait(r spec.Retry, n int, random func(time.Duration) time.Duration) 
 		ceiling = r.Backoff << shift
 	}
 	return ceiling/2 + random(ceiling-ceiling/2)
+}
+
+// offlineCalls is about how often a device is called in the time that a job
+// waits for it, if it stays away.
+func offlineCalls(r spec.Retry, d time.Duration) (n int) {
+	middle := func(most time.Duration) time.Duration { return most / 2 }
+	for n = 1; d > 0 && n < math.MaxInt16; n++ {
+		d -= max(offlineWait(r, n, middle), time.Second)
+	}
+	return n
+}
+
+// waiting says what it may cost to wait for devices that are not online, if that
+// is worth a word: each call is charged to the hub's quota of the day.
+func (v *view) waiting(h *spec.Hub) string {
+	if v.job.Method == nil || v.job.Offline != spec.OfflineWait || v.counts.calls == 0 {
+		return ""
+	}
+	const day, worth = 24 * time.Hour, 0.1
+	span := min(v.job.Deadline, day)
+	each := offlineCalls(v.job.Retry, span) * v.counts.dearest
+	quota, _ := dailyQuota(h.SKU, h.Units)
+	whose := "of the hub's quota of"
+	if quota == 0 {
+		quota, _ = dailyQuota("S1", 1)
+		whose = "of the hub's quota, of which an S1 unit has"
+	}
+	if float64(each*v.counts.calls) < worth*float64(quota) {
+		return ""
+	}
+	return fmt.Sprintf("job %s waits for devices that are offline: one that stays away takes about %d messages in %v %s %d a day, so that %d of them use it up",
+		v.job.Name, each, span, whose, quota, (quota+each-1)/each)
 }
 
 // putToBed lets go of an item whose row stands at f.asleep.

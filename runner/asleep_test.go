@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,9 +78,11 @@ func TestWhoWasWaitedForHasItsHistory(t *testing.T) {
 func TestWhoWasWaitedForIsResumed(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *rig, spec.Job) result{
 		"interrupted": func(t *testing.T, g *rig, job spec.Job) result {
+			t.Helper()
 			return g.apply(interruptAt(t, 10*time.Minute), job)
 		},
-		"deadline": func(_ *testing.T, g *rig, job spec.Job) result {
+		"deadline": func(t *testing.T, g *rig, job spec.Job) result {
+			t.Helper()
 			job.Deadline = 10 * time.Minute
 			return g.apply(context.Background(), job)
 		},
@@ -123,4 +126,54 @@ func TestJournalBreaksWhileDevicesAreWaitedFor(t *testing.T) {
 			t.Error("a row is missing")
 		}
 	})
+}
+
+// A preview says what it may cost to wait, before it has.
+func TestPreviewForecastsWaits(t *testing.T) {
+	tests := map[string]struct {
+		size    spec.Hub
+		devices int
+		change  func(*spec.Job)
+		want    string
+	}{
+		"a day": {
+			spec.Hub{SKU: "S1", Units: 1},
+			100, deadline(24 * time.Hour),
+			"job m waits for devices that are offline: one that stays away takes about 786 messages in 24h0m0s of the hub's quota of 400000 a day, so that 509 of them use it up",
+		},
+		"days": {
+			spec.Hub{SKU: "S1", Units: 1},
+			100, deadline(72 * time.Hour),
+			"job m waits for devices that are offline: one that stays away takes about 786 messages in 24h0m0s of the hub's quota of 400000 a day, so that 509 of them use it up",
+		},
+		"a hub of unknown size": {
+			spec.Hub{},
+			100, deadline(24 * time.Hour),
+			"job m waits for devices that are offline: one that stays away takes about 786 messages in 24h0m0s of the hub's quota, of which an S1 unit has 400000 a day, so that 509 of them use it up",
+		},
+		"a free hub, and an hour": {
+			spec.Hub{SKU: "F1", Units: 1},
+			100, deadline(time.Hour),
+			"job m waits for devices that are offline: one that stays away takes about 50 messages in 1h0m0s of the hub's quota of 8000 a day, so that 160 of them use it up",
+		},
+		"few devices": {spec.Hub{SKU: "S1", Units: 1}, 3, deadline(24 * time.Hour), ""},
+		"not waited for": {
+			spec.Hub{SKU: "F1", Units: 1}, 100, func(j *spec.Job) { j.Offline = spec.OfflineFail }, "",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(t, devices(tt.devices)...)
+				plan := &spec.Plan{Name: "test", Hub: tt.size, Jobs: []spec.Job{method("m", patient, tt.change)}}
+				f, err := runner.Preview(context.Background(), plan, runner.PreviewOptions{Hubs: []runner.NamedHub{{Name: "h", Hub: g.hub}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if have := strings.Join(f.Warnings, "\n"); have != tt.want {
+					t.Errorf("warnings:\n%s\nwant:\n%s", have, tt.want)
+				}
+			})
+		})
+	}
 }

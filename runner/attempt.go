@@ -17,11 +17,6 @@ import (
 // there one after the other, so each waits a little longer every time.
 const maxRereads = 20
 
-// conflictBackoff is how they wait.
-func conflictBackoff() spec.Retry {
-	return spec.Retry{Backoff: 50 * time.Millisecond, MaxBackoff: 5 * time.Second}
-}
-
 // worker makes the attempts of one job, one at a time, and writes down what
 // came of them.
 type worker struct {
@@ -174,21 +169,6 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 		it.attempts++
 		state = nil
 	}
-}
-
-// makeWay puts off an item whose twin changes under our hands, so that whoever
-// else writes it gets done.
-func (w *worker) makeWay(dispatch context.Context, it *item) finished {
-	it.last = verdict{stepReread, spec.OutcomeFailed}
-	if it.rereads > maxRereads {
-		return w.giveUp(it, it.last)
-	}
-	if dispatch.Err() != nil {
-		return w.stopped(dispatch, it)
-	}
-	it.due = time.Now().Add(backoff(conflictBackoff(), it.rereads-1, 0, jitter))
-	it.shrink()
-	return finished{}
 }
 
 // readTwin reads a twin directly. On false, the pass ends with f.
@@ -365,25 +345,6 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 	}
 	w.putOff(it, p, err, renewed)
 	return f
-}
-
-// putOff says when an item is tried again whose last attempt ended in err.
-func (w *worker) putOff(it *item, p phase, err *hub.Error, renewed bool) {
-	least := err.Wait
-	if err.Kind == hub.KindThrottled {
-		least = max(least, throttleFloor)
-	}
-	wait := backoff(w.job.Retry, max(1, len(it.history)), least, jitter)
-	switch {
-	case err.Kind == hub.KindOffline && w.policy.offline == spec.OfflineWait:
-		wait = max(offlineWait(w.job.Retry, max(1, it.attempts-it.before), jitter), least)
-	case w.pools[it.pool].pacer.holds(p.class(), least):
-		wait = 0 // whoever is in line waits for the hub
-	case renewed:
-		wait = err.Wait
-	}
-	it.due = time.Now().Add(wait)
-	it.shrink()
 }
 
 // takeBack journals that a call was not taken and is to be made again. Without

@@ -76,6 +76,7 @@ type jobCounts struct {
 	unchanged int
 	failing   int
 	messages  int // of the daily quota, less those of queries
+	dearest   int // of those, what one call takes at most
 }
 
 // Preview works out what Apply would do now, and sends nothing to any device.
@@ -429,7 +430,9 @@ func (v *view) group(e *effect, named bool) Group {
 	if m := v.job.Method; m != nil {
 		c.calls++
 		c.steps += steps(len(e.payload), methodStep)
-		c.messages += steps(len(e.payload), v.meter) + 1 // an answer is one at least
+		messages := steps(len(e.payload), v.meter) + 1 // an answer is one at least
+		c.messages += messages
+		c.dearest = max(c.dearest, messages)
 		return Group{Call: &CallForecast{
 			MethodName: m.Name, Payload: v.mask.json(e.payload),
 			ConnectTimeoutInSeconds: seconds(m.ConnectTimeout), ResponseTimeoutInSeconds: seconds(m.ResponseTimeout),

@@ -143,6 +143,9 @@ func (v *view) doubts(c *calendar, at span) (all []string) {
 		all = append(all, fmt.Sprintf("job %s is due at %s, but what it needs ends at %s at the earliest: it starts then",
 			v.job.Name, v.job.At.UTC().Format(time.RFC3339), at.start.UTC().Format(time.RFC3339)))
 	}
+	if text := v.waiting(&c.plan.Hub); text != "" {
+		all = append(all, text)
+	}
 	miss := misses{failed: v.counts.failing}
 	if miss.beyond(v.job.Tolerate, v.cohort.size) == nil {
 		return all
