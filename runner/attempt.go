@@ -98,7 +98,7 @@ func (w *worker) callFor(dispatch context.Context, it *item) (call hub.Call, f f
 		return w.call, f, true
 	}
 	state := it.seen
-	if state == nil && w.looks.etag {
+	if state == nil && w.looks.ETag {
 		if state, f, ok = w.readTwin(dispatch, it); !ok {
 			return call, f, false
 		}

@@ -19,7 +19,7 @@ func (e *effect) unchanged() bool { return e.desired.patch == nil && e.tags.patc
 // sight keeps what a row shows of a twin, if the job needs to see it. Without
 // an etag it proves nothing, and the twin is read directly.
 func (r *roster) sight(row *hub.Row) *sight {
-	if !r.looks.etag || row.ETag == "" {
+	if !r.looks.ETag || row.ETag == "" {
 		return nil
 	}
 	return &sight{etag: row.ETag, desired: row.Desired, tags: row.Tags, reported: row.Reported}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"hash/maphash"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"iothub-runner/internal/hub"
@@ -29,7 +27,7 @@ type page struct {
 type roster struct {
 	job     *spec.Job
 	pools   []*pool
-	looks   columns                // at a twin, to know what to send
+	looks   spec.Columns                // at a twin, to know what to send
 	exclude map[spec.DeviceID]bool // true once the target has selected it
 	only    func(targetKey) bool   // nil takes everybody
 
@@ -42,7 +40,7 @@ type roster struct {
 }
 
 func newRoster(job *spec.Job, pools []*pool) roster {
-	r := roster{job: job, pools: pools, looks: columnsOf(job), cohort: newCohort(), exclude: make(map[spec.DeviceID]bool, len(job.Target.Exclude))}
+	r := roster{job: job, pools: pools, looks: job.Columns(), cohort: newCohort(), exclude: make(map[spec.DeviceID]bool, len(job.Target.Exclude))}
 	for _, id := range job.Target.Exclude {
 		r.exclude[id] = false
 	}
@@ -148,80 +146,7 @@ func send(ctx context.Context, pages chan<- page, p page) error {
 
 // queryText returns the query that lists the job's target, with no more
 // columns than the job needs; empty if the plan names all devices itself.
-func (r *roster) queryText() string { return queryText(&r.job.Target, r.looks) }
-
-// columns are what a query selects of a twin besides its id.
-type columns struct {
-	etag bool
-	spec.TwinSections
-}
-
-// columnsOf returns what a job needs to see of a twin.
-func columnsOf(job *spec.Job) columns {
-	var c columns
-	if u := job.Twin; u != nil {
-		c.etag, c.Tags, c.Desired = true, u.Tags != nil || u.TagsTemplate != nil, u.Desired != nil || u.DesiredTemplate != nil
-	}
-	for _, t := range templatesOf(job) {
-		c.add(t.Reads())
-	}
-	c.etag = c.etag || c.TwinSections != (spec.TwinSections{})
-	return c
-}
-
-// templatesOf returns the templates that decide what a job sends.
-func templatesOf(job *spec.Job) (all []*spec.Template) {
-	var found []*spec.Template
-	if job.Method != nil {
-		found = append(found, job.Method.Template)
-	}
-	if job.Twin != nil {
-		found = append(found, job.Twin.DesiredTemplate, job.Twin.TagsTemplate)
-	}
-	for _, t := range found {
-		if t != nil {
-			all = append(all, t)
-		}
-	}
-	return all
-}
-
-func (c *columns) add(s spec.TwinSections) {
-	c.Tags = c.Tags || s.Tags
-	c.Desired = c.Desired || s.Desired
-	c.Reported = c.Reported || s.Reported
-}
-
-func queryText(t *spec.Target, c columns) string {
-	if !t.All && t.Where == "" {
-		return ""
-	}
-	var b strings.Builder
-	b.WriteString("SELECT ")
-	if t.Top > 0 {
-		b.WriteString("TOP " + strconv.Itoa(t.Top) + " ")
-	}
-	b.WriteString("deviceId")
-	for _, column := range []struct {
-		text   string
-		wanted bool
-	}{
-		{"moduleId", t.Source == spec.SourceModules},
-		{"etag", c.etag},
-		{"tags", c.Tags},
-		{"properties.desired AS desired", c.Desired},
-		{"properties.reported AS reported", c.Reported},
-	} {
-		if column.wanted {
-			b.WriteString(", " + column.text)
-		}
-	}
-	b.WriteString(" FROM " + string(t.Source))
-	if t.Where != "" {
-		b.WriteString(" WHERE " + t.Where)
-	}
-	return b.String()
-}
+func (r *roster) queryText() string { return r.job.Target.Query(r.looks) }
 
 // queryPage reads one page, as often as it takes.
 func (r *roster) queryPage(ctx context.Context, pool int, q hub.Query) (p hub.Page, err error) {

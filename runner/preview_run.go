@@ -119,7 +119,7 @@ func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast,
 // survey is one listing for all jobs that have the same target.
 type survey struct {
 	target  spec.Target
-	columns columns
+	columns spec.Columns
 	jobs    []*view
 	pools   []*pool
 }
@@ -142,8 +142,8 @@ func (p *preview) surveys() []*survey {
 			s = &survey{target: job.Target, pools: p.pools}
 			all = append(all, s)
 		}
-		s.columns.etag = s.columns.etag || v.looks.etag
-		s.columns.add(v.looks.TwinSections)
+		s.columns.ETag = s.columns.ETag || v.looks.ETag
+		s.columns.Add(v.looks.TwinSections)
 		s.jobs = append(s.jobs, v)
 	}
 	return all
@@ -189,7 +189,7 @@ func fatal(ctx context.Context, err error) bool {
 
 // listed goes through the pages of the query, until no job wants more.
 func (s *survey) listed(ctx context.Context) error {
-	text := queryText(&s.target, s.columns)
+	text := s.target.Query(s.columns)
 	if text == "" {
 		return nil
 	}
@@ -274,9 +274,9 @@ func (v *view) lookUp(ctx context.Context, named []hub.Row) ([]hub.Row, error) {
 		}
 	}
 	wanted := v.looks
-	wanted.etag = true
+	wanted.ETag = true
 	for ids, missing := range inLists(named) {
-		text := queryText(&spec.Target{Source: spec.SourceDevices, Where: "deviceId IN [" + ids + "]"}, wanted)
+		text := (&spec.Target{Source: spec.SourceDevices, Where: "deviceId IN [" + ids + "]"}).Query(wanted)
 		err := v.eachPage(ctx, 0, text, func(p page) error {
 			for _, row := range p.rows {
 				if i, ok := at[row.DeviceID]; ok && row.ModuleID == "" {
@@ -354,7 +354,7 @@ func (v *view) look(ctx context.Context, p page, named bool) error {
 		}
 		fresh = append(fresh, seen{targetKey: key, sight: s})
 	})
-	if v.looks.etag || named {
+	if v.looks.ETag || named {
 		if err := v.readTwins(ctx, fresh); err != nil {
 			return err
 		}
@@ -423,7 +423,7 @@ func (v *view) add(f *seen, named bool) {
 // group counts an effect and describes it.
 func (v *view) group(e *effect, named bool) Group {
 	c := &v.counts
-	if named && v.looks.etag && (v.job.Method != nil || !e.unchanged()) {
+	if named && v.looks.ETag && (v.job.Method != nil || !e.unchanged()) {
 		c.named++
 		c.messages++
 	}

@@ -31,6 +31,7 @@ func (p *parser) build(d *document) *Plan {
 	}
 	for i, j := range d.Jobs {
 		plan.Jobs[i] = buildJob(j, &shared)
+		p.checkQueryLength(j.Target, &plan.Jobs[i])
 	}
 	return plan
 }

@@ -216,6 +216,9 @@ func (c *converter) placeholders(n *yaml.Node) {
 	for _, pc := range pieces {
 		switch pc.root {
 		case "device":
+			if string(pc.fallback) == "null" {
+				c.p.inText(deref(n), pc.offset, pc.end, "null has no place inside a text", `write a text as the fallback, as in |"", or let the placeholder stand alone`)
+			}
 			c.built.add(c.out, pc, true)
 			c.out = c.out[:0]
 		case "var":

@@ -110,6 +110,15 @@ func (p *parser) plan(size int) *Plan {
 	return p.build(doc)
 }
 
+// hint takes secrets out of a hint, which may quote the plan. Our own words about
+// secrets quote nothing, and a secret may begin like one of them.
+func (p *parser) hint(text string) string {
+	if text == secretHint {
+		return text
+	}
+	return p.src.secrets.maskText(text)
+}
+
 // report notes a finding at a position.
 func (p *parser) report(pos Pos, rule Rule, summary, hint string) *Diagnostic {
 	severity := p.severities[rule]
@@ -133,7 +142,7 @@ func (p *parser) report(pos Pos, rule Rule, summary, hint string) *Diagnostic {
 	line, shift := window(p.src.secrets.maskLine(p.src, pos.Line), pos.Column)
 	p.diags = append(p.diags, Diagnostic{
 		File: p.src.name, Pos: pos, Rule: rule, Severity: severity,
-		Summary: printable(p.src.secrets.maskText(summary)), Hint: printable(p.src.secrets.maskText(hint)),
+		Summary: printable(p.src.secrets.maskText(summary)), Hint: printable(p.hint(hint)),
 		Source: printable(line), shift: shift,
 	})
 	return &p.diags[len(p.diags)-1]

@@ -2,7 +2,6 @@ package spec
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -19,9 +18,6 @@ func (p *parser) query(t *targetSection) {
 		return
 	}
 	t.found.text, t.found.origin = strings.TrimSpace(text), origin
-	if length := utf8.RuneCountInString(text); length > twinquery.MaxLength {
-		p.at(n, RuleQueryLength, fmt.Sprintf("the query has %d characters", length), fmt.Sprintf("the hub takes %d; split the job, or list devices by id", twinquery.MaxLength))
-	}
 	switch trimmed := strings.TrimSpace(text); {
 	case trimmed == "":
 		p.at(n, RuleTarget, "the query is empty", "write a condition, or all: true in the long form for the whole hub")

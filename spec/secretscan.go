@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // secretForm is a way in which a secret gives itself away: by a word before
@@ -23,17 +24,17 @@ type secretScanner []secretForm
 
 func newSecretScanner() secretScanner {
 	return secretScanner{
-		{"a shared access key", []string{"sharedaccesskey", "accountkey"}, "=", 1, endsWord, nil, RuleSecret},
+		{"a shared access key", []string{"sharedaccesskey", "accountkey"}, "=", 8, endsWord, looksReal, RuleSecret},
 		{"a shared access signature", []string{"sharedaccesssignature"}, " =", 4, endsWord, looksSigned, RuleSecret},
 		{"a shared access signature", []string{"?sig=", "&sig="}, "", 16, endsToken, nil, RuleSecret},
-		{"a bearer token", []string{"bearer"}, " ", 20, endsToken, nil, RuleSecret},
+		{"a bearer token", []string{"bearer"}, " ", 20, endsToken, looksRandom, RuleSecret},
 		{"a bearer token", []string{"eyj"}, "", 20, endsToken, looksJWT, RuleSecret},
 		{"a private key", []string{"private key-----"}, "", 0, endsLine, nil, RuleSecret},
 		{
 			"a key", []string{
 				"access_key", "accesskey", "primarykey", "primary_key", "secondarykey", "secondary_key", "account_key", "symmetrickey",
 				"symmetric_key", "devicekey", "device_key", "connectionstring", "connection_string", "sastoken", "sas_token",
-			}, ":", 16, endsToken, nil, RuleSecret,
+			}, ":", 16, endsToken, looksRandom, RuleSecret,
 		},
 		{"a password", []string{"password", "passwd", "secret", "apikey", "api_key", "token"}, ":", 4, endsWord, nil, ""},
 	}
@@ -46,6 +47,27 @@ func endsWord(c byte) bool { return c <= ' ' || strings.IndexByte(`:;"',}]`, c) 
 func endsToken(c byte) bool { return !alphanumeric(c) && strings.IndexByte("+/=_-%.~", c) < 0 }
 
 func looksSigned(s string) bool { return (s[0] == 's' || s[0] == 'S') && strings.Contains(s, "=") }
+
+// looksReal tells a key from what stands for one in an example: ..., <key>,
+// YOUR_KEY, xxxxxxxx.
+func looksReal(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r > 0x7F || !base64Char(byte(r)) }) < 0 && strings.Trim(s, s[:1]) != ""
+}
+
+// looksRandom tells a key or a token from words with dashes between them: one of
+// its parts has letters and digits, or letters of both cases in no order.
+func looksRandom(s string) bool {
+	for _, part := range strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune("-_.~%/", r) }) {
+		digits := strings.ContainsAny(part, "0123456789+=")
+		letters := strings.IndexFunc(part, unicode.IsLetter) >= 0
+		rest := strings.TrimLeftFunc(part, unicode.IsUpper)
+		mixed := len(part) >= 12 && strings.IndexFunc(rest, unicode.IsUpper) >= 0
+		if len(part) >= 4 && digits && letters || mixed {
+			return true
+		}
+	}
+	return false
+}
 
 // looksJWT sees what follows "eyJ": the rest of three parts with dots between.
 func looksJWT(s string) bool { return strings.Count(s, ".") == 2 }
