@@ -27,7 +27,7 @@ type page struct {
 type roster struct {
 	job     *spec.Job
 	pools   []*pool
-	looks   spec.Columns                // at a twin, to know what to send
+	looks   spec.Columns           // at a twin, to know what to send
 	exclude map[spec.DeviceID]bool // true once the target has selected it
 	only    func(targetKey) bool   // nil takes everybody
 
