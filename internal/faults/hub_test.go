@@ -102,9 +102,10 @@ func (*trigger) JobStarted(string) {}
 func (t *trigger) JobEnded(spec.JobReport) { t.once.Do(t.do) }
 
 // TestTokensRefused has the hub refuse all tokens in the middle of a run: it
-// ends, what was not sent says so, and a later run goes on from there.
+// ends, what was not sent says so, and a later run goes on from there. No other
+// test may start a program meanwhile: for a moment that would have the journal
+// open too, and with it the lock.
 func TestTokensRefused(t *testing.T) {
-	t.Parallel()
 	w := world{each: each, method: ", latency: 20ms"}
 	emulated := w.start(t)
 	r := newRun(t, emulated, planText("concurrency: 8, retry: {attempts: 3, backoff: 5ms}"))
