@@ -52,6 +52,9 @@ func signOf(e *hub.Error, c class) sign {
 		}
 		return signDoubtful
 	case hub.KindCut:
+		if c == classQuery || c == classTwinRead {
+			return signNotReady // there is nothing to be done
+		}
 		return signDoubtful
 	case hub.KindInvalid, hub.KindUnauthorized, hub.KindForbidden, hub.KindNotFound, hub.KindOffline,
 		hub.KindConflict, hub.KindPrecondition, hub.KindNoAnswer, hub.KindBadAnswer:
@@ -245,18 +248,33 @@ type excuse struct {
 // spends no attempt. It is not for ever: a call that never gets through while
 // others do has something about it.
 func (p *pacer) spares(c class, e *hub.Error, x *excuse, attempts int) bool {
+	s := signOf(e, c)
+	if s != signNotReady && (s != signDoubtful || !p.braked()) {
+		return false
+	}
 	l := &p.lanes[c]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := signOf(e, c)
-	if s != signNotReady && (s != signDoubtful || !l.outage.braked) {
-		return false
-	}
 	if !x.at.IsZero() && l.served.After(x.at) {
 		x.strikes++
 	}
 	x.at = time.Now()
 	return x.strikes < max(attempts, leastStrikes)
+}
+
+// braked tells whether any class is: a hub that is not ready for one kind of
+// calls seldom is for others.
+func (p *pacer) braked() bool {
+	for i := range p.lanes {
+		l := &p.lanes[i]
+		l.mu.Lock()
+		braked := l.outage.braked
+		l.mu.Unlock()
+		if braked {
+			return true
+		}
+	}
+	return false
 }
 
 // holds tells whether a class rests for as long as a call was told to wait, so

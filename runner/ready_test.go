@@ -56,7 +56,7 @@ func TestAShortOutageCostsNoDevice(t *testing.T) {
 		"methods, failing over":      {methods, kind(hub.KindNotReady), 0, false},
 		"methods, 503":               {methods, unavailable(), 64 + 8, false},
 		"methods, 500":               {methods, serverError(), 64 + 8, true},
-		"methods, cut":               {methods, kind(hub.KindCut), 64 + 8, true},
+		"methods, cut":               {methods, kind(hub.KindCut), 64 + 8, false},
 		"twins, no connection":       {twins, kind(hub.KindNotSent), 0, false},
 		"twins, 503":                 {twins, unavailable(), 0, false},
 		"twins, 500":                 {twins, serverError(), 0, true},
