@@ -70,7 +70,7 @@ type outage struct {
 	row      int       // how many there were
 	braked   bool      // they are taken for what they say
 	brakedAt time.Time
-	doubtful bool // the last one came to a call that may have been done
+	doubtful bool // the last one may be about the device, or its call may have been done
 	err      *hub.Error
 	toldAt   time.Time
 }
@@ -134,9 +134,10 @@ func (l *lane) failed(now, began time.Time, e *hub.Error, c class) *Pause {
 		return l.renewedLocked(now, e)
 	}
 	enough := brakeAfter
-	if l.outage.doubtful = signOf(e, c) == signDoubtful; l.outage.doubtful {
+	if signOf(e, c) == signDoubtful {
 		enough = doubtAfter
 	}
+	l.outage.doubtful = enough == doubtAfter || c != classQuery && (e.Kind == hub.KindCut || e.Kind == hub.KindServer)
 	if !l.outage.braked && l.outage.row >= enough {
 		l.outage.brake(now)
 	}
@@ -216,18 +217,29 @@ func (l *lane) patience(now, from time.Time, most time.Duration) time.Duration {
 }
 
 // asked asks the hub something that changes nothing, before a call goes to see
-// that might be done and lost. It returns false if the hub is still not ready.
+// that might be done and lost, or whose device may be what is wrong. It returns
+// false if the hub is still not ready.
 func (p *pacer) asked(ctx context.Context, c class) bool {
 	if p.ask == nil {
 		return true
 	}
 	began := time.Now()
 	e, _ := errors.AsType[*hub.Error](p.ask(ctx))
+	l := &p.lanes[c]
 	if s := signOf(e, classQuery); s != signNotReady && s != signDoubtful {
+		l.serves(time.Now())
 		return true
 	}
-	p.told(c, p.lanes[c].failed(time.Now(), began, e, c))
+	p.told(c, l.failed(time.Now(), began, e, c))
 	return false
+}
+
+// serves notes that the hub answers others as one that is ready, so that a call
+// that still gets through to nothing has itself to blame.
+func (l *lane) serves(now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.served = now
 }
 
 // gaveUp is the error for who has waited long enough.

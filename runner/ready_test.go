@@ -215,6 +215,34 @@ func TestOneDeviceIsNoOutage(t *testing.T) {
 	})
 }
 
+// Nor is the last one of a job, when nobody else is left who could be served.
+func TestTheLastDeviceIsNoOutage(t *testing.T) {
+	for name, tt := range map[string]struct {
+		op  operation
+		err *hub.Error
+	}{
+		"read, cut":  {opRead, kind(hub.KindCut)},
+		"read, 503":  {opRead, unavailable()},
+		"read, 500":  {opRead, serverError()},
+		"patch, cut": {opPatch, kind(hub.KindCut)},
+		"patch, 503": {opPatch, unavailable()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(t, devices(5)...)
+				g.hub.on(tt.op, "device-000003", 0, refused(tt.err))
+				job := g.apply(context.Background(), update("t", `{"floor":3}`, "", serial, named(devices(5)...))).job(t, "t")
+				if job.Outcomes[spec.OutcomeSucceeded] != 4 || job.Outcomes[spec.OutcomeNotReached] > 0 {
+					t.Errorf("outcomes %v, want four that succeeded and one that was given up", job.Outcomes)
+				}
+				if took := job.EndedAt.Sub(job.StartedAt.Time); took > 2*time.Minute {
+					t.Errorf("the job took %v", took)
+				}
+			})
+		})
+	}
+}
+
 // Single failures among many answers slow nobody down.
 func TestSingleFailuresAreNoOutage(t *testing.T) {
 	for name, err := range map[string]*hub.Error{"no connection": kind(hub.KindNotSent), "500": serverError(), "503": unavailable()} {
