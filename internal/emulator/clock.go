@@ -91,13 +91,13 @@ func (c *clock) wait(ctx context.Context, d time.Duration) error {
 }
 
 // after starts a wait for the caller's own select; stop ends it.
-func (c *clock) after(d time.Duration) *sleeper { return c.start(c.now().Add(d), d, nil) }
+func (c *clock) after(d time.Duration) *sleeper { return c.start(c.now().Add(d), nil) }
 
 // at runs call once, at a time, on a goroutine of its own or on that of
 // whoever moves the clock.
-func (c *clock) at(due time.Time, call func()) *sleeper { return c.start(due, due.Sub(c.now()), call) }
+func (c *clock) at(due time.Time, call func()) *sleeper { return c.start(due, call) }
 
-func (c *clock) start(due time.Time, d time.Duration, call func()) *sleeper {
+func (c *clock) start(due time.Time, call func()) *sleeper {
 	w := &sleeper{due: due, woken: make(chan struct{}), call: call, place: -1}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,7 +107,7 @@ func (c *clock) start(due time.Time, d time.Duration, call func()) *sleeper {
 	w.order = c.order
 	c.order++
 	heap.Push(&c.sleepers, w)
-	w.timer = time.AfterFunc(max(d, 0), func() { c.wake(w) })
+	w.timer = time.AfterFunc(max(due.Sub(c.now()), 0), func() { c.wake(w) })
 	return w
 }
 
@@ -153,6 +153,7 @@ func (c *clock) advance(d time.Duration) error {
 		c.wake(w)
 	}
 	c.moveTo(end)
+	c.retime()
 	if c.log != nil {
 		offset := c.offset.Load()
 		c.log.note(stateLine{Clock: &offset})
@@ -164,6 +165,16 @@ func (c *clock) advance(d time.Duration) error {
 func (c *clock) moveTo(t time.Time) {
 	if gap := t.Sub(c.now()); gap > 0 {
 		c.offset.Add(int64(gap))
+	}
+}
+
+// retime sets the timers of what still waits to what is left of the waits.
+func (c *clock) retime() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	for _, w := range c.sleepers {
+		w.timer.Reset(max(w.due.Sub(now), 0))
 	}
 }
 

@@ -36,7 +36,6 @@ type job struct {
 	waiting []int          // rows whose devices are offline
 	flying  int            // calls that are under way
 	tick    *sleeper       // the next step
-	credit  time.Time      // when the next device operation may start
 	polled  time.Time      // when the waiting rows were last looked at
 }
 
@@ -110,7 +109,6 @@ func (j *job) begin() {
 	j.readWrite()
 	j.rows = s.cohort(j.query)
 	j.counts[rowPending] = len(j.rows)
-	j.credit = s.clock.now()
 	j.noteWhole()
 	if len(j.rows) == 0 {
 		j.end(s.chosen[knobZeroMatches])
@@ -173,13 +171,12 @@ func (j *job) step() {
 		return
 	}
 	j.poll(now)
-	gap := j.server.throttles[throttleJobDevices].gap
+	pace := &j.server.throttles[throttleJobDevices] // of all jobs together
 	started := 0
-	for j.next < len(j.rows) && started < jobStride && j.flying < maxFlying && !j.credit.After(now) {
+	for j.next < len(j.rows) && started < jobStride && j.flying < maxFlying && pace.take(now) {
 		j.try(j.next, now)
 		j.next++
 		started++
-		j.credit = later(j.credit, now.Add(-time.Second)).Add(gap)
 	}
 	j.finishIfDone()
 	j.rest(now, started)
@@ -200,8 +197,9 @@ func (j *job) rest(now time.Time, started int) {
 	due := j.deadline()
 	switch {
 	case j.next < len(j.rows) && j.flying < maxFlying:
-		due = earlier(due, later(j.credit, now))
-		if started == 0 && !j.credit.After(now) {
+		turn := j.server.throttles[throttleJobDevices].turn()
+		due = earlier(due, later(turn, now))
+		if started == 0 && !turn.After(now) {
 			due = earlier(due, now.Add(time.Millisecond)) // a step that could do nothing does not spin
 		}
 	case j.next < len(j.rows):

@@ -110,8 +110,8 @@ func (r *jobRequest) member(key string, v gjson.Result) *apiError {
 	case is(key, "startTime"):
 		return r.startTime(v)
 	case is(key, "maxExecutionTimeInSeconds"):
-		n, err := strconv.ParseInt(v.Raw, 10, 64)
-		if err != nil || n < 0 || n > int64(100*365*24*time.Hour/time.Second) {
+		n, ok := integer(v)
+		if !ok || n < 0 || n > int64(100*365*24*time.Hour/time.Second) {
 			return errArgument("maxExecutionTimeInSeconds must be a number of seconds; leave it out for the default.")
 		}
 		if n > 0 {

@@ -268,3 +268,91 @@ func TestMethodEcho(t *testing.T) {
 	got := methodEcho(`{ "MethodName": "a", "timeoutInSeconds": 5, "payload": {"x": [1, 2]}, "connectTimeoutInSeconds": 7 }`)
 	same(t, "echo", got, `{"methodName":"a","payload":{"x":[1,2]},"connectTimeoutInSeconds":7}`)
 }
+
+// A part of a wait that was passed over is not waited for again.
+func TestAdvanceByAPartOfAWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, doors)
+		at := time.Now().Add(time.Minute).UTC().Format(time.RFC3339)
+		h.do(t, "PUT", "/jobs/v2/a", methodJob("a", "*", "lockDoor", `,"startTime":"`+at+`"`)).want(t, 200)
+		synctest.Wait()
+		if err := h.Advance(50 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(9 * time.Second)
+		same(t, "status before its time", h.job(t, "a")["status"], "scheduled")
+		time.Sleep(2 * time.Second)
+		same(t, "status at its time", h.job(t, "a")["status"], "completed")
+	})
+}
+
+// The published rate is that of the hub, however many jobs run.
+func TestJobsShareTheRateOfDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hubWith(t, doors, Options{Tier: "S2"})
+		for _, id := range []string{"a", "b", "c"} {
+			h.do(t, "PUT", "/jobs/v2/"+id, methodJob(id, "*", "lockDoor")).want(t, 200)
+		}
+		synctest.Wait()
+		time.Sleep(10*time.Second + time.Millisecond)
+		done := 0.
+		for _, id := range []string{"a", "b", "c"} {
+			n, _ := at(t, h.job(t, id), "deviceJobStatistics", "succeededCount").(float64)
+			done += n
+		}
+		if done < 100 || done > 112 { // 10 a second, and a burst of one second
+			t.Errorf("%v devices after 10 s, want about 100", done)
+		}
+	})
+}
+
+// Of two jobs that become due at once one gets the only place.
+func TestJobsThatAreDueAtOnce(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			h := hubWith(t, doors, Options{Tier: "S1"})
+			at := time.Now().Add(5 * time.Second).UTC().Format(time.RFC3339)
+			for _, id := range []string{"a", "b", "c"} {
+				h.do(t, "PUT", "/jobs/v2/"+id, methodJob(id, "*", "lockDoor", `,"startTime":"`+at+`"`)).want(t, 200)
+			}
+			time.Sleep(6 * time.Second)
+			running := 0
+			for _, id := range []string{"a", "b", "c"} {
+				if h.job(t, id)["status"] == "running" {
+					running++
+				}
+			}
+			same(t, "jobs that run", running, 1)
+		})
+	}
+}
+
+// The az client gives numbers as texts.
+func TestJobNumbersAsTexts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, doors)
+		body := strings.ReplaceAll(methodJob("a", "deviceId = 'door-0001'", "lockDoor", `,"maxExecutionTimeInSeconds":"60"`),
+			`"responseTimeoutInSeconds":30`, `"responseTimeoutInSeconds":"30"`)
+		h.do(t, "PUT", "/jobs/v2/a", body).want(t, 200)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		same(t, "status", h.job(t, "a")["status"], "completed")
+		h.do(t, "PUT", "/jobs/v2/b", strings.ReplaceAll(body, `"60"`, `"soon"`)).refused(t, 400, "ArgumentInvalid")
+	})
+}
+
+// What a twin may hold is the same for a job.
+func TestTwinJobBeyondTheSize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, doors)
+		var kilobytes strings.Builder
+		for i := range 9 {
+			fmt.Fprintf(&kilobytes, `,"k%d":%q`, i, strings.Repeat("x", 1000))
+		}
+		h.do(t, "PUT", "/jobs/v2/a", twinJob("a", "deviceId = 'door-0001'", `{"etag":"*","tags":{`+kilobytes.String()[1:]+`}}`)).want(t, 200)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		rows, _ := h.pages(t, "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'a'")
+		same(t, "error of the row", at(t, rows[0], "error", "code"), any("DeviceModelMaxPropertiesExceeded"))
+	})
+}

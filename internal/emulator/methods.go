@@ -97,11 +97,22 @@ func seconds(name string, v gjson.Result, least, most int64, fallback time.Durat
 	if v.Type == gjson.Null {
 		return fallback, nil
 	}
-	n, err := strconv.ParseInt(v.Raw, 10, 64)
-	if v.Type != gjson.Number || err != nil || n < least || n > most {
+	n, ok := integer(v)
+	if !ok || n < least || n > most {
 		return 0, errArgument("%s must be within [%d; %d].", name, least, most)
 	}
 	return time.Duration(n) * time.Second, nil
+}
+
+// integer reads a whole number. The hub takes one that comes as a text, too: the
+// az client sends them so.
+func integer(v gjson.Result) (int64, bool) {
+	text := v.Raw
+	if v.Type == gjson.String {
+		text = v.Str
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	return n, err == nil && (v.Type == gjson.Number || v.Type == gjson.String)
 }
 
 // callDevice waits for the device if it may, hands it the call and says in the

@@ -96,7 +96,16 @@ func (a *schedules) activeLocked() int {
 // oldest first. Those that must wait are queued.
 func (a *schedules) startWaiting() {
 	now := a.server.clock.now()
+	for _, j := range a.claimDue(now) {
+		j.begin()
+	}
+}
+
+// claimDue takes the jobs whose time has come for their start. It decides about
+// all of them at once, so that two who ask do not both find room for one.
+func (a *schedules) claimDue(now time.Time) (claimed []*job) {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	running := 0
 	var due []*job
 	for _, j := range a.list {
@@ -107,7 +116,6 @@ func (a *schedules) startWaiting() {
 			due = append(due, j)
 		}
 	}
-	a.mu.Unlock()
 	for _, j := range due {
 		if a.limit > 0 && running >= a.limit {
 			j.queue()
@@ -115,9 +123,10 @@ func (a *schedules) startWaiting() {
 		}
 		if j.claim() {
 			running++
-			j.begin()
+			claimed = append(claimed, j)
 		}
 	}
+	return claimed
 }
 
 // claim takes a waiting job for its start; of two that try, one gets it.

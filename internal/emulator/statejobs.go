@@ -191,7 +191,7 @@ func (j *job) goOn() {
 	lost := &apiError{name: "GatewayTimeout", text: "Timed out waiting for the response from device."}
 	j.readWrite()
 	j.next = len(j.rows)
-	j.credit, j.polled = now, now.Add(-jobPoll)
+	j.polled = now.Add(-jobPoll)
 	for n := range j.rows {
 		switch j.rows[n].state {
 		case rowRunning:

@@ -167,6 +167,28 @@ func (t *throttle) reserve(now time.Time, cost int) (time.Duration, bool) {
 	return max(wait, 0), true
 }
 
+// take takes the next turn if it has come. Turns that nobody took are lost after
+// a second.
+func (t *throttle) take(now time.Time) bool {
+	if t.gap == 0 {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.next.After(now) {
+		return false
+	}
+	t.next = later(t.next, now.Add(-time.Second)).Add(t.gap)
+	return true
+}
+
+// turn is when the next turn comes.
+func (t *throttle) turn() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.next
+}
+
 // paced waits for the turn of a call that weighs cost. The refusal is the
 // hub's 429, in which word names the kind of call.
 func (s *Server) paced(ctx context.Context, class throttleClass, cost int, word string) *apiError {

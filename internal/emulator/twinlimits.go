@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -72,7 +73,7 @@ func (r patchReader) member(key string, value gjson.Result, depth int) (node, *a
 		if !r.arrays {
 			return node{}, errArgument("The '%s' of the twin hold an array at '%s'; arrays are not supported by this api-version.", r.name, key)
 		}
-		raw, refusal := r.array(key, value, depth+1)
+		raw, refusal := r.array(key, value, depth)
 		return node{key: key, raw: raw}, refusal
 	case value.Type == gjson.Null:
 		return node{key: key, null: true}, nil
@@ -117,11 +118,9 @@ func twinInt(text string) bool {
 }
 
 // array checks an array, which is replaced as a whole and never merged, and
-// returns it without white space. It holds no null at any depth.
+// returns it without white space. It holds no null at any depth. Levels are those
+// of objects: the documents count no arrays.
 func (r patchReader) array(key string, value gjson.Result, depth int) (string, *apiError) {
-	if depth > maxTwinDepth {
-		return "", errArgument("The '%s' of the twin are nested deeper than %d levels.", r.name, maxTwinDepth)
-	}
 	dst := []byte{'['}
 	var refusal *apiError
 	value.ForEach(func(_, v gjson.Result) bool {
@@ -141,7 +140,7 @@ func (r patchReader) element(key string, v gjson.Result, depth int) (string, *ap
 	case v.Type == gjson.Null:
 		return "", errArgument("The '%s' of the twin hold null inside the array '%s'.", r.name, key)
 	case v.IsArray():
-		return r.array(key, v, depth+1)
+		return r.array(key, v, depth)
 	case v.IsObject():
 		n, refusal := r.object("", v, depth+1)
 		if refusal == nil && n.hasNull() {
@@ -153,13 +152,20 @@ func (r patchReader) element(key string, v gjson.Result, depth int) (string, *ap
 	return v.Raw, r.scalar(key, v)
 }
 
-func (n *node) hasNull() bool {
+func (n *node) hasNull() bool { return n.nullKey() != "" }
+
+// nullKey returns the path of the first key that is null, or "".
+func (n *node) nullKey() string {
 	for i := range n.kids {
-		if n.kids[i].null || n.kids[i].hasNull() {
-			return true
+		kid := &n.kids[i]
+		if kid.null {
+			return kid.key
+		}
+		if below := kid.nullKey(); below != "" {
+			return kid.key + "." + below
 		}
 	}
-	return false
+	return ""
 }
 
 // sectionSize measures a section as the hub does: keys and strings by their
@@ -212,5 +218,8 @@ func tooLarge(name string, before, after section, limit int) *apiError {
 	if size <= limit || size <= sectionSize(before.raw) {
 		return nil
 	}
-	return errArgument("The '%s' of the twin would be %d bytes large; the limit is %d.", name, size, limit)
+	return &apiError{
+		status: 403, code: 403100, name: "DeviceModelMaxPropertiesExceeded",
+		text: fmt.Sprintf("The '%s' of the twin would be %d bytes large; the limit is %d.", name, size, limit),
+	}
 }

@@ -3,7 +3,6 @@ package emulator
 import (
 	"encoding/json"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/tidwall/gjson"
@@ -34,6 +33,9 @@ func (x *exchange) changeTwin() *apiError {
 		return refusal
 	}
 	w.replace = x.route.op == opPutTwin
+	if refusal = w.refuseNulls(); refusal != nil {
+		return refusal
+	}
 	x.completeWrite(&w)
 	w.condition = ifMatch(x.r)
 	m, refusal := x.store.look(x.route.device, x.route.module)
@@ -73,6 +75,26 @@ type sectionWrite struct {
 	doc     *node // nil: nothing
 	replace bool
 	null    bool // the body mentions the section as null
+}
+
+// refuseNulls refuses a replacement that says null of a key: there is nothing to
+// delete from what is new as a whole.
+func (w *twinWrite) refuseNulls() *apiError {
+	if !w.replace {
+		return nil
+	}
+	for _, sec := range []struct {
+		name string
+		doc  *node
+	}{{"tags", w.tags.doc}, {"properties.desired", w.desired.doc}} {
+		if sec.doc == nil {
+			continue
+		}
+		if key := sec.doc.nullKey(); key != "" {
+			return errArgument("The '%s' of the twin hold the key '%s', which cannot be null when the twin is replaced.", sec.name, key)
+		}
+	}
+	return nil
 }
 
 // completeWrite settles what the body leaves open: sections that are missing
@@ -368,9 +390,19 @@ func appendScopes(dst []byte, ident identity) []byte {
 		dst = appendString(append(dst, `,"deviceScope":`...), ident.scope)
 	}
 	if len(ident.parents) > 0 {
-		dst = append(dst, `,"parentScopes":["`...)
-		dst = append(dst, strings.Join(ident.parents, `","`)...)
-		dst = append(dst, `"]`...)
+		dst = appendStrings(append(dst, `,"parentScopes":`...), ident.parents)
 	}
 	return dst
+}
+
+// appendStrings writes texts as a JSON array.
+func appendStrings(dst []byte, texts []string) []byte {
+	dst = append(dst, '[')
+	for i, text := range texts {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(dst, text)
+	}
+	return append(dst, ']')
 }

@@ -101,12 +101,30 @@ func TestMetadataOfEachLeaf(t *testing.T) {
 
 func TestPutReplacesSections(t *testing.T) {
 	h := newHub(t, doors)
-	doc := h.do(t, "PUT", "/twins/door-0001", `{"tags":{"a":1,"gone":null}}`).want(t, 200).doc(t)
+	doc := h.do(t, "PUT", "/twins/door-0001", `{"tags":{"a":1}}`).want(t, 200).doc(t)
 	same(t, "tags", doc["tags"], jsonOf(t, `{"a":1}`))
 	same(t, "a section that is not mentioned stays", at(t, doc, "properties", "desired", "locked"), true)
 	doc = h.do(t, "PUT", "/twins/door-0001", `{"properties":{"desired":{"b":2}}}`).want(t, 200).doc(t)
 	if at(t, doc, "properties", "desired", "locked") != nil {
 		t.Error("PUT kept a property that the body does not have")
+	}
+}
+
+// There is nothing to delete from what is new as a whole.
+func TestPutRefusesNulls(t *testing.T) {
+	for body, key := range map[string]string{
+		`{"tags":{"a":null}}`:                                   "a",
+		`{"tags":{"x":1,"a":{"b":{"c":null}}}}`:                 "a.b.c",
+		`{"properties":{"desired":{"a":null}}}`:                 "a",
+		`{"tags":{},"properties":{"desired":{"a":{"b":null}}}}`: "a.b",
+	} {
+		h := newHub(t, doors)
+		before := h.do(t, "GET", "/twins/door-0001", "").want(t, 200).body
+		a := h.do(t, "PUT", "/twins/door-0001", body).refused(t, 400, "ArgumentInvalid")
+		if !strings.Contains(a.body, "'"+key+"', which cannot be null") {
+			t.Errorf("%s: the text %s does not name %s", body, a.body, key)
+		}
+		same(t, "twin after "+body, h.do(t, "GET", "/twins/door-0001", "").body, before)
 	}
 }
 
@@ -159,7 +177,8 @@ func TestTwinLimits(t *testing.T) {
 	}{
 		{"depth 10", "desired", `{"a":` + nested(10) + `}`, ""},
 		{"depth 11", "desired", `{"a":` + nested(11) + `}`, "ArgumentInvalid"},
-		{"array at depth 11", "desired", strings.Repeat(`{"a":`, 11) + "[]" + strings.Repeat("}", 11), "ArgumentInvalid"},
+		{"arrays at depth 10", "desired", strings.Repeat(`{"a":`, 11) + `[[["x"]]]` + strings.Repeat("}", 11), ""},
+		{"an object in an array at depth 11", "desired", strings.Repeat(`{"a":`, 11) + `[{"b":1}]` + strings.Repeat("}", 11), "ArgumentInvalid"},
 		{"largest integer", "tags", `{"a":4503599627370495}`, ""},
 		{"integer too large", "tags", `{"a":4503599627370496}`, "ArgumentInvalid"},
 		{"least integer", "tags", `{"a":-4503599627370496}`, ""},
@@ -181,9 +200,9 @@ func TestTwinLimits(t *testing.T) {
 		{"null in object in array", "tags", `{"a":[{"b":null}]}`, "ArgumentInvalid"},
 		{"null deep in array", "tags", `{"a":[[{"b":{"c":null}}]]}`, "ArgumentInvalid"},
 		{"tags of 8 KB", "tags", big(8), ""},
-		{"tags beyond 8 KB", "tags", big(9), "ArgumentInvalid"},
+		{"tags beyond 8 KB", "tags", big(9), "DeviceModelMaxPropertiesExceeded"},
 		{"desired of 32 KB", "desired", big(32), ""},
-		{"desired beyond 32 KB", "desired", big(33), "ArgumentInvalid"},
+		{"desired beyond 32 KB", "desired", big(33), "DeviceModelMaxPropertiesExceeded"},
 		{"not an object", "tags", `[1]`, "ArgumentInvalid"},
 	}
 	for _, c := range cases {
@@ -199,7 +218,11 @@ func TestTwinLimits(t *testing.T) {
 				a.want(t, 200)
 				return
 			}
-			a.refused(t, 400, c.name2)
+			status := 400
+			if c.name2 == "DeviceModelMaxPropertiesExceeded" {
+				status = 403
+			}
+			a.refused(t, status, c.name2)
 			if !strings.Contains(a.body, "'"+map[string]string{"tags": "tags", "desired": "properties.desired"}[c.section]+"'") {
 				t.Errorf("the text %s does not name the section", a.body)
 			}
@@ -218,7 +241,7 @@ func TestTwinThatShrinksIsAccepted(t *testing.T) {
 	}
 	// The fleet file may describe a twin that is larger than the hub takes.
 	h := newHub(t, "version: 1\ndevices:\n  - id: d\n    tags: "+big(8)+"\n")
-	h.do(t, "PATCH", "/twins/d", `{"tags":{"more":"`+strings.Repeat("x", 300)+`"}}`).refused(t, 400, "ArgumentInvalid")
+	h.do(t, "PATCH", "/twins/d", `{"tags":{"more":"`+strings.Repeat("x", 300)+`"}}`).refused(t, 403, "DeviceModelMaxPropertiesExceeded")
 	h.do(t, "PATCH", "/twins/d", `{"tags":{"k0000":null}}`).want(t, 200)
 }
 

@@ -165,9 +165,9 @@ func (p *probe) patchRefused() {
 		p.wantError("tags with "+tt.what, err, hub.KindInvalid, 0)
 	}
 	_, err := p.hub.PatchTwin(p.t.Context(), at, hub.Patch{Tags: raw(filled(9 << 10))}, hub.AnyETag)
-	p.wantError("tags above 8 KB", err, hub.KindInvalid, 0)
+	p.wantError("tags above 8 KB", err, hub.KindForbidden, 0)
 	_, err = p.hub.PatchTwin(p.t.Context(), at, hub.Patch{Desired: raw(filled(33 << 10))}, hub.AnyETag)
-	p.wantError("desired above 32 KB", err, hub.KindInvalid, 0)
+	p.wantError("desired above 32 KB", err, hub.KindForbidden, 0)
 	_, err = p.hub.PatchTwin(p.t.Context(), at, hub.Patch{Tags: raw(`{"ok":1}`), Desired: raw(`{"a.b":1}`)}, hub.AnyETag)
 	p.wantError("one bad section of two", err, hub.KindInvalid, 0)
 	after := p.twin(at)
