@@ -44,6 +44,7 @@ func (s *Server) AdminHandler() http.Handler {
 	handle("GET /v1/devices/{device}/messages", s.adminQueue)
 	handle("POST /v1/devices/{device}/messages", s.adminSend)
 	handle("DELETE /v1/devices/{device}/messages", s.adminPurge)
+	handle("GET /v1/devices/{device}/telemetry", s.adminTelemetry)
 	handle("PUT /v1/faults", s.adminFaults)
 	handle("PUT /v1/indexlag", s.adminIndexLag)
 	handle("POST /v1/reset", s.adminReset)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"time"
-	"unicode/utf8"
 )
 
 // adminMessage is a message from the cloud to a device, as the control endpoint
@@ -54,11 +53,7 @@ func (s *Server) adminQueue(w http.ResponseWriter, r *http.Request) error {
 	all := []adminMessage{}
 	for _, m := range s.Queue(id) {
 		doc := adminMessage{Number: m.Number, Queued: m.Queued, UnderWay: m.UnderWay, MessageID: m.ID, Properties: m.Properties}
-		if text := string(m.Body); utf8.ValidString(text) {
-			doc.Body = &text
-		} else {
-			doc.BodyBase64 = m.Body
-		}
+		doc.Body, doc.BodyBase64 = textOrBytes(m.Body)
 		all = append(all, doc)
 	}
 	adminJSON(w, http.StatusOK, all)

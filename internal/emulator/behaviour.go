@@ -28,6 +28,7 @@ const (
 	knobGarbageAnswer
 	knobPutMissingSection
 	knobNullSection
+	knobPutNotice
 	knobNoopPatch
 	knobBearer
 	knobModuleCreated
@@ -61,6 +62,7 @@ func wireBehaviours() []Behaviour {
 		{"garbageAnswer", []string{"502", "504"}, "A device that answers what is not JSON: InvalidResponseWhileProxying, or a call that times out at once."},
 		{"putMissingSection", []string{"keep", "clear"}, "A section that the body of PUT /twins does not mention."},
 		{"nullSection", []string{"ignore", "clear"}, "A section that is null as a whole in PATCH or PUT."},
+		{"putNotice", []string{"whole", "nulls"}, "What a device hears of a PUT: the whole new document, as Microsoft's MQTT page says, or null for each key that went, as devices were seen to need."},
 		{"noopPatch", []string{"bump", "keep"}, "Whether a patch that changes no value raises etag and versions."},
 		{"bearer", []string{"refuse", "accept"}, "Entra ID tokens. The emulator cannot verify them: accept takes any."},
 		{"moduleCreated", []string{"200", "201"}, "The status for a new module. The swagger knows both; the Go client takes 200 alone."},

@@ -85,6 +85,16 @@ func TestBehaviours(t *testing.T) {
 			h.do(t, "PATCH", "/twins/ok", `{"tags":{"a":1}}`).want(t, 200)
 			return now(t, h, "PATCH", "/twins/ok", `{"tags":null}`)
 		}},
+		{"putNotice", map[string]string{"whole": `{"c":{"d":1},"$version":3}`, "nulls": `{"c":{"d":1,"x":null},"b":null,"$version":3}`}, func(t *testing.T, h testHub) string {
+			t.Helper()
+			h.do(t, "PUT", "/devices/mine", "{}").want(t, 200)
+			h.do(t, "PATCH", "/twins/mine", `{"properties":{"desired":{"b":1,"c":{"x":1}}}}`).want(t, 200)
+			d := h.online(t, "mine")
+			d.subscribe(0, desiredTopic+"#")
+			h.do(t, "PUT", "/twins/mine", `{"properties":{"desired":{"c":{"d":1}}}}`).want(t, 200)
+			_, body := d.message()
+			return body
+		}},
 		{"noopPatch", map[string]string{"bump": `"etag":"AAAAAAAAAAM="`, "keep": `"etag":"AAAAAAAAAAI="`}, func(t *testing.T, h testHub) string {
 			t.Helper()
 			h.do(t, "PATCH", "/twins/ok", `{"tags":{"a":1}}`).want(t, 200)

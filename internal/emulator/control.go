@@ -189,6 +189,7 @@ func (s *Server) Reset() {
 		s.cut(n, "the device was deleted")
 	}
 	s.front.mail.empty()
+	s.heard.empty()
 	s.ResetExecuted()
 	s.faultsOff.Store(false)
 	s.faults.Store(&faultSet{fleet: s.store.fleet})

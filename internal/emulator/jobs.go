@@ -51,7 +51,7 @@ func (x *exchange) putJob() *apiError {
 	if refusal = x.pass(nowhere(), 1); refusal != nil {
 		return refusal
 	}
-	j, refusal := x.parseJob(x.route.job, body)
+	j, refusal := x.parseJob(x.route.job, body, false)
 	if refusal != nil {
 		return refusal
 	}
@@ -74,7 +74,10 @@ type jobRequest struct {
 }
 
 // parseJob reads and checks the body of PUT.
-func (s *Server) parseJob(id string, body []byte) (*job, *apiError) {
+//
+// A job that the hub has taken already is not judged by switches, which may have
+// been others then.
+func (s *Server) parseJob(id string, body []byte, taken bool) (*job, *apiError) {
 	now := s.clock.now()
 	req := jobRequest{start: now, budget: defaultJobTime}
 	var refusal *apiError
@@ -83,7 +86,10 @@ func (s *Server) parseJob(id string, body []byte) (*job, *apiError) {
 		return refusal == nil
 	})
 	if refusal == nil {
-		refusal = s.checkJob(id, &req, now)
+		refusal = checkJob(id, &req)
+	}
+	if refusal == nil && !taken {
+		refusal = s.checkSwitches(&req, now)
 	}
 	if refusal != nil {
 		return nil, refusal
@@ -92,7 +98,10 @@ func (s *Server) parseJob(id string, body []byte) (*job, *apiError) {
 		id: id, kind: req.kind, condition: req.condition, created: now, start: req.start, budget: req.budget,
 		body: string(body), status: jobQueued, server: s,
 	}
-	return j, s.jobAction(j, &req)
+	if refusal = s.jobAction(j, &req); refusal == nil && !taken && j.queryErr != nil && s.does(knobBadCondition, "sync") {
+		refusal = errArgument("The queryCondition cannot be read: %s.", j.queryErr)
+	}
+	return j, refusal
 }
 
 func (r *jobRequest) member(key string, v gjson.Result) *apiError {
@@ -138,8 +147,7 @@ func (r *jobRequest) startTime(v gjson.Result) *apiError {
 	return errArgument("startTime '%s' is not an ISO 8601 time.", v.Str)
 }
 
-func (s *Server) checkJob(id string, r *jobRequest, now time.Time) *apiError {
-	strict := s.does(knobJobTimeLimits, "strict")
+func checkJob(id string, r *jobRequest) *apiError {
 	switch {
 	case !validJobID(id):
 		return errArgument("A jobId has 1 to %d characters: ASCII letters, digits and -.", maxJobID)
@@ -150,6 +158,14 @@ func (s *Server) checkJob(id string, r *jobRequest, now time.Time) *apiError {
 	case utf8.RuneCountInString(r.condition) > maxJobCondition:
 		// Misleading, and what the hub was seen to answer.
 		return errPrecondition()
+	}
+	return nil
+}
+
+// checkSwitches refuses what the hub may refuse or not.
+func (s *Server) checkSwitches(r *jobRequest, now time.Time) *apiError {
+	strict := s.does(knobJobTimeLimits, "strict")
+	switch {
 	case r.condition == "" && s.does(knobEmptyCondition, "refuse"):
 		return errArgument("The queryCondition must not be empty.")
 	case strict && r.budget > strictJobTime:
@@ -190,11 +206,7 @@ func (s *Server) jobAction(j *job, r *jobRequest) *apiError {
 		}
 		j.twinRaw = compactJSON(r.twin)
 	}
-	q, err := jobQuery(j.condition)
-	if err != nil && s.does(knobBadCondition, "sync") {
-		return errArgument("The queryCondition cannot be read: %s.", err)
-	}
-	j.query, j.queryErr = q, err
+	j.query, j.queryErr = jobQuery(j.condition)
 	return nil
 }
 

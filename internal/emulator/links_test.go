@@ -2,6 +2,8 @@ package emulator
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -153,7 +155,8 @@ devices:
 		time.Sleep(4 * time.Second)
 		h.do(t, "PATCH", "/twins/soon", `{"properties":{"desired":{"door":1}}}`).want(t, 200)
 		time.Sleep(8 * time.Second)
-		same(t, "soon, before the second is due", reported("soon", "floor"), nil)
+		same(t, "soon, the first", reported("soon", "floor"), 3.0)
+		same(t, "soon, before the second is due", reported("soon", "door"), nil)
 		time.Sleep(2 * time.Second)
 		same(t, "soon, later", reported("soon", "floor"), 3.0)
 		same(t, "soon, the second", reported("soon", "door"), 1.0)
@@ -168,6 +171,41 @@ devices:
 			t.Fatal(err)
 		}
 		same(t, "back", reported("away", "floor"), 3.0)
+	})
+}
+
+// Frequent writes do not keep a device from reporting, nor does it grow past
+// what the hub takes; modules show in queries without a look at them before.
+func TestReportsAreNotPutOffOrTooLarge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, `
+version: 1
+devices:
+  - ids: [soon]
+    follow: {after: 10s}
+    modules: [m]
+`)
+		reported := func() map[string]any {
+			t.Helper()
+			doc, _ := at(t, h.do(t, "GET", "/twins/soon", "").want(t, 200).doc(t), "properties", "reported").(map[string]any)
+			return doc
+		}
+		h.do(t, "PATCH", "/twins/soon/modules/m", `{"properties":{"desired":{"floor":3}}}`).want(t, 200)
+		for i := range 10 {
+			h.do(t, "PATCH", "/twins/soon", fmt.Sprintf(`{"properties":{"desired":{"n":%d}}}`, i)).want(t, 200)
+			time.Sleep(5 * time.Second)
+		}
+		same(t, "reported after writes every 5 s", reported()["n"], any(8.0))
+		rows, _ := h.pages(t, "SELECT * FROM devices.modules WHERE properties.reported.floor = 3")
+		same(t, "modules that follow", len(rows), 1)
+		for i := range 40 { // a device that follows keeps what a replacement leaves out
+			h.do(t, "PUT", "/twins/soon", fmt.Sprintf(`{"properties":{"desired":{"k%d":%q}}}`, i, strings.Repeat("x", 1000))).want(t, 200)
+		}
+		time.Sleep(time.Minute)
+		have := reported()
+		if have["k20"] == nil || have["k39"] != nil {
+			t.Errorf("%d keys of 1 KB are reported, want those that 32 KB hold", len(have))
+		}
 	})
 }
 

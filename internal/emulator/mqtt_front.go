@@ -161,19 +161,34 @@ func (f *front) listen(ctx context.Context, addr string) error {
 	config.NextProtos = nil // those of HTTP; a device that names "mqtt" is served as well
 	f.ln = tls.NewListener(newBoundedListener(ln, maxDeviceConns), config)
 	f.serving.Go(func() {
-		for {
-			c, err := f.ln.Accept()
-			if errors.Is(err, net.ErrClosed) {
-				return
-			}
-			if err != nil {
-				f.server.log.Error("accept a device", "error", err)
-				return
-			}
-			f.serving.Go(func() { f.serve(c) })
+		for f.accept() {
 		}
 	})
 	return nil
+}
+
+// acceptPause is how long nobody is let in after that went wrong. It does when
+// there are no more files, which passes.
+const acceptPause = 100 * time.Millisecond
+
+// accept lets one device in; it returns false when the hub has closed.
+func (f *front) accept() bool {
+	c, err := f.ln.Accept()
+	switch {
+	case errors.Is(err, net.ErrClosed):
+		return false
+	case err != nil:
+		f.server.log.Error("accept a device", "error", err)
+		pause := time.NewTimer(acceptPause)
+		defer pause.Stop()
+		select {
+		case <-pause.C:
+		case <-f.life.Done():
+		}
+	default:
+		f.serving.Go(func() { f.serve(c) })
+	}
+	return true
 }
 
 // serve takes a connection to its end.
@@ -185,6 +200,11 @@ func (f *front) serve(c net.Conn) {
 	}
 	defer f.leave(dc)
 	err := c.SetDeadline(time.Now().Add(connectDeadline))
+	if t, ok := c.(*tls.Conn); ok && err == nil {
+		if err = t.HandshakeContext(f.life); err != nil {
+			f.server.tlsFailed(c.RemoteAddr().String(), err.Error())
+		}
+	}
 	if err == nil {
 		err = f.broker().EstablishConnection(deviceListener, dc)
 	}

@@ -1,11 +1,13 @@
 package emulator
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -307,6 +309,10 @@ func (l *mqttLink) reply(t deviceTopic, payload []byte) error {
 // telemetry accepts a message for the cloud. Nobody reads it but people with -v.
 func (l *mqttLink) telemetry(topic string, payload []byte) {
 	l.server.store.slot(l.key.slot).messages.Add(1)
+	l.server.heard.add(heardMessage{
+		device: l.subject.id, module: l.subject.moduleID(), at: l.server.clock.now(),
+		bag: strings.TrimPrefix(strings.TrimPrefix(topic, l.subject.base()+"messages/events"), "/"), body: bytes.Clone(payload),
+	})
 	const most = 1 << 10
 	l.server.log.Debug("telemetry", "device", l.subject.fullID(), "topic", topic, "bytes", len(payload), "body", string(payload[:min(len(payload), most)]))
 }

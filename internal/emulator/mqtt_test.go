@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -447,6 +448,27 @@ func TestWillsThatAreTaken(t *testing.T) {
 	})
 }
 
+// Of writes at the same time the device hears in the order of their versions.
+func TestNoticesAreInOrder(t *testing.T) {
+	h := trio(t)
+	d := h.online(t, "d")
+	d.subscribe(0, desiredTopic+"#")
+	const writers, each = 4, 10
+	var done sync.WaitGroup
+	for range writers {
+		done.Go(func() {
+			for range each {
+				h.do(t, "PATCH", "/twins/d", `{"properties":{"desired":{"n":1}}}`)
+			}
+		})
+	}
+	for version := 2; version < 2+writers*each; version++ {
+		topic, _ := d.message()
+		same(t, "topic", topic, fmt.Sprintf("%s?$version=%d", desiredTopic, version))
+	}
+	done.Wait()
+}
+
 func TestSlowReaderIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := trio(t)
@@ -457,6 +479,45 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 		}
 		if n := len(d.hungUp()); n > maxPendingToSend+cap(d.in)+2 {
 			t.Errorf("%d notices reached a device that was cut off", n)
+		}
+	})
+}
+
+// What the fleet file would have a device report is not its own word any more
+// once it speaks for itself.
+func TestRealDeviceIsNotSpokenFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "version: 1\ndevices:\n  - id: d\n    follow: {after: 10s}\n")
+		h.do(t, "PATCH", "/twins/d", `{"properties":{"desired":{"floor":3}}}`).want(t, 200)
+		d := h.online(t, "d")
+		d.publish(reportedTopic+"?$rid=1", `{"floor":7,"own":true}`, 0)
+		time.Sleep(time.Minute)
+		reported := at(t, h.do(t, "GET", "/twins/d", "").doc(t), "properties", "reported")
+		same(t, "floor", at(t, reported, "floor"), 7.0)
+		same(t, "own", at(t, reported, "own"), any(true))
+	})
+}
+
+// What devices sent can be read by who tests them.
+func TestTelemetryIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := trio(t)
+		d := h.online(t, "d")
+		d.publish("devices/d/messages/events/a=1%202&%24.ct=application%2Fjson", `{"t":21}`, 1)
+		d.publish("devices/d/messages/events/", "\xff", 1)
+		synctest.Wait()
+		want := `[{"received":` + string(appendJSON(nil, time.Now().UTC())) + `,"properties":{"$.ct":"application/json","a":"1 2"},"body":"{\"t\":21}"},` +
+			`{"received":` + string(appendJSON(nil, time.Now().UTC())) + `,"bodyBase64":"/w=="}]` + "\n"
+		same(t, "telemetry", h.control(t, "GET", "/v1/devices/d/telemetry", "").want(t, 200).body, want)
+		same(t, "of another", h.control(t, "GET", "/v1/devices/e/telemetry", "").want(t, 200).body, "[]\n")
+		h.control(t, "GET", "/v1/devices/nobody/telemetry", "").want(t, 404)
+		h.Reset()
+		same(t, "after a reset", len(h.heard.of("d")), 0)
+		for range 300 {
+			h.heard.add(heardMessage{device: "d", body: make([]byte, 128<<10)})
+		}
+		if h.heard.bytes > maxHeard || len(h.heard.list) < 100 {
+			t.Errorf("%d bytes in %d messages are kept", h.heard.bytes, len(h.heard.list))
 		}
 	})
 }

@@ -182,8 +182,12 @@ func (x *exchange) twinPage(q *twinquery.Query, at cursor, size int) (cursor, bo
 func (s *Server) indexed(n int, now time.Time) (device, bool) {
 	d, ok := s.store.at(n)
 	if ok && d.rec != nil {
-		m := s.settled(subject{device: d, place: -1}, now)
-		d = m.device
+		d = s.settled(subject{device: d, place: -1}, now).device
+		for _, mod := range s.store.modules(d) {
+			if mod.twin.pending.isDue(now) {
+				d = s.settled(subject{device: d, mod: mod, place: s.store.fleetModule(d, mod.id)}, now).device
+			}
+		}
 	}
 	if s.store.lag.Load() == 0 {
 		return d, ok

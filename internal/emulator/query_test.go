@@ -223,3 +223,21 @@ faults:
 	same(t, "page sizes", sizes, []int{100, 0, 0, 100, 51})
 	same(t, "rows", len(rows), 251)
 }
+
+// Queries that are made to lag further hide nothing that they have shown.
+func TestAGrowingLagHidesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "")
+		h.SetIndexLag(time.Second)
+		h.do(t, "PUT", "/devices/old", "{}").want(t, 200)
+		time.Sleep(time.Minute)
+		h.SetIndexLag(time.Hour)
+		h.do(t, "PUT", "/devices/new", "{}").want(t, 200)
+		rows, _ := h.pages(t, "SELECT deviceId FROM devices")
+		same(t, "rows", len(rows), 1)
+		h.SetIndexLag(time.Second)
+		time.Sleep(2 * time.Second)
+		rows, _ = h.pages(t, "SELECT deviceId FROM devices")
+		same(t, "rows with less lag", len(rows), 2)
+	})
+}

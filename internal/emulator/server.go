@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -30,6 +31,7 @@ type Server struct {
 	store *store
 	links *links
 	front *front
+	heard heard
 
 	grants   grantCache
 	zippers  sync.Pool
@@ -177,7 +179,7 @@ func (s *Server) httpServer() *http.Server {
 		ReadHeaderTimeout: headerDeadline,
 		IdleTimeout:       idleDeadline,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), levelTrace),
+		ErrorLog:          log.New(tlsFailures{s}, "", 0),
 		BaseContext:       func(net.Listener) context.Context { return s.life },
 	}
 }
@@ -186,6 +188,36 @@ func (s *Server) served(what string, err error) {
 	if !errors.Is(err, http.ErrServerClosed) {
 		s.log.Error("a listener ended", "for", what, "error", err)
 	}
+}
+
+// tlsFailures takes what the HTTP server has to say of connections that did not
+// come about.
+type tlsFailures struct{ server *Server }
+
+func (t tlsFailures) Write(line []byte) (int, error) {
+	text := strings.TrimSuffix(string(line), "\n")
+	if rest, ok := strings.CutPrefix(text, "http: TLS handshake error from "); ok {
+		from, why, _ := strings.Cut(rest, ": ")
+		t.server.tlsFailed(from, why)
+	} else {
+		t.server.log.Log(context.Background(), levelTrace, text)
+	}
+	return len(line), nil
+}
+
+// tlsFailed says what whoever wrote the client can do. One that went away during
+// the handshake was looking for a port, or has said itself what was wrong.
+func (s *Server) tlsFailed(from, why string) {
+	level, hint := slog.LevelWarn, "the client must trust the hub's own certificate (caFile of the ready file), and call it by the name in its connection string"
+	switch {
+	case strings.HasSuffix(why, "EOF") || strings.Contains(why, "reset by peer") || strings.Contains(why, "closed network connection"):
+		level = levelTrace
+	case strings.Contains(why, "first record does not look like a TLS handshake") || strings.Contains(why, "HTTP request to an HTTPS server"):
+		hint = "this port speaks TLS: use https, mqtts or wss"
+	case strings.Contains(why, "protocol version") || strings.Contains(why, "unsupported versions"):
+		hint = "the hub speaks TLS 1.2 and 1.3"
+	}
+	s.log.Log(context.Background(), level, "TLS with a client failed", "from", from, "error", why, "hint", hint)
 }
 
 // warnOpen tells of a listener that others than this machine can reach.

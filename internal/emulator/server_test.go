@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto/tls"
@@ -13,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -310,6 +313,60 @@ func TestWarnsOfOpenListeners(t *testing.T) {
 		s.warnOpen("HTTPS", addr)
 		if !strings.Contains(said.String(), "level=WARN") || !strings.Contains(said.String(), addr) {
 			t.Errorf("said of %s: %q, want a warning", addr, said.String())
+		}
+	}
+}
+
+// tiredListener has no more files, once.
+type tiredListener struct {
+	net.Listener
+	tired atomic.Bool
+}
+
+func (l *tiredListener) Accept() (net.Conn, error) {
+	if l.tired.CompareAndSwap(true, false) {
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// That there are no files for one device does not lock all the others out.
+func TestAcceptGoesOnAfterAnError(t *testing.T) {
+	h := newHub(t, "")
+	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	tired := &tiredListener{Listener: ln}
+	tired.tired.Store(true)
+	h.front.ln = tired
+	if !h.front.accept() {
+		t.Error("an error that passes ended the listener")
+	}
+	ln.Close()
+	if h.front.accept() {
+		t.Error("a closed listener goes on")
+	}
+	h.front.ln = nil
+}
+
+// Who wrote a client that does not trust the hub reads what to do.
+func TestTLSFailuresAreExplained(t *testing.T) {
+	for why, want := range map[string]string{
+		"remote error: tls: bad certificate":                       "level=WARN",
+		"remote error: tls: unknown certificate authority":         "must trust",
+		"tls: first record does not look like a TLS handshake":     "speaks TLS",
+		"tls: client offered only unsupported versions: [302 301]": "TLS 1.2",
+		"EOF": "",
+	} {
+		var log bytes.Buffer
+		s := Server{log: slog.New(slog.NewTextHandler(&log, nil))}
+		if _, err := (tlsFailures{&s}).Write([]byte("http: TLS handshake error from 127.0.0.1:1: " + why + "\n")); err != nil {
+			t.Fatal(err)
+		}
+		if got := log.String(); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("of %s the log says %q, want %q", why, got, want)
 		}
 	}
 }

@@ -88,8 +88,12 @@ type stateTwin struct {
 	Tags     stateSection  `json:"tags"`
 	Desired  stateSection  `json:"desired"`
 	Reported stateSection  `json:"reported"`
-	Due      int64         `json:"due,omitempty"` // when Pending is reported
-	Pending  *stateSection `json:"pending,omitempty"`
+	Reports  []stateReport `json:"reports,omitempty"` // that are pending
+}
+
+type stateReport struct {
+	Due   int64           `json:"due"`
+	Patch json.RawMessage `json:"patch"`
 }
 
 type stateSection struct {
@@ -264,8 +268,9 @@ func keepTwin(t twin) stateTwin {
 		Tags: keepSection(t.tags), Desired: keepSection(t.desired), Reported: keepSection(t.reported),
 	}
 	if t.pending != nil {
-		p := keepSection(t.pending.reported)
-		kept.Due, kept.Pending = t.pending.due, &p
+		for _, r := range t.pending.reports {
+			kept.Reports = append(kept.Reports, stateReport{Due: r.due, Patch: json.RawMessage(r.patch)})
+		}
 	}
 	return kept
 }
@@ -494,8 +499,8 @@ func (t *stateTwin) twin(described bool) twin {
 		etag: t.ETag, version: t.Version,
 		tags: t.Tags.section(described), desired: t.Desired.section(described), reported: t.Reported.section(described),
 	}
-	if t.Pending != nil {
-		made.pending = &pending{due: t.Due, reported: t.Pending.section(described)}
+	for _, r := range t.Reports {
+		made.pending = made.pending.and(report{due: r.Due, patch: string(r.Patch)})
 	}
 	return made
 }

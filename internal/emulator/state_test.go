@@ -231,3 +231,25 @@ func TestBrokenState(t *testing.T) {
 		}
 	}
 }
+
+// A job that was taken stays taken, whatever the switches say now.
+func TestStoredJobsAreNotJudgedAgain(t *testing.T) {
+	dir := t.TempDir()
+	open := func(behaviour map[string]string) testHub {
+		t.Helper()
+		return hubOf(t, Options{TLSDir: dir, StateFile: filepath.Join(dir, "state"), Behaviour: behaviour})
+	}
+	h := open(map[string]string{"emptyCondition": "all"})
+	for id, body := range map[string]string{
+		"all":  methodJob("all", "", "x"),
+		"far":  methodJob("far", "*", "x", `,"maxExecutionTimeInSeconds":172801,"startTime":"2099-01-01T00:00:00Z"`),
+		"torn": methodJob("torn", "tags.a ==", "x", `,"startTime":"2099-01-01T00:00:00Z"`),
+	} {
+		h.do(t, "PUT", "/jobs/v2/"+id, body).want(t, 200)
+	}
+	h.leave(t)
+	h = open(map[string]string{"jobTimeLimits": "strict", "badCondition": "sync"})
+	for _, id := range []string{"all", "far", "torn"} {
+		same(t, "id", h.job(t, id)["jobId"], any(id))
+	}
+}

@@ -139,7 +139,7 @@ func (j *job) keepRow(n int) stateRow {
 
 // restoreJob puts a job back and lets it go on.
 func (s *Server) restoreJob(k *stateJob) error {
-	j, refusal := s.parseJob(k.ID, k.Body)
+	j, refusal := s.parseJob(k.ID, k.Body, true)
 	if refusal != nil {
 		return fmt.Errorf("job %q: %w", k.ID, refusal)
 	}

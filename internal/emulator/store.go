@@ -26,6 +26,7 @@ type store struct {
 	born     time.Time
 	chunks   []atomic.Pointer[chunk]
 	locks    [256]sync.Mutex // by slot
+	orders   [256]sync.Mutex // by slot; held from a write until its device was told
 	gone     *record         // what the slot of a deleted device points to
 
 	mu     sync.RWMutex
@@ -106,9 +107,10 @@ type record struct {
 	modules []*module // sorted by id
 	own     bool      // modules are those of the record, no longer the fleet's
 
-	// since is when this record replaced prev. Both are zero unless queries
-	// lag; a record from before they did shows at once.
+	// since is when this record replaced prev, and lag how far queries lagged
+	// then. All are zero unless queries lag; a record from before shows at once.
 	since int64
+	lag   int64
 	prev  atomic.Pointer[record]
 }
 
@@ -120,11 +122,34 @@ type twin struct {
 	pending                 *pending
 }
 
-// pending is what a simulated device is going to report.
-type pending struct {
-	due      int64
-	reported section
+// pending is what a simulated device is going to report: one patch for each
+// write of its desired properties, in their order.
+type pending struct{ reports []report }
+
+type report struct {
+	due   int64
+	patch string
 }
+
+// and returns what is pending with one more report, which comes after the others.
+func (p *pending) and(r report) *pending {
+	if p == nil {
+		return &pending{reports: []report{r}}
+	}
+	r.due = max(r.due, p.reports[len(p.reports)-1].due)
+	return &pending{reports: append(p.reports, r)}
+}
+
+// rest is what is pending after the first report.
+func (p *pending) rest() *pending {
+	if len(p.reports) == 1 {
+		return nil
+	}
+	return &pending{reports: p.reports[1:]}
+}
+
+// isDue tells whether there is something to report.
+func (p *pending) isDue(now time.Time) bool { return p != nil && p.reports[0].due <= now.UnixNano() }
 
 // module is a module of a device, with its own identity and twin.
 type module struct {
@@ -238,13 +263,16 @@ func (s *store) lagged(n int, now time.Time) (device, bool) {
 	rec := s.record(n)
 	lag := s.lag.Load()
 	if lag > 0 {
-		horizon := now.UnixNano() - lag
-		for rec != nil && rec.since > horizon && rec.prev.Load() != rec {
+		for rec != nil && !rec.shows(now.UnixNano(), lag) && rec.prev.Load() != rec {
 			rec = rec.prev.Load()
 		}
 	}
 	return s.seen(n, rec)
 }
+
+// shows tells whether queries see the record, if they lag so far now. That they
+// are made to lag further hides nothing that they have shown.
+func (r *record) shows(now, lag int64) bool { return r.since+min(lag, r.lag) <= now }
 
 // slots returns how many slots there are to walk.
 func (s *store) slots() int { return int(s.shared.Load()) }
@@ -270,6 +298,12 @@ func (s *store) update(id string, now time.Time, change func(d device) (*record,
 	s.swap(n, next, now)
 	d.rec = next
 	return d, nil
+}
+
+// order is the lock for those who write desired properties of a device.
+func (s *store) order(id string) *sync.Mutex {
+	n, _ := s.place(id)
+	return &s.orders[n%len(s.orders)]
 }
 
 func (s *store) lock(n int) *sync.Mutex { return &s.locks[n%len(s.locks)] }
@@ -300,12 +334,12 @@ func remembering(next, before *record, now, lag int64) *record {
 	if next.deleted {
 		next = &record{deleted: true} // the common one leads nowhere
 	}
-	next.since = now
+	next.since, next.lag = now, lag
 	next.prev.Store(before)
 	kept := 0
 	for r := before; r != nil; r = r.prev.Load() {
 		switch kept++; {
-		case r.since <= now-lag:
+		case r.shows(now, lag):
 			r.prev.Store(nil)
 			return next
 		case kept == maxRemembered:

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 	"time"
 
@@ -114,6 +115,30 @@ func (s *Server) completeWrite(w *twinWrite) {
 	}
 }
 
+// withNulls returns the text of a replacement as a patch: what it leaves out of
+// the section before is null.
+func (w sectionWrite) withNulls(before section) []byte {
+	old := before.tree()
+	doc := w.doc.against(&old)
+	return doc.appendPatch(nil)
+}
+
+// against returns an object with null for each key that only the old one has.
+func (n *node) against(old *node) node {
+	doc := *n
+	doc.kids = slices.Clone(n.kids)
+	for i := range old.kids {
+		was := &old.kids[i]
+		switch at := doc.find(was.key); {
+		case at < 0:
+			doc.kids = append(doc.kids, node{key: was.key, null: true})
+		case was.object && doc.kids[at].object:
+			doc.kids[at] = doc.kids[at].against(was)
+		}
+	}
+	return doc
+}
+
 // parseTwinWrite reads a body. Only tags and properties.desired can be written
 // by services; what else stands there was read and is sent back, and ignored.
 func parseTwinWrite(body []byte, arrays bool) (twinWrite, *apiError) {
@@ -176,6 +201,12 @@ func (n *node) appendPatch(dst []byte) []byte {
 func (s *Server) writeTwin(deviceID, moduleID string, w twinWrite) (subject, *apiError) {
 	now := s.clock.now()
 	s.settleDue(deviceID, moduleID, now)
+	if w.desired.doc != nil {
+		// Until the device is told: notices leave in the order of their versions.
+		order := s.store.order(deviceID)
+		order.Lock()
+		defer order.Unlock()
+	}
 	m, refusal := s.store.updateTwin(deviceID, moduleID, now, func(m subject, kept twin) (twin, *apiError) {
 		if w.condition.refuses(etagText(kept.etag)) {
 			return kept, errPrecondition()
@@ -190,6 +221,9 @@ func (s *Server) writeTwin(deviceID, moduleID string, w twinWrite) (subject, *ap
 			return kept, nil
 		}
 		if w.desired.doc != nil {
+			if w.desired.replace && s.does(knobPutNotice, "nulls") {
+				w.text = w.desired.withNulls(full.desired)
+			}
 			next.pending = s.reaction(m, next, w, now)
 		}
 		return next, nil
@@ -245,7 +279,7 @@ func (s *Server) notify(m subject, w twinWrite, now time.Time) subject {
 		return m
 	}
 	l.desired(desiredNotice{version: s.store.stored(m).desired.version, patch: w.text})
-	if p := s.store.stored(m).pending; p != nil && p.due <= now.UnixNano() {
+	if s.store.stored(m).pending.isDue(now) {
 		if settled, refusal := s.settle(m, now); refusal == nil {
 			return settled
 		}
@@ -268,15 +302,7 @@ func (s *Server) reaction(m subject, next twin, w twinWrite, now time.Time) *pen
 	if text == nil {
 		return next.pending
 	}
-	// A write that comes before the device reported the one before is added
-	// to what it is going to say.
-	base := s.store.filled(m, next).reported
-	if next.pending != nil {
-		base.raw, base.stamps = next.pending.reported.raw, next.pending.reported.stamps
-	}
-	due := now.Add(f.Delay)
-	patch := readNode("", gjson.ParseBytes(text), &stampReader{})
-	return &pending{due: due.UnixNano(), reported: base.patched(&patch, due)}
+	return next.pending.and(report{due: now.Add(f.Delay).UnixNano(), patch: string(text)})
 }
 
 // settleDue lets a simulated device report what is due.
@@ -299,8 +325,7 @@ func (s *Server) lookNow(deviceID, moduleID string) (subject, *apiError) {
 // settled returns the subject after its device reported what is due. A device
 // that is offline reports when it is back.
 func (s *Server) settled(m subject, now time.Time) subject {
-	p := s.store.stored(m).pending
-	if p == nil || p.due > now.UnixNano() || s.connected(m) == nil {
+	if !s.store.stored(m).pending.isDue(now) || s.connected(m) == nil {
 		return m
 	}
 	if next, refusal := s.settle(m, now); refusal == nil {
@@ -310,12 +335,22 @@ func (s *Server) settled(m subject, now time.Time) subject {
 }
 
 func (s *Server) settle(m subject, now time.Time) (subject, *apiError) {
-	return s.store.updateTwin(m.id, m.moduleID(), now, func(_ subject, t twin) (twin, *apiError) {
-		if t.pending == nil || t.pending.due > now.UnixNano() {
-			return t, nil // somebody else was quicker
+	return s.store.updateTwin(m.id, m.moduleID(), now, func(m subject, t twin) (twin, *apiError) {
+		if s.isReal(m) {
+			t.pending = nil // it speaks for itself
+			return t, nil
 		}
-		t.reported, t.pending = t.pending.reported, nil
-		t.version++
+		reported := s.store.filled(m, t).reported
+		for t.pending.isDue(now) { // unless somebody else was quicker
+			r := t.pending.reports[0]
+			patch := readNode("", gjson.Parse(r.patch), &stampReader{})
+			// What the hub would not take of a device is lost.
+			if next := reported.patched(&patch, time.Unix(0, r.due)); tooLarge("", reported, next, maxPropsSize) == nil {
+				reported, t.reported = next, next
+				t.version++
+			}
+			t.pending = t.pending.rest()
+		}
 		return t, nil
 	})
 }
