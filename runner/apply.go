@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -33,7 +34,7 @@ type Options struct {
 	// Paused is called when the hub takes no calls of a kind for a while, from any
 	// goroutine of the run, and before RunStarted as well; nil if nobody wants to
 	// know.
-	Paused func(Pause)
+	Paused func(pace.Pause)
 	// Work is the context of the calls in flight: when it ends they are cut
 	// off. Nil means that they end by their own timeouts alone.
 	Work context.Context //nolint:containedctx // the second of the two contexts of a run
@@ -65,13 +66,12 @@ type NamedHub struct {
 // pool is a hub of a run with what all jobs share of it.
 type pool struct {
 	NamedHub
-	pacer *pacer
+	pacer *pace.Pacer
 }
 
-func newPool(h NamedHub, plan *spec.Plan, outage time.Duration, paused func(Pause)) *pool {
-	p := &pool{NamedHub: h, pacer: newPacer(plan.Hub.SKU, plan.Hub.Units)}
-	p.pacer.hub, p.pacer.ask, p.pacer.tell = h.Name, p.ask, paused
-	p.pacer.outage = cmp.Or(outage, DefaultOutage)
+func newPool(h NamedHub, plan *spec.Plan, outage time.Duration, paused func(pace.Pause)) *pool {
+	p := &pool{NamedHub: h}
+	p.pacer = pace.New(plan.Hub.SKU, plan.Hub.Units, pace.Options{Hub: h.Name, Outage: cmp.Or(outage, DefaultOutage), Ask: p.ask, Tell: paused})
 	return p
 }
 

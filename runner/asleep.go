@@ -10,6 +10,7 @@ import (
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -90,10 +91,10 @@ func (v *view) waiting(h *spec.Hub) string {
 	const day, worth = 24 * time.Hour, 0.1
 	span := min(v.job.Deadline, day)
 	each := offlineCalls(v.job.Retry, span) * v.counts.dearest
-	quota, _ := dailyQuota(h.SKU, h.Units)
+	quota, _ := pace.DailyQuota(h.SKU, h.Units)
 	whose := "of the hub's quota of"
 	if quota == 0 {
-		quota, _ = dailyQuota("S1", 1)
+		quota, _ = pace.DailyQuota("S1", 1)
 		whose = "of the hub's quota, of which an S1 unit has"
 	}
 	if float64(each*v.counts.calls) < worth*float64(quota) {

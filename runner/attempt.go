@@ -9,6 +9,7 @@ import (
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -60,7 +61,7 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	if !ok {
 		return f
 	}
-	if !w.turn(dispatch, it, classMethod, steps(len(call.Payload), methodStep)) {
+	if !w.turn(dispatch, it, pace.Method, pace.Steps(len(call.Payload), pace.MethodStep)) {
 		it.attempts--
 		return w.stopped(dispatch, it)
 	}
@@ -71,7 +72,7 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	began := it.begins()
 	answer, err := w.pools[it.pool].Hub.Invoke(w.work, it.Target, call)
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(classMethod, began, err)
+	w.pools[it.pool].pacer.Answered(pace.Method, began, err)
 	if err != nil {
 		return w.unsuccessful(dispatch, it, invoking, asHubError(err), began, took)
 	}
@@ -173,14 +174,14 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 
 // readTwin reads a twin directly. On false, the pass ends with f.
 func (w *worker) readTwin(dispatch context.Context, it *item) (s *sight, f finished, ok bool) {
-	if !w.take(dispatch, it, classTwinRead, 1) {
+	if !w.take(dispatch, it, pace.TwinRead, 1) {
 		it.attempts--
 		return nil, w.stopped(dispatch, it), false
 	}
 	began := it.begins()
 	t, err := w.pools[it.pool].Hub.Twin(w.work, it.Target)
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(classTwinRead, began, err)
+	w.pools[it.pool].pacer.Answered(pace.TwinRead, began, err)
 	if err != nil {
 		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, took), false
 	}
@@ -192,7 +193,7 @@ func (w *worker) readTwin(dispatch context.Context, it *item) (s *sight, f finis
 
 // patchTwin sends what differs. On again, the twin has changed since it was read.
 func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effect) (f finished, again bool) {
-	if !w.turn(dispatch, it, classTwinWrite, 1) {
+	if !w.turn(dispatch, it, pace.TwinWrite, 1) {
 		it.attempts--
 		return w.stopped(dispatch, it), false
 	}
@@ -212,7 +213,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 	began := it.begins()
 	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, w.guard(s))
 	took := time.Since(began)
-	w.pools[it.pool].pacer.answered(classTwinWrite, began, err)
+	w.pools[it.pool].pacer.Answered(pace.TwinWrite, began, err)
 	if err == nil {
 		if it.attempts > 1 {
 			it.record(began, took, nil)
@@ -263,17 +264,17 @@ func (w *worker) asWanted(it *item, s *sight) finished {
 // turn waits for the hub's pace and for the job's rate. Who waited for the rate
 // while the hub said 429 waits for both again: a turn that was not used in its
 // time would come on top of the rate later.
-func (w *worker) turn(dispatch context.Context, it *item, c class, cost int) bool {
+func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int) bool {
 	pacer := w.pools[it.pool].pacer
 	for w.take(dispatch, it, c, cost) {
 		if w.limit == nil {
 			return true
 		}
 		wait := w.limit.Reserve().Delay()
-		if !sleep(dispatch, wait) {
+		if !pace.Sleep(dispatch, wait) {
 			return false
 		}
-		if wait <= 0 || !pacer.resting(c) {
+		if wait <= 0 || !pacer.Resting(c) {
 			return true
 		}
 	}
@@ -282,9 +283,9 @@ func (w *worker) turn(dispatch context.Context, it *item, c class, cost int) boo
 
 // take waits for the hub's pace alone. A job whose hub is not ready for too long
 // ends.
-func (w *worker) take(dispatch context.Context, it *item, c class, cost int) bool {
-	err := w.pools[it.pool].pacer.take(dispatch, c, cost, w.from)
-	if late, ok := errors.AsType[*NotReadyError](err); ok {
+func (w *worker) take(dispatch context.Context, it *item, c pace.Class, cost int) bool {
+	err := w.pools[it.pool].pacer.Take(dispatch, c, cost, w.from)
+	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
 		w.stop(late)
 	}
 	return err == nil
@@ -322,7 +323,7 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 		f.abort = &HubError{Hub: w.pools[it.pool].Name, Err: err}
 		return f
 	case stepRetry:
-		if w.pools[it.pool].pacer.spares(p.class(), err, &it.excuse, w.job.Retry.Attempts) {
+		if w.pools[it.pool].pacer.Spares(p.class(), err, &it.excuse, w.job.Retry.Attempts) {
 			break
 		}
 		if it.spent++; it.spent >= w.job.Retry.Attempts {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -18,8 +19,8 @@ const (
 )
 
 // class returns the throttle that attempts of a phase fall under.
-func (p phase) class() class {
-	return [...]class{reading: classTwinRead, patching: classTwinWrite, invoking: classMethod}[p]
+func (p phase) class() pace.Class {
+	return [...]pace.Class{reading: pace.TwinRead, patching: pace.TwinWrite, invoking: pace.Method}[p]
 }
 
 // policy is what a job says about attempts that do not work.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"iothub-runner/internal/hub"
 )
@@ -49,23 +48,6 @@ func (e *HubError) Error() string { return fmt.Sprintf("hub %s: %v", e.Hub, e.Er
 
 // Unwrap returns what the hub or the connection to it said.
 func (e *HubError) Unwrap() error { return e.Err }
-
-// NotReadyError means that a hub took no calls of a kind for longer than a job
-// waits for it.
-type NotReadyError struct {
-	Hub   string
-	Calls string // as in [Pause]
-	For   time.Duration
-	Err   error // what the hub answered last
-}
-
-// Error gives all of it.
-func (e *NotReadyError) Error() string {
-	return fmt.Sprintf("hub %s was not ready for %s: %v", e.Hub, e.For, e.Err)
-}
-
-// Unwrap returns what the hub answered last.
-func (e *NotReadyError) Unwrap() error { return e.Err }
 
 // WrongHubError means that the plan, or the pinned preview of one, is for
 // another hub than the one at hand.

@@ -9,6 +9,7 @@ import (
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -25,8 +26,8 @@ type item struct {
 	last     verdict
 	unsure   bool // an attempt of ours may have had an effect that we did not see
 	err      *hub.Error
-	expired  bool   // the last attempt found the token expired
-	excuse   excuse // of attempts that found the hub not ready
+	expired  bool        // the last attempt found the token expired
+	excuse   pace.Excuse // of attempts that found the hub not ready
 	history  []spec.Attempt
 	due      time.Time // when to try again
 

@@ -15,6 +15,7 @@ import (
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -136,7 +137,7 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 		j.neverStarted(err)
 		return
 	}
-	if !sleep(ctx, time.Until(j.scheduledAt)) {
+	if !pace.Sleep(ctx, time.Until(j.scheduledAt)) {
 		j.neverStarted(context.Cause(ctx))
 		return
 	}
@@ -309,7 +310,7 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if _, ok := errors.AsType[*ExpectError](err); ok || errors.Is(err, errNoTargets) {
 		return spec.StatusStopped, err
 	}
-	if _, ok := errors.AsType[*NotReadyError](err); ok {
+	if _, ok := errors.AsType[*pace.NotReadyError](err); ok {
 		return spec.StatusStopped, err
 	}
 	if isDeadline(err) && (missed.notReached > 0 || !j.whole) {

@@ -115,3 +115,10 @@ func (held holds) skipDependents(plan *spec.Plan, begun func(job string) bool) {
 		}
 	}
 }
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -150,7 +151,7 @@ func (r *roster) queryText() string { return r.job.Target.Query(r.looks) }
 
 // queryPage reads one page, as often as it takes.
 func (r *roster) queryPage(ctx context.Context, pool int, q hub.Query) (p hub.Page, err error) {
-	err = r.read(ctx, pool, classQuery, func(h Hub) error {
+	err = r.read(ctx, pool, pace.Query, func(h Hub) error {
 		p, err = h.Query(ctx, q)
 		return err
 	})
@@ -158,7 +159,7 @@ func (r *roster) queryPage(ctx context.Context, pool int, q hub.Query) (p hub.Pa
 }
 
 // read makes a request that changes nothing, as often as it takes.
-func (r *roster) read(ctx context.Context, pool int, c class, request func(Hub) error) error {
+func (r *roster) read(ctx context.Context, pool int, c pace.Class, request func(Hub) error) error {
 	return r.pools[pool].read(ctx, reader{retry: r.job.Retry, from: r.from}, c, request)
 }
 
@@ -170,18 +171,18 @@ type reader struct {
 
 	spent   int
 	expired int // how often a token was
-	excuse  excuse
+	excuse  pace.Excuse
 }
 
 // read makes a request that changes nothing, as often as it takes.
-func (p *pool) read(ctx context.Context, who reader, c class, request func(Hub) error) error {
+func (p *pool) read(ctx context.Context, who reader, c pace.Class, request func(Hub) error) error {
 	for tries := 1; ; tries++ {
-		if err := p.pacer.take(ctx, c, 1, who.from); err != nil {
+		if err := p.pacer.Take(ctx, c, 1, who.from); err != nil {
 			return err
 		}
 		began := time.Now()
 		err := request(p.Hub)
-		p.pacer.answered(c, began, err)
+		p.pacer.Answered(c, began, err)
 		if err == nil {
 			return nil
 		}
@@ -196,20 +197,20 @@ func (p *pool) read(ctx context.Context, who reader, c class, request func(Hub) 
 		if !who.again(p, c, v, herr) {
 			return err
 		}
-		if !sleep(ctx, who.wait(p, c, tries, herr)) {
+		if !pace.Sleep(ctx, who.wait(p, c, tries, herr)) {
 			return context.Cause(ctx)
 		}
 	}
 }
 
 // wait returns how long to wait before a request is made again.
-func (r *reader) wait(p *pool, c class, tries int, err *hub.Error) time.Duration {
+func (r *reader) wait(p *pool, c pace.Class, tries int, err *hub.Error) time.Duration {
 	least := err.Wait
 	if err.Kind == hub.KindThrottled {
 		least = max(least, throttleFloor)
 	}
 	switch {
-	case p.pacer.holds(c, least):
+	case p.pacer.Holds(c, least):
 		return 0 // whoever is in line waits for the hub
 	case err.Kind == hub.KindTokenExpired && r.expired == 1:
 		return err.Wait
@@ -218,7 +219,7 @@ func (r *reader) wait(p *pool, c class, tries int, err *hub.Error) time.Duration
 }
 
 // again tells whether a request is worth one more try, and counts what it costs.
-func (r *reader) again(p *pool, c class, v verdict, err *hub.Error) bool {
+func (r *reader) again(p *pool, c pace.Class, v verdict, err *hub.Error) bool {
 	if err.Kind == hub.KindTokenExpired {
 		if r.expired++; r.expired == 1 {
 			return true
@@ -229,7 +230,7 @@ func (r *reader) again(p *pool, c class, v verdict, err *hub.Error) bool {
 		return true
 	case v.step != stepRetry:
 		return false
-	case !r.brisk && p.pacer.spares(c, err, &r.excuse, r.retry.Attempts):
+	case !r.brisk && p.pacer.Spares(c, err, &r.excuse, r.retry.Attempts):
 		return true
 	}
 	r.spent++
@@ -329,7 +330,7 @@ func (r *roster) judgeListing(err error) error {
 // it is there, that it takes our credentials, and that it can be queried.
 func preflight(ctx context.Context, p *pool) error {
 	retry := spec.Retry{Attempts: 3, Backoff: 250 * time.Millisecond, MaxBackoff: time.Second}
-	err := p.read(ctx, reader{retry: retry, from: time.Now(), brisk: true}, classQuery, func(Hub) error { return p.ask(ctx) })
+	err := p.read(ctx, reader{retry: retry, from: time.Now(), brisk: true}, pace.Query, func(Hub) error { return p.ask(ctx) })
 	if _, refused := errors.AsType[*hub.Error](err); refused {
 		return &HubError{Hub: p.Name, Err: err}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"iothub-runner/internal/pace"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -15,16 +16,16 @@ import (
 // pauses collects what a run or a preview tells of its waits.
 type pauses struct {
 	mu  sync.Mutex
-	all []runner.Pause
+	all []pace.Pause
 }
 
-func (p *pauses) add(x runner.Pause) {
+func (p *pauses) add(x pace.Pause) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.all = append(p.all, x)
 }
 
-func (p *pauses) of(calls string) (found []runner.Pause) {
+func (p *pauses) of(calls string) (found []pace.Pause) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, x := range p.all {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -34,7 +35,7 @@ type PreviewOptions struct {
 	Looked func(job string, targets int)
 	// Paused is called when a hub takes no calls of a kind for a while, from any
 	// goroutine; nil if nobody wants to know.
-	Paused func(Pause)
+	Paused func(pace.Pause)
 }
 
 // maxReads is how many twins a preview reads at once.
@@ -127,7 +128,7 @@ type survey struct {
 // surveys makes the views, and puts those together that can share a listing.
 func (p *preview) surveys() []*survey {
 	var all []*survey
-	_, meter := dailyQuota(p.plan.Hub.SKU, p.plan.Hub.Units)
+	_, meter := pace.DailyQuota(p.plan.Hub.SKU, p.plan.Hub.Units)
 	for i := range p.plan.Jobs {
 		job := &p.plan.Jobs[i]
 		v := &view{roster: newRoster(job, p.pools), pin: p.Pin, direct: p.Direct, looked: p.Looked, mask: newMask(p.plan), meter: meter, groups: newGroups()}
@@ -383,7 +384,7 @@ func (v *view) readTwins(ctx context.Context, fresh []seen) error {
 		}
 		g.Go(func() error {
 			var t hub.Twin
-			err := v.read(ctx, f.pool, classTwinRead, func(h Hub) (err error) {
+			err := v.read(ctx, f.pool, pace.TwinRead, func(h Hub) (err error) {
 				t, err = h.Twin(ctx, f.Target)
 				return err
 			})
@@ -429,8 +430,8 @@ func (v *view) group(e *effect, named bool) Group {
 	}
 	if m := v.job.Method; m != nil {
 		c.calls++
-		c.steps += steps(len(e.payload), methodStep)
-		messages := steps(len(e.payload), v.meter) + 1 // an answer is one at least
+		c.steps += pace.Steps(len(e.payload), pace.MethodStep)
+		messages := pace.Steps(len(e.payload), v.meter) + 1 // an answer is one at least
 		c.messages += messages
 		c.dearest = max(c.dearest, messages)
 		return Group{Call: &CallForecast{
@@ -444,7 +445,7 @@ func (v *view) group(e *effect, named bool) Group {
 		return Group{Unchanged: true}
 	}
 	c.changes++
-	c.messages += steps(len(e.desired.patch)+len(e.tags.patch), v.meter)
+	c.messages += pace.Steps(len(e.desired.patch)+len(e.tags.patch), v.meter)
 	return Group{
 		Before: v.mask.sections(&spec.Sections{Desired: e.desired.before, Tags: e.tags.before}),
 		Patch:  v.mask.sections(&spec.Sections{Desired: e.desired.patch, Tags: e.tags.patch}),

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -31,7 +32,7 @@ func (p *preview) forecast(now time.Time) *Forecast {
 		total.add(d)
 		c.loads[v.job.Name] = d.load(&p.plan.Hub, v.job.Rate)
 	}
-	total.requests[classQuery] += len(p.pools) // to see whether the hub is there
+	total.requests[pace.Query] += len(p.pools) // to see whether the hub is there
 	total.messages += len(p.pools)
 	f.Summary.Load = total.load(&p.plan.Hub, 0)
 	for _, v := range p.jobs {
@@ -199,7 +200,7 @@ func round(d time.Duration) time.Duration {
 
 // demand is what something asks of a hub, in the units of its throttles.
 type demand struct {
-	requests [classes]int
+	requests [pace.Classes]int
 	steps    int // of the method throttle
 	messages int
 	attempts int // that a job's own rate bounds
@@ -209,18 +210,18 @@ type demand struct {
 func (v *view) demand() demand {
 	c := &v.counts
 	var d demand
-	d.requests[classQuery] = c.pages
+	d.requests[pace.Query] = c.pages
 	if c.pages > 0 {
-		d.messages = steps(c.pageBytes, v.meter)
+		d.messages = pace.Steps(c.pageBytes, v.meter)
 	}
 	if v.err != nil {
 		return d
 	}
 	d.steps, d.attempts = c.steps, c.changes+c.calls
 	d.messages += c.messages
-	d.requests[classTwinRead] = c.unchanged + c.named
-	d.requests[classTwinWrite] = c.changes
-	d.requests[classMethod] = c.calls
+	d.requests[pace.TwinRead] = c.unchanged + c.named
+	d.requests[pace.TwinWrite] = c.changes
+	d.requests[pace.Method] = c.calls
 	return d
 }
 
@@ -235,20 +236,20 @@ func (d *demand) add(other demand) {
 // load works out what that comes to on a hub.
 func (d demand) load(h *spec.Hub, rate float64) Load {
 	l := Load{Requests: map[string]int{}, Messages: d.messages}
-	perSecond, _ := rates(h.SKU, h.Units)
-	for c := range class(classes) {
+	perSecond, _ := pace.Rates(h.SKU, h.Units)
+	for c := range pace.Class(pace.Classes) {
 		n := d.requests[c]
 		if n > 0 {
 			l.Requests[c.String()] = n
 		}
-		if c == classMethod {
+		if c == pace.Method {
 			n = d.steps
 		}
 		l.atLeast(float64(n), perSecond[c], c.String())
 	}
 	l.atLeast(float64(d.attempts), rate, "rate")
 	l.Seconds = math.Round(l.Seconds*10) / 10
-	if quota, _ := dailyQuota(h.SKU, h.Units); quota > 0 {
+	if quota, _ := pace.DailyQuota(h.SKU, h.Units); quota > 0 {
 		l.Quota, l.PerDay = quota, math.Round(float64(d.messages)/float64(quota)*1e4)/1e4
 	}
 	return l
@@ -301,7 +302,7 @@ func (c *calendar) span(job *spec.Job) span {
 		s.start, s.opens = later(s.start, from), Opening{From: spec.Time{Time: from}, To: spec.Time{Time: to}}
 	}
 	load := c.loads[job.Name]
-	if _, known := rates(c.plan.Hub.SKU, c.plan.Hub.Units); known || load.Limit == "rate" {
+	if _, known := pace.Rates(c.plan.Hub.SKU, c.plan.Hub.Units); known || load.Limit == "rate" {
 		s.end = s.start.Add(time.Duration(load.Seconds * float64(time.Second)))
 		if r := job.Rollout; r != nil && len(r.Waves) > 1 {
 			s.end = s.end.Add(time.Duration(len(r.Waves)-1) * r.Pause)

@@ -98,9 +98,9 @@ func (r *Run) Report(exitCode int) spec.Report {
 		rep.Run.Reason = r.cause.Error()
 	}
 	for _, p := range r.pools {
-		waited := p.pacer.waitedFor()
-		rep.Summary.ThrottledMs += waited.refused.Milliseconds()
-		rep.Summary.PacedMs += waited.published.Milliseconds()
+		waited := p.pacer.Waited()
+		rep.Summary.ThrottledMs += waited.Refused.Milliseconds()
+		rep.Summary.PacedMs += waited.Published.Milliseconds()
 	}
 	for _, j := range r.jobs {
 		job := j.report()

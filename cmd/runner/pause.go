@@ -5,11 +5,11 @@ import (
 	"log/slog"
 	"time"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/pace"
 )
 
 // paused says what a run waits for that has nothing else to show.
-func (t *talk) paused(p runner.Pause) {
+func (t *talk) paused(p pace.Pause) {
 	if t.progress == "none" {
 		return
 	}

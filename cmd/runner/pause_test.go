@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/pace"
 )
 
 // What a run waits for is said in every way of showing progress but none.
 func TestPausedIsSaid(t *testing.T) {
-	pause := runner.Pause{Hub: "h.example", Calls: "twinReads", Until: time.Now().Add(24 * time.Hour), Err: errors.New("hub answered 429001")}
+	pause := pace.Pause{Hub: "h.example", Calls: "twinReads", Until: time.Now().Add(24 * time.Hour), Err: errors.New("hub answered 429001")}
 	pause.Since, pause.GiveUp = time.Now(), pause.Until.Add(time.Hour)
 	until := pause.Until.UTC().Truncate(time.Second).Format(time.RFC3339)
 	for flags, said := range map[talkFlags]bool{
@@ -43,7 +43,7 @@ func TestPausedIsSaid(t *testing.T) {
 // end of a wait is said as well.
 func TestPausedSaysWhenJobsGiveUp(t *testing.T) {
 	now := time.Now()
-	pause := runner.Pause{Hub: "h.example", Calls: "queries", Since: now, Until: now.Add(24 * time.Hour), GiveUp: now.Add(time.Hour), Err: errors.New("hub answered 429001")}
+	pause := pace.Pause{Hub: "h.example", Calls: "queries", Since: now, Until: now.Add(24 * time.Hour), GiveUp: now.Add(time.Hour), Err: errors.New("hub answered 429001")}
 	var stderr bytes.Buffer
 	talk, err := newTalk(environment{getenv: func(string) string { return "" }, stderr: &stderr}, talkFlags{progress: "plain", logFormat: "text"})
 	if err != nil {

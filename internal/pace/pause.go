@@ -1,6 +1,9 @@
-package runner
+package pace
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Pause is that a hub takes no calls of a kind for now, or does again.
 type Pause struct {
@@ -15,3 +18,20 @@ type Pause struct {
 
 // worthTelling is the shortest pause that anybody is told of.
 const worthTelling = 2 * time.Second
+
+// NotReadyError means that a hub took no calls of a kind for longer than a job
+// waits for it.
+type NotReadyError struct {
+	Hub   string
+	Calls string // as in [Pause]
+	For   time.Duration
+	Err   error // what the hub answered last
+}
+
+// Error gives all of it.
+func (e *NotReadyError) Error() string {
+	return fmt.Sprintf("hub %s was not ready for %s: %v", e.Hub, e.For, e.Err)
+}
+
+// Unwrap returns what the hub answered last.
+func (e *NotReadyError) Unwrap() error { return e.Err }

@@ -1,4 +1,4 @@
-package runner
+package pace
 
 import (
 	"context"
@@ -10,21 +10,27 @@ import (
 	"iothub-runner/internal/hub"
 )
 
-// pacer keeps our calls below the throttles of one hub. All jobs that call the
-// hub share it: the hub does not know jobs.
-type pacer struct {
-	lanes  [classes]lane
-	hub    string
-	outage time.Duration               // for how long a hub that takes nothing is waited for
-	ask    func(context.Context) error // asks the hub something that changes nothing
-	tell   func(Pause)                 // nil if nobody wants to know
+// Pacer keeps our calls below the throttles of one hub. All jobs that call the
+// hub share it: the hub does not know jobs. Its methods are safe for concurrent
+// use.
+type Pacer struct {
+	lanes [Classes]lane
+	Options
 }
 
-// newPacer returns a pacer that starts at four fifths of what the hub is known
-// to take, and unpaced if nothing is known.
-func newPacer(sku string, units int) *pacer {
-	p := &pacer{}
-	limits, _ := rates(sku, units) // zero, which is unpaced, for a hub of unknown size
+// Options of a pacer.
+type Options struct {
+	Hub    string                      // its name
+	Outage time.Duration               // for how long a hub that takes nothing is waited for; 0 is for ever
+	Ask    func(context.Context) error // asks the hub something that changes nothing; may be nil
+	Tell   func(Pause)                 // is told what is waited for; may be nil
+}
+
+// New returns a pacer that starts at four fifths of what the hub is known to
+// take, and unpaced if nothing is known.
+func New(sku string, units int, o Options) *Pacer {
+	p := &Pacer{Options: o}
+	limits, _ := Rates(sku, units) // zero, which is unpaced, for a hub of unknown size
 	for c := range p.lanes {
 		l := &p.lanes[c]
 		l.limit, l.rate, l.line = limits[c], limits[c]*startShare, make(chan struct{}, 1)
@@ -58,15 +64,15 @@ type lane struct {
 	signed   time.Time // when the last sign came
 	resting  time.Time // nothing is sent before
 	excused  bool      // it rests, but not because of a 429
-	waited   waited
+	waited   Waited
 	outage   outage
 	served   time.Time // when the hub last answered as one that is ready
 }
 
-// waited is how long calls were held back, by what for.
-type waited struct {
-	refused   time.Duration // because the hub had answered 429
-	published time.Duration // to stay below the throttle that the hub's size has
+// Waited is how long calls were held back, by what for.
+type Waited struct {
+	Refused   time.Duration // because the hub had answered 429
+	Published time.Duration // to stay below the throttle that the hub's size has
 }
 
 const (
@@ -88,11 +94,11 @@ const (
 	idleGap   = time.Second
 )
 
-// take waits for the class's turn to make a call that counts cost times. The
+// Take waits for the class's turn to make a call that counts cost times. The
 // caller has waited for the hub since the time from. The error is the cause of
 // ctx if that ended first, and a [*NotReadyError] if the hub took nothing for
 // too long.
-func (p *pacer) take(ctx context.Context, c class, cost int, from time.Time) error {
+func (p *Pacer) Take(ctx context.Context, c Class, cost int, from time.Time) error {
 	l := &p.lanes[c]
 	if l.open(time.Now()) {
 		return context.Cause(ctx)
@@ -111,11 +117,11 @@ func (p *pacer) take(ctx context.Context, c class, cost int, from time.Time) err
 		if wait == 0 && (!doubtful || p.asked(ctx, c)) {
 			return context.Cause(ctx)
 		}
-		left := l.patience(now, from, p.outage)
+		left := l.patience(now, from, p.Outage)
 		if left <= 0 {
 			return p.gaveUp(c)
 		}
-		slept := sleep(ctx, min(wait, left))
+		slept := Sleep(ctx, min(wait, left))
 		l.held(now, time.Since(now))
 		if !slept {
 			return context.Cause(ctx)
@@ -123,9 +129,9 @@ func (p *pacer) take(ctx context.Context, c class, cost int, from time.Time) err
 	}
 }
 
-// answered tells the pacer of an answer to a call that was sent at the time
+// Answered tells the pacer of an answer to a call that was sent at the time
 // began: whether it is a 429, or else says that the hub is not ready.
-func (p *pacer) answered(c class, began time.Time, err error) {
+func (p *Pacer) Answered(c Class, began time.Time, err error) {
 	e, _ := errors.AsType[*hub.Error](err)
 	l, now := &p.lanes[c], time.Now()
 	var pause *Pause
@@ -142,32 +148,32 @@ func (p *pacer) answered(c class, began time.Time, err error) {
 }
 
 // told passes a pause on to whoever wants to know.
-func (p *pacer) told(c class, pause *Pause) {
-	if pause == nil || p.tell == nil {
+func (p *Pacer) told(c Class, pause *Pause) {
+	if pause == nil || p.Tell == nil {
 		return
 	}
-	pause.Hub, pause.Calls = p.hub, c.String()
-	if p.outage > 0 {
-		pause.GiveUp = pause.Since.Add(p.outage)
+	pause.Hub, pause.Calls = p.Hub, c.String()
+	if p.Outage > 0 {
+		pause.GiveUp = pause.Since.Add(p.Outage)
 	}
-	p.tell(*pause)
+	p.Tell(*pause)
 }
 
-// resting tells whether the hub has asked us to stay away for now.
-func (p *pacer) resting(c class) bool {
+// Resting tells whether the hub has asked us to stay away for now.
+func (p *Pacer) Resting(c Class) bool {
 	l := &p.lanes[c]
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return time.Now().Before(l.resting)
 }
 
-// waitedFor returns how long calls were held back in all.
-func (p *pacer) waitedFor() (sum waited) {
+// Waited returns how long calls were held back in all.
+func (p *Pacer) Waited() (sum Waited) {
 	for i := range p.lanes {
 		l := &p.lanes[i]
 		l.mu.Lock()
-		sum.refused += l.waited.refused
-		sum.published += l.waited.published
+		sum.Refused += l.waited.Refused
+		sum.Published += l.waited.Published
 		l.mu.Unlock()
 	}
 	return sum
@@ -207,9 +213,9 @@ func (l *lane) held(since time.Time, d time.Duration) {
 	switch {
 	case l.excused && (since.Before(l.resting) || l.outage.braked):
 	case !l.signed.IsZero() && (l.limit == 0 || l.rate < l.limit):
-		l.waited.refused += d
+		l.waited.Refused += d
 	default:
-		l.waited.published += d
+		l.waited.Published += d
 	}
 }
 
@@ -383,8 +389,8 @@ func (w *window) taken(now time.Time) (rate float64, known bool) {
 	return float64(count) / span.Seconds(), count > 0
 }
 
-// sleep waits for d and returns false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep waits for d and returns false if ctx ended first.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	if ctx.Err() != nil {
 		return false
 	}

@@ -1,4 +1,4 @@
-package runner
+package pace
 
 import (
 	"fmt"
@@ -125,8 +125,8 @@ func TestPaceUnthrottled(t *testing.T) {
 // TestPaceOfKnownHub starts at four fifths of the published throttle and never
 // exceeds it.
 func TestPaceOfKnownHub(t *testing.T) {
-	p := newPacer("S1", 2)
-	l := &p.lanes[classMethod]
+	p := New("S1", 2, Options{})
+	l := &p.lanes[Method]
 	if l.rate != 64 || l.limit != 80 {
 		t.Fatalf("methods of S1 with 2 units: rate %v limit %v, want 64 and 80", l.rate, l.limit)
 	}
@@ -141,7 +141,7 @@ func TestPaceOfKnownHub(t *testing.T) {
 
 func TestSteps(t *testing.T) {
 	for payload, want := range map[int]int{0: 1, 1: 1, 4096: 1, 4097: 2, 128 << 10: 32} {
-		if got := steps(payload, methodStep); got != want {
+		if got := Steps(payload, MethodStep); got != want {
 			t.Errorf("steps(%d) = %d, want %d", payload, got, want)
 		}
 	}

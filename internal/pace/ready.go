@@ -1,4 +1,4 @@
-package runner
+package pace
 
 import (
 	"context"
@@ -30,7 +30,7 @@ const statusUnavailable = 503
 
 // signOf says what an answer to a call of a class means for the calls to come;
 // e is nil if it was a success.
-func signOf(e *hub.Error, c class) sign {
+func signOf(e *hub.Error, c Class) sign {
 	if e == nil {
 		return signReady
 	}
@@ -47,12 +47,12 @@ func signOf(e *hub.Error, c class) sign {
 		}
 		return signNone // there is a new one, which nobody has tried
 	case hub.KindServer:
-		if e.StatusCode == statusUnavailable && c != classMethod {
+		if e.StatusCode == statusUnavailable && c != Method {
 			return signNotReady
 		}
 		return signDoubtful
 	case hub.KindCut:
-		if c == classQuery || c == classTwinRead {
+		if c == Query || c == TwinRead {
 			return signNotReady // there is nothing to be done
 		}
 		return signDoubtful
@@ -126,7 +126,7 @@ func (o *outage) pause(now, until time.Time) *Pause {
 }
 
 // failed takes in an answer that says that the hub is not ready.
-func (l *lane) failed(now, began time.Time, e *hub.Error, c class) *Pause {
+func (l *lane) failed(now, began time.Time, e *hub.Error, c Class) *Pause {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.outage.note(now, e)
@@ -137,7 +137,7 @@ func (l *lane) failed(now, began time.Time, e *hub.Error, c class) *Pause {
 	if signOf(e, c) == signDoubtful {
 		enough = doubtAfter
 	}
-	l.outage.doubtful = enough == doubtAfter || c != classQuery && (e.Kind == hub.KindCut || e.Kind == hub.KindServer)
+	l.outage.doubtful = enough == doubtAfter || c != Query && (e.Kind == hub.KindCut || e.Kind == hub.KindServer)
 	if !l.outage.braked && l.outage.row >= enough {
 		l.outage.brake(now)
 	}
@@ -219,14 +219,14 @@ func (l *lane) patience(now, from time.Time, most time.Duration) time.Duration {
 // asked asks the hub something that changes nothing, before a call goes to see
 // that might be done and lost, or whose device may be what is wrong. It returns
 // false if the hub is still not ready.
-func (p *pacer) asked(ctx context.Context, c class) bool {
-	if p.ask == nil {
+func (p *Pacer) asked(ctx context.Context, c Class) bool {
+	if p.Ask == nil {
 		return true
 	}
 	began := time.Now()
-	e, _ := errors.AsType[*hub.Error](p.ask(ctx))
+	e, _ := errors.AsType[*hub.Error](p.Ask(ctx))
 	l := &p.lanes[c]
-	if s := signOf(e, classQuery); s != signNotReady && s != signDoubtful {
+	if s := signOf(e, Query); s != signNotReady && s != signDoubtful {
 		l.serves(time.Now())
 		return true
 	}
@@ -243,23 +243,23 @@ func (l *lane) serves(now time.Time) {
 }
 
 // gaveUp is the error for who has waited long enough.
-func (p *pacer) gaveUp(c class) error {
+func (p *Pacer) gaveUp(c Class) error {
 	l := &p.lanes[c]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &NotReadyError{Hub: p.hub, Calls: c.String(), For: p.outage, Err: l.outage.err}
+	return &NotReadyError{Hub: p.Hub, Calls: c.String(), For: p.Outage, Err: l.outage.err}
 }
 
-// excuse is what is remembered of a call that found the hub not ready.
-type excuse struct {
+// Excuse is what is remembered of a call that found the hub not ready.
+type Excuse struct {
 	at      time.Time // when it last did
 	strikes int       // how often that was so while others were served
 }
 
-// spares tells whether the answer e to a call of a class is the hub's fault and
+// Spares tells whether the answer e to a call of a class is the hub's fault and
 // spends no attempt. It is not for ever: a call that never gets through while
 // others do has something about it.
-func (p *pacer) spares(c class, e *hub.Error, x *excuse, attempts int) bool {
+func (p *Pacer) Spares(c Class, e *hub.Error, x *Excuse, attempts int) bool {
 	s := signOf(e, c)
 	if s != signNotReady && (s != signDoubtful || !p.braked()) {
 		return false
@@ -276,7 +276,7 @@ func (p *pacer) spares(c class, e *hub.Error, x *excuse, attempts int) bool {
 
 // braked tells whether any class is: a hub that is not ready for one kind of
 // calls seldom is for others.
-func (p *pacer) braked() bool {
+func (p *Pacer) braked() bool {
 	for i := range p.lanes {
 		l := &p.lanes[i]
 		l.mu.Lock()
@@ -289,9 +289,9 @@ func (p *pacer) braked() bool {
 	return false
 }
 
-// holds tells whether a class rests for as long as a call was told to wait, so
+// Holds tells whether a class rests for as long as a call was told to wait, so
 // that the call may stand in line.
-func (p *pacer) holds(c class, wait time.Duration) bool {
+func (p *Pacer) Holds(c Class, wait time.Duration) bool {
 	l := &p.lanes[c]
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,0 +1,2 @@
+// Package pace says how fast a hub may be asked, and when it is not ready.
+package pace
