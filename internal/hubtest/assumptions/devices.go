@@ -125,13 +125,16 @@ func topicAssumptions() []Assumption {
 			p.must("PATCH", d.twin(), `{"properties":{"desired":{"a":1,"b":null}}}`)
 			return notice(c.next())
 		}},
-		{ID: "A109", Says: "After a PUT a device is told of all desired properties", Source: "documents", Expect: `?$version=3 {"$version":3,"b":2}`, observe: func(p *probe) string {
-			d := p.register()
-			p.must("PATCH", d.twin(), `{"properties":{"desired":{"a":1}}}`)
-			c := p.connect(d, twinDesired+"#")
-			p.must("PUT", d.twin(), `{"properties":{"desired":{"b":2}}}`)
-			return notice(c.next())
-		}},
+		{
+			ID: "A109", Says: "After a PUT a device is told of all desired properties, and not of those that went", Source: "documents", Expect: `?$version=3 {"$version":3,"b":2}`,
+			Switch: "putNotice", Values: map[string]string{"whole": `?$version=3 {"$version":3,"b":2}`, "nulls": `?$version=3 {"$version":3,"a":null,"b":2}`}, observe: func(p *probe) string {
+				d := p.register()
+				p.must("PATCH", d.twin(), `{"properties":{"desired":{"a":1}}}`)
+				c := p.connect(d, twinDesired+"#")
+				p.must("PUT", d.twin(), `{"properties":{"desired":{"b":2}}}`)
+				return notice(c.next())
+			},
+		},
 	}
 }
 
