@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
@@ -117,10 +118,10 @@ func (d *dispatcher) wake() (*item, error) {
 
 // recall reads what the journal knows of a device that is waited for.
 func (d *dispatcher) recall(a asleep) (*item, error) {
-	e := d.cohort.at(a.index)
-	it := &item{targetKey: parseKey(d.cohort.key(a.index)), index: a.index, line: noLine, spent: int(a.spent), due: time.Unix(0, a.due)}
-	if was, again := e.reopened(); again {
-		if err := d.restore(it, was, e.position()); err != nil {
+	e := d.cohort.At(a.index)
+	it := &item{Key: d.cohort.Target(a.index), index: a.index, line: cohort.NoLine, spent: int(a.spent), due: time.Unix(0, a.due)}
+	if was, again := e.Reopened(); again {
+		if err := d.restore(it, was, e.Position()); err != nil {
 			return nil, err
 		}
 	}
@@ -160,7 +161,7 @@ func (d *dispatcher) settleAsleep(ctx context.Context) {
 	w := worker{jobRun: d.jobRun}
 	for _, a := range d.asleep {
 		f := finished{outcome: outcome, line: a.line}
-		if was, again := d.cohort.at(a.index).reopened(); again && outcome == spec.OutcomeNotReached {
+		if was, again := d.cohort.At(a.index).Reopened(); again && outcome == spec.OutcomeNotReached {
 			f.outcome = was
 		}
 		it := &item{index: a.index}

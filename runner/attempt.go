@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
@@ -70,9 +71,9 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 		return w.broken(it, err)
 	}
 	began := it.begins()
-	answer, err := w.pools[it.pool].Hub.Invoke(w.work, it.Target, call)
+	answer, err := w.pools[it.Pool].Hub.Invoke(w.work, it.Target, call)
 	took := time.Since(began)
-	w.pools[it.pool].pacer.Answered(pace.Method, began, err)
+	w.pools[it.Pool].pacer.Answered(pace.Method, began, err)
 	if err != nil {
 		return w.unsuccessful(dispatch, it, invoking, asHubError(err), began, took)
 	}
@@ -179,9 +180,9 @@ func (w *worker) readTwin(dispatch context.Context, it *item) (s *sight, f finis
 		return nil, w.stopped(dispatch, it), false
 	}
 	began := it.begins()
-	t, err := w.pools[it.pool].Hub.Twin(w.work, it.Target)
+	t, err := w.pools[it.Pool].Hub.Twin(w.work, it.Target)
 	took := time.Since(began)
-	w.pools[it.pool].pacer.Answered(pace.TwinRead, began, err)
+	w.pools[it.Pool].pacer.Answered(pace.TwinRead, began, err)
 	if err != nil {
 		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, took), false
 	}
@@ -211,9 +212,9 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 	}
 	w.openPin(it, s, result.Patch)
 	began := it.begins()
-	t, err := w.pools[it.pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, w.guard(s))
+	t, err := w.pools[it.Pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, w.guard(s))
 	took := time.Since(began)
-	w.pools[it.pool].pacer.Answered(pace.TwinWrite, began, err)
+	w.pools[it.Pool].pacer.Answered(pace.TwinWrite, began, err)
 	if err == nil {
 		if it.attempts > 1 {
 			it.record(began, took, nil)
@@ -265,7 +266,7 @@ func (w *worker) asWanted(it *item, s *sight) finished {
 // while the hub said 429 waits for both again: a turn that was not used in its
 // time would come on top of the rate later.
 func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int) bool {
-	pacer := w.pools[it.pool].pacer
+	pacer := w.pools[it.Pool].pacer
 	for w.take(dispatch, it, c, cost) {
 		if w.limit == nil {
 			return true
@@ -284,7 +285,7 @@ func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int
 // take waits for the hub's pace alone. A job whose hub is not ready for too long
 // ends.
 func (w *worker) take(dispatch context.Context, it *item, c pace.Class, cost int) bool {
-	err := w.pools[it.pool].pacer.Take(dispatch, c, cost, w.from)
+	err := w.pools[it.Pool].pacer.Take(dispatch, c, cost, w.from)
 	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
 		w.stop(late)
 	}
@@ -295,7 +296,7 @@ func (w *worker) take(dispatch context.Context, it *item, c pace.Class, cost int
 // will survive us. A record written afterwards could not tell "never sent" from
 // "sent, then forgotten".
 func (w *worker) intent(i journal.Intent, it *item) error {
-	i.Job, i.Target = w.job.Name, it.journalKey()
+	i.Job, i.Target = w.job.Name, it.Journal()
 	w.line = i.Append(w.line[:0])
 	at, err := w.journal.Append(w.line)
 	if err == nil {
@@ -320,10 +321,10 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *
 		return w.giveUp(it, v)
 	case stepAbort:
 		f := w.giveUp(it, v)
-		f.abort = &HubError{Hub: w.pools[it.pool].Name, Err: err}
+		f.abort = &HubError{Hub: w.pools[it.Pool].Name, Err: err}
 		return f
 	case stepRetry:
-		if w.pools[it.pool].pacer.Spares(p.class(), err, &it.excuse, w.job.Retry.Attempts) {
+		if w.pools[it.Pool].pacer.Spares(p.class(), err, &it.excuse, w.job.Retry.Attempts) {
 			break
 		}
 		if it.spent++; it.spent >= w.job.Retry.Attempts {
@@ -361,7 +362,7 @@ func (w *worker) takeBack(it *item) (journal.Position, error) {
 	}
 	row.History = []spec.Attempt{last}
 	w.row = appendRow(w.row[:0], w.mask.row(row))
-	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
+	w.line = journal.Result{Job: w.job.Name, Target: it.Journal(), Row: w.row}.Append(w.line[:0])
 	return w.journal.Append(w.line)
 }
 
@@ -428,7 +429,7 @@ func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
 	}
 	row.EndedAt, row.Attempts = &ended, it.attempts
 	if len(w.pools) > 1 {
-		row.Hub = w.pools[it.pool].Name
+		row.Hub = w.pools[it.Pool].Name
 	}
 	if it.attempts > 1 {
 		row.History = it.history
@@ -440,12 +441,12 @@ func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
 // only the row's details are lost.
 func (w *worker) settle(it *item, row *spec.Row, latency time.Duration) finished {
 	w.row = appendRow(w.row[:0], w.mask.row(row))
-	w.line = journal.Result{Job: w.job.Name, Target: it.journalKey(), Row: w.row}.Append(w.line[:0])
+	w.line = journal.Result{Job: w.job.Name, Target: it.Journal(), Row: w.row}.Append(w.line[:0])
 	f := finished{outcome: row.Outcome, latency: latency}
 	at, err := w.journal.Append(w.line)
 	w.closePin(it, row)
 	if err != nil {
-		at, f.abort = noLine, &JournalError{Err: err}
+		at, f.abort = cohort.NoLine, &JournalError{Err: err}
 	}
 	f.line = at
 	return f

@@ -38,7 +38,7 @@ func (w *worker) putOff(it *item, p phase, err *hub.Error, renewed bool) {
 	switch {
 	case err.Kind == hub.KindOffline && w.policy.offline == spec.OfflineWait:
 		wait = max(offlineWait(w.job.Retry, max(1, it.attempts-it.before), jitter), least)
-	case w.pools[it.pool].pacer.Holds(p.class(), least):
+	case w.pools[it.Pool].pacer.Holds(p.class(), least):
 		wait = 0 // whoever is in line waits for the hub
 	case renewed:
 		wait = err.Wait

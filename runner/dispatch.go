@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 )
@@ -180,8 +181,8 @@ func (d *dispatcher) refill() {
 // admit takes in the targets of a page that belong to the cohort.
 func (d *dispatcher) admit(p page) {
 	items := make([]item, 0, len(p.rows))
-	d.take(p, func(row *hub.Row, key targetKey, index uint32) {
-		items = append(items, item{targetKey: key, index: index, line: noLine, seen: d.sight(row)})
+	d.take(p, func(row *hub.Row, key cohort.Key, index uint32) {
+		items = append(items, item{Key: key, index: index, line: cohort.NoLine, seen: d.sight(row)})
 	})
 	if d.full() {
 		d.stopListing(errLimit)
@@ -205,7 +206,7 @@ func (d *dispatcher) admit(p page) {
 func (d *dispatcher) journalPage(items []item) {
 	line := journal.Targets{Job: d.job.Name, Targets: make([]journal.Target, len(items))}
 	for i := range items {
-		line.Targets[i] = items[i].journalKey()
+		line.Targets[i] = items[i].Journal()
 	}
 	if _, err := d.journal.Append(line.Append(nil)); err != nil {
 		d.abortCause = &JournalError{Err: err}
@@ -225,7 +226,7 @@ func (d *dispatcher) endListing(err error) {
 	}
 	d.counters.whole.Store(d.listing == nil)
 	if d.collect {
-		d.backlog = uint32(d.cohort.size)
+		d.backlog = uint32(d.cohort.Size())
 	}
 	if d.listing != nil && d.collect {
 		d.cursor = d.backlog // nothing is sent to a cohort that is not as expected
@@ -235,7 +236,7 @@ func (d *dispatcher) endListing(err error) {
 	}
 	if d.listing == nil && !d.whole {
 		d.whole, d.listedHere = true, true
-		d.cohort.freeze()
+		d.cohort.Freeze()
 		d.mark(journal.EventListed, "")
 	}
 }
@@ -260,7 +261,7 @@ func (d *dispatcher) settle(f finished) {
 	if f.latency > 0 {
 		_ = d.latency.RecordValue(max(1, f.latency.Microseconds())) // beyond the range counts as nothing
 	}
-	d.cohort.settle(f.index, f.outcome, f.line)
+	d.cohort.Settle(f.index, f.outcome, f.line)
 	d.counters.count(f.outcome)
 }
 

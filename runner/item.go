@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
@@ -16,7 +17,7 @@ import (
 // item is a target on its way through a job: between its listing and its
 // outcome. Exactly one goroutine has it at a time.
 type item struct {
-	targetKey
+	cohort.Key
 	index    uint32    // in the cohort
 	seen     *sight    // the twin as the query page showed it; nil if it did not
 	attempts int       // made so far
@@ -97,11 +98,6 @@ func (it *item) shrink() {
 	it.seen = nil
 	it.DeviceID = strings.Clone(it.DeviceID)
 	it.ModuleID = strings.Clone(it.ModuleID)
-}
-
-// journalKey is the item's key as the journal has it.
-func (it *item) journalKey() journal.Target {
-	return journal.Target{Hub: it.pool, Device: it.DeviceID, Module: it.ModuleID}
 }
 
 func rowError(e *hub.Error) *spec.RowError {

@@ -13,6 +13,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/time/rate"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
@@ -41,8 +42,8 @@ type jobRun struct {
 	grace       time.Duration  // for the listing, once the job is told to stop
 	picked      []spec.Outcome // of the past, what to take up again; empty for what was not ended
 
-	taken, kept [outcomes]int // targets of the past that are done again, and that are not
-	more        bool          // others of its targets are still to be listed
+	taken, kept [cohort.Outcomes]int // targets of the past that are done again, and that are not
+	more        bool                 // others of its targets are still to be listed
 
 	needs    []*jobRun     // the jobs of job.Needs, in that order
 	over     chan struct{} // closed when the job has ended; its status stands then
@@ -73,10 +74,10 @@ type counters struct {
 	started  atomic.Bool
 	ended    atomic.Bool
 	whole    atomic.Bool
-	outcomes [outcomes]atomic.Int64 // in the order of spec.Outcomes
+	outcomes [cohort.Outcomes]atomic.Int64 // in the order of spec.Outcomes
 }
 
-func (c *counters) count(o spec.Outcome) { c.outcomes[outcomeIndex(o)].Add(1) }
+func (c *counters) count(o spec.Outcome) { c.outcomes[cohort.OutcomeIndex(o)].Add(1) }
 
 // newLatency counts how long attempts take, in microseconds up to an hour.
 func newLatency() *hdrhistogram.Histogram {
@@ -262,7 +263,7 @@ func (j *jobRun) neverStarted(cause error) { j.neverBegin(hold{spec.StatusNotSta
 func (j *jobRun) neverBegin(h hold) {
 	j.addNamed()
 	j.whole = j.whole || j.queryText() == ""
-	j.counters.listed.Store(int64(j.cohort.size))
+	j.counters.listed.Store(int64(j.cohort.Size()))
 	j.status, j.reason = h.status, h.err
 	j.settleRest(h.outcome())
 	j.counters.ended.Store(true)
@@ -285,18 +286,18 @@ func (j *jobRun) finish(err error) {
 // happened, unless more is known from an earlier run. They get no line in the
 // journal: what it tells of them still stands.
 func (j *jobRun) settleRest(nothing spec.Outcome) {
-	j.cohort.freeze()
-	for i := range uint32(j.cohort.size) {
-		rest, e := nothing, j.cohort.at(i)
-		if e.state >= stateSettled {
+	j.cohort.Freeze()
+	for i := range uint32(j.cohort.Size()) {
+		rest, e := nothing, j.cohort.At(i)
+		if e.Settled() {
 			continue
 		}
-		if e.state == stateBegun {
+		if e.Begun() {
 			rest = spec.OutcomeUnanswered
-		} else if was, ok := e.reopened(); ok && was != spec.OutcomeNotReached {
+		} else if was, ok := e.Reopened(); ok && was != spec.OutcomeNotReached {
 			rest = was
 		}
-		j.cohort.settle(i, rest, e.position())
+		j.cohort.Settle(i, rest, e.Position())
 		j.counters.count(rest)
 	}
 }
@@ -322,7 +323,7 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if j.unlisted {
 		return spec.StatusFailed, errUnlisted
 	}
-	if why := missed.beyond(j.job.Tolerate, j.cohort.size); why != nil {
+	if why := missed.beyond(j.job.Tolerate, j.cohort.Size()); why != nil {
 		return spec.StatusFailed, why
 	}
 	notes := []string{missed.tolerated(), j.pins.note()}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
@@ -30,18 +31,18 @@ type roster struct {
 	pools   []*pool
 	looks   spec.Columns           // at a twin, to know what to send
 	exclude map[spec.DeviceID]bool // true once the target has selected it
-	only    func(targetKey) bool   // nil takes everybody
+	only    func(cohort.Key) bool  // nil takes everybody
 
 	// overwrites says that patches carry no etag. What was read of a twin may be
 	// old by the time it is patched, so they hold all that is wanted and not only
 	// what differed: an accepted one proves that the twin is as wanted.
 	overwrites bool
 	from       time.Time // since when it asks the hub
-	cohort     *cohort
+	cohort     *cohort.Cohort
 }
 
 func newRoster(job *spec.Job, pools []*pool) roster {
-	r := roster{job: job, pools: pools, looks: job.Columns(), cohort: newCohort(), exclude: make(map[spec.DeviceID]bool, len(job.Target.Exclude))}
+	r := roster{job: job, pools: pools, looks: job.Columns(), cohort: cohort.New(), exclude: make(map[spec.DeviceID]bool, len(job.Target.Exclude))}
 	for _, id := range job.Target.Exclude {
 		r.exclude[id] = false
 	}
@@ -81,7 +82,7 @@ func named(ids []spec.DeviceID) []hub.Row {
 func (r *roster) addNamed() {
 	for _, id := range r.job.Target.Devices {
 		if t := (hub.Target{DeviceID: id.Device, ModuleID: id.Module}); !r.excluded(t) {
-			r.cohort.add(targetKey{Target: t})
+			r.cohort.Add(cohort.Key{Target: t})
 		}
 	}
 }
@@ -239,17 +240,17 @@ func (r *reader) again(p *pool, c pace.Class, v verdict, err *hub.Error) bool {
 
 // take puts the targets of a page into the cohort, less those that are
 // excluded, beyond the limit or there already, and yields the new ones.
-func (r *roster) take(p page, yield func(row *hub.Row, key targetKey, index uint32)) {
+func (r *roster) take(p page, yield func(row *hub.Row, key cohort.Key, index uint32)) {
 	for i := range p.rows {
 		row := &p.rows[i]
 		if r.excluded(row.Target) || r.full() {
 			continue
 		}
-		key := targetKey{pool: p.pool, Target: row.Target}
+		key := cohort.Key{Pool: p.pool, Target: row.Target}
 		if r.only != nil && !r.only(key) {
 			continue
 		}
-		if index, known := r.cohort.add(key); !known {
+		if index, known := r.cohort.Add(key); !known {
 			yield(row, key, index)
 		}
 	}
@@ -289,14 +290,14 @@ func (r *roster) idleExclusions() []string {
 
 func (r *roster) full() bool {
 	limit := r.job.Target.Limit
-	return limit > 0 && r.cohort.size >= limit
+	return limit > 0 && r.cohort.Size() >= limit
 }
 
 // tooMany returns why a listing that can only become longer need not go on; nil
 // while it may.
 func (r *roster) tooMany() error {
-	if e := r.job.Target.Expect; e.Max > 0 && r.cohort.size > e.Max {
-		return &ExpectError{Min: e.Min, Max: e.Max, Have: r.cohort.size}
+	if e := r.job.Target.Expect; e.Max > 0 && r.cohort.Size() > e.Max {
+		return &ExpectError{Min: e.Min, Max: e.Max, Have: r.cohort.Size()}
 	}
 	return nil
 }
@@ -318,10 +319,10 @@ func (r *roster) judgeListing(err error) error {
 		return &ExpectError{Idle: idle}
 	}
 	switch {
-	case r.cohort.size == 0 && !target.AllowEmpty:
+	case r.cohort.Size() == 0 && !target.AllowEmpty:
 		return errNoTargets
-	case r.cohort.size < target.Expect.Min:
-		return &ExpectError{Min: target.Expect.Min, Max: target.Expect.Max, Have: r.cohort.size}
+	case r.cohort.Size() < target.Expect.Min:
+		return &ExpectError{Min: target.Expect.Min, Max: target.Expect.Max, Have: r.cohort.Size()}
 	}
 	return nil
 }

@@ -151,7 +151,7 @@ func (pw *PinWriter) add(job string, fresh []seen) error {
 	if len(fresh) == 0 {
 		return nil
 	}
-	line := pinLine{Job: job, Hub: fresh[0].pool, Devices: make([][]string, len(fresh))}
+	line := pinLine{Job: job, Hub: fresh[0].Pool, Devices: make([][]string, len(fresh))}
 	for i, f := range fresh {
 		pin := []string{f.String()}
 		switch {

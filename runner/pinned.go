@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/spec"
 )
@@ -22,7 +23,7 @@ type Pinned struct {
 	Header PinHeader
 
 	sum     string                       // a hash of the file
-	devices *cohort                      // of all jobs
+	devices *cohort.Cohort               // of all jobs
 	members map[string]*bitset           // of devices, by job
 	sums    map[string]map[uint32]string // of payloads that differ by device, by job
 
@@ -51,7 +52,7 @@ func IsPinned(head []byte) bool {
 // ReadPinned reads a pinned preview. The error says why it is none, or why it
 // is not whole.
 func ReadPinned(r io.Reader) (*Pinned, error) {
-	p := &Pinned{devices: newCohort(), members: map[string]*bitset{}, sums: map[string]map[uint32]string{}}
+	p := &Pinned{devices: cohort.New(), members: map[string]*bitset{}, sums: map[string]map[uint32]string{}}
 	in := bufio.NewReaderSize(r, 64<<10)
 	sum := sha256.New()
 	for n := 1; ; n++ {
@@ -123,7 +124,7 @@ func (p *Pinned) line(text, sum []byte) (end bool, err error) {
 			return false, errors.New("it names no device")
 		}
 		device, module, _ := strings.Cut(d[0], "/")
-		index, known := p.devices.add(targetKey{pool: line.Hub, Target: hub.Target{DeviceID: device, ModuleID: module}})
+		index, known := p.devices.Add(cohort.Key{Pool: line.Hub, Target: hub.Target{DeviceID: device, ModuleID: module}})
 		if !known {
 			p.etags = append(p.etags, "")
 		}
@@ -179,7 +180,7 @@ func (p *Pinned) Check(plan *spec.Plan, hubs []string) error {
 }
 
 // index returns where a target stands among the pinned devices.
-func (p *Pinned) index(t targetKey) (uint32, bool) { return p.devices.lookup(t) }
+func (p *Pinned) index(t cohort.Key) (uint32, bool) { return p.devices.Lookup(t) }
 
 func (p *Pinned) etag(i uint32) string {
 	p.mu.Lock()

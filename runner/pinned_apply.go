@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/spec"
 )
 
@@ -32,7 +33,7 @@ type pins struct {
 func (j *jobRun) pinTo(p *Pinned) {
 	j.pins = &pins{Pinned: p, members: p.members[j.job.Name], expect: j.job.Target.Expect}
 	if t := j.job.Target; t.Limit > 0 || t.Top > 0 {
-		j.only = func(t targetKey) bool { return j.pins.has(t) }
+		j.only = func(t cohort.Key) bool { return j.pins.has(t) }
 	}
 	j.overwrites = false // a pinned twin is patched as it was previewed, whatever the plan says
 	unbounded := *j.job
@@ -40,7 +41,7 @@ func (j *jobRun) pinTo(p *Pinned) {
 	j.job = &unbounded
 }
 
-func (p *pins) has(t targetKey) bool {
+func (p *pins) has(t cohort.Key) bool {
 	i, known := p.index(t)
 	return known && p.members.has(i)
 }
@@ -53,23 +54,23 @@ func (p *pins) any() bool {
 // matchPins holds a cohort that is listed in full against the preview. Whoever
 // joined or left the target since is settled: it is not touched.
 func (d *dispatcher) matchPins() error {
-	listed := uint32(d.cohort.size)
+	listed := uint32(d.cohort.Size())
 	touched := 0
 	for i := range listed {
-		if key := parseKey(d.cohort.key(i)); d.pins.has(key) {
+		if key := d.cohort.Target(i); d.pins.has(key) {
 			touched++
-		} else if d.leaveAlone(&item{targetKey: key, index: i}, kindJoined, "it was not in the preview; it has joined the target since") {
+		} else if d.leaveAlone(&item{Key: key, index: i}, kindJoined, "it was not in the preview; it has joined the target since") {
 			d.pins.joined++
 		}
 	}
 	var left []item
-	for i := range uint32(d.pins.devices.size) {
+	for i := range uint32(d.pins.devices.Size()) {
 		if !d.pins.members.has(i) {
 			continue
 		}
-		key := parseKey(d.pins.devices.key(i))
-		if index, known := d.cohort.add(key); !known {
-			left = append(left, item{targetKey: key, index: index})
+		key := d.pins.devices.Target(i)
+		if index, known := d.cohort.Add(key); !known {
+			left = append(left, item{Key: key, index: index})
 		}
 	}
 	if len(left) > 0 {
@@ -89,13 +90,13 @@ func (d *dispatcher) matchPins() error {
 // leaveAlone settles a target that the run may not touch, unless an earlier run
 // has settled it.
 func (d *dispatcher) leaveAlone(it *item, kind, why string) bool {
-	if _, settled := d.cohort.at(it.index).outcome(); settled {
+	if _, settled := d.cohort.At(it.index).Outcome(); settled {
 		return false
 	}
 	w := worker{jobRun: d.jobRun}
 	row := &spec.Row{DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: spec.OutcomeSkipped}
 	if len(d.pools) > 1 {
-		row.Hub = d.pools[it.pool].Name
+		row.Hub = d.pools[it.Pool].Name
 	}
 	row.Error = &spec.RowError{Kind: kind, Message: why}
 	f := w.settle(it, row, 0)
@@ -116,7 +117,7 @@ func (w *worker) heldToPin(it *item, s *sight) (finished, bool) {
 	if w.pins == nil {
 		return finished{}, false
 	}
-	i, _ := w.pins.index(it.targetKey)
+	i, _ := w.pins.index(it.Key)
 	state := w.pins.compare(i, w.job.Name, s)
 	if it.doubt != nil && !w.pins.mayHave(i, w.job.Name) { // another patch of ours came before it
 		it.doubt, it.unsure = nil, false
@@ -147,7 +148,7 @@ func (w *worker) heldToPayload(it *item, payload json.RawMessage) (finished, boo
 	if w.pins == nil {
 		return finished{}, false
 	}
-	i, _ := w.pins.index(it.targetKey)
+	i, _ := w.pins.index(it.Key)
 	if was := w.pins.sums[w.job.Name][i]; was == payloadSum(payload) {
 		return finished{}, false
 	}
@@ -163,7 +164,7 @@ func (w *worker) heldToPayload(it *item, payload json.RawMessage) (finished, boo
 // openPin notes that the item's twin is about to be patched.
 func (w *worker) openPin(it *item, s *sight, patch *spec.Sections) {
 	if w.pins != nil {
-		i, _ := w.pins.index(it.targetKey)
+		i, _ := w.pins.index(it.Key)
 		w.pins.sending(i, w.job.Name, s.etag, patch)
 	}
 }
@@ -171,7 +172,7 @@ func (w *worker) openPin(it *item, s *sight, patch *spec.Sections) {
 // answerPin notes that a patch was not accepted, or that nobody knows.
 func (w *worker) answerPin(it *item, v verdict) {
 	if w.pins != nil {
-		i, _ := w.pins.index(it.targetKey)
+		i, _ := w.pins.index(it.Key)
 		w.pins.answered(i, w.job.Name, v.outcome == spec.OutcomeUnanswered)
 	}
 }
@@ -186,7 +187,7 @@ func (w *worker) closePin(it *item, row *spec.Row) {
 	if row.Outcome == spec.OutcomeSucceeded {
 		left = row.Twin
 	}
-	i, known := w.pins.index(it.targetKey)
+	i, known := w.pins.index(it.Key)
 	if known { // who joined since has no pin
 		w.pins.ended(i, w.job.Name, left, row.Outcome == spec.OutcomeUnanswered)
 	}

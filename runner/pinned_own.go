@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/journal"
 	"iothub-runner/spec"
 )
@@ -189,11 +190,11 @@ type recall struct {
 func (r *recall) visit(_ journal.Position, rec journal.Record) error {
 	switch rec := rec.(type) {
 	case journal.Intent:
-		if i, known := r.index(keyOf(rec.Target)); known && r.twins[rec.Job] {
+		if i, known := r.index(cohort.KeyOf(rec.Target)); known && r.twins[rec.Job] {
 			r.intent(i, &rec)
 		}
 	case journal.Result:
-		if i, known := r.index(keyOf(rec.Target)); known && r.twins[rec.Job] {
+		if i, known := r.index(cohort.KeyOf(rec.Target)); known && r.twins[rec.Job] {
 			r.result(i, &rec)
 		}
 	}

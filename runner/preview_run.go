@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
@@ -339,7 +340,7 @@ func checkNeeds(plan *spec.Plan, job *spec.Job) error {
 
 // seen is a target that was looked at.
 type seen struct {
-	targetKey
+	cohort.Key
 	*sight
 	payload json.RawMessage // of a call that differs by device
 	err     error
@@ -348,12 +349,12 @@ type seen struct {
 // look works out what the job does to the targets of a page.
 func (v *view) look(ctx context.Context, p page, named bool) error {
 	var fresh []seen
-	v.take(p, func(row *hub.Row, key targetKey, _ uint32) {
+	v.take(p, func(row *hub.Row, key cohort.Key, _ uint32) {
 		s := v.sight(row)
 		if s == nil && named && row.ETag != "" {
 			s = &sight{etag: row.ETag}
 		}
-		fresh = append(fresh, seen{targetKey: key, sight: s})
+		fresh = append(fresh, seen{Key: key, sight: s})
 	})
 	if v.looks.ETag || named {
 		if err := v.readTwins(ctx, fresh); err != nil {
@@ -364,7 +365,7 @@ func (v *view) look(ctx context.Context, p page, named bool) error {
 		v.add(&fresh[i], named)
 	}
 	if v.looked != nil && len(fresh) > 0 {
-		v.looked(v.job.Name, v.cohort.size)
+		v.looked(v.job.Name, v.cohort.Size())
 	}
 	if v.pin != nil {
 		return v.pin.add(v.job.Name, fresh)
@@ -384,7 +385,7 @@ func (v *view) readTwins(ctx context.Context, fresh []seen) error {
 		}
 		g.Go(func() error {
 			var t hub.Twin
-			err := v.read(ctx, f.pool, pace.TwinRead, func(h Hub) (err error) {
+			err := v.read(ctx, f.Pool, pace.TwinRead, func(h Hub) (err error) {
 				t, err = h.Twin(ctx, f.Target)
 				return err
 			})
@@ -403,7 +404,7 @@ func (v *view) readTwins(ctx context.Context, fresh []seen) error {
 func (v *view) add(f *seen, named bool) {
 	name := f.String()
 	if len(v.pools) > 1 {
-		name += " on " + v.pools[f.pool].Name
+		name += " on " + v.pools[f.Pool].Name
 	}
 	c := &v.counts
 	if f.err == nil {

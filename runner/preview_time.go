@@ -49,7 +49,7 @@ func (f *Forecast) add(v *view, c *calendar) {
 	at := c.span(v.job)
 	j := JobForecast{
 		Name: v.job.Name, Type: v.job.Type, Target: v.job.Target.Text, StartsAt: spec.Time{Time: at.start},
-		Targets: v.cohort.size, Limit: v.job.Target.Limit, Groups: []Group{}, Load: c.loads[v.job.Name],
+		Targets: v.cohort.Size(), Limit: v.job.Target.Limit, Groups: []Group{}, Load: c.loads[v.job.Name],
 	}
 	if v.err == nil {
 		n := &v.counts
@@ -148,14 +148,14 @@ func (v *view) doubts(c *calendar, at span) (all []string) {
 		all = append(all, text)
 	}
 	miss := misses{failed: v.counts.failing}
-	if miss.beyond(v.job.Tolerate, v.cohort.size) == nil {
+	if miss.beyond(v.job.Tolerate, v.cohort.Size()) == nil {
 		return all
 	}
 	text := "job " + v.job.Name + " would fail"
 	if len(v.job.Needs) > 0 {
 		text += ", as the twins are before the others run"
 	}
-	text += fmt.Sprintf(": %d of its %d targets cannot be done", v.counts.failing, v.cohort.size)
+	text += fmt.Sprintf(": %d of its %d targets cannot be done", v.counts.failing, v.cohort.Size())
 	if names := dependents(c.plan, v.job.Name); len(names) > 0 {
 		text += "; what needs its success would not start: " + strings.Join(names, ", ")
 	}

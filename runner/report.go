@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/journal"
 	"iothub-runner/spec"
 )
@@ -18,7 +19,7 @@ func (j *jobRun) report() spec.JobReport {
 		Name: j.job.Name, Type: j.job.Type, Target: j.job.Target.Text, Status: j.status,
 		ScheduledAt: spec.Time{Time: j.dueAt()},
 		StartedAt:   optionalTime(j.startedAt), EndedAt: optionalTime(j.endedAt),
-		Targets: j.cohort.size, Outcomes: map[spec.Outcome]int{},
+		Targets: j.cohort.Size(), Outcomes: map[spec.Outcome]int{},
 		Attempts: j.attempts, Retries: j.retries, RatePerSecond: j.ratePerSecond(),
 		LatencyMs: spec.Latency{
 			P50: j.quantile(50), P90: j.quantile(90), P99: j.quantile(99), Max: milliseconds(j.latency.Max()),
@@ -168,7 +169,7 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 	const tail = "[]\n    }"
 	fmt.Fprintf(out, "\n    %s[", frame[:len(frame)-len(tail)])
 	rows := rowReader{journal: r.journal, lines: journal.NewRowReader(r.journal), several: len(r.pools) > 1, pools: r.pools}
-	for i, index := range j.cohort.sorted() {
+	for i, index := range j.cohort.Sorted() {
 		row, err := rows.row(j.cohort, index)
 		if err != nil {
 			return err
@@ -181,7 +182,7 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 			return fmt.Errorf("write report: %w", err)
 		}
 	}
-	if j.cohort.size > 0 {
+	if j.cohort.Size() > 0 {
 		fmt.Fprint(out, "\n      ")
 	}
 	fmt.Fprint(out, "]\n    }")
@@ -198,16 +199,16 @@ type rowReader struct {
 }
 
 // row returns the row of a target, good until the next call.
-func (rr *rowReader) row(c *cohort, index uint32) ([]byte, error) {
-	e := c.at(index)
-	if e.position() == noLine {
+func (rr *rowReader) row(c *cohort.Cohort, index uint32) ([]byte, error) {
+	e := c.At(index)
+	if e.Position() == cohort.NoLine {
 		return rr.bare(c, index), nil
 	}
-	row, err := rr.lines.Row(e.position())
+	row, err := rr.lines.Row(e.Position())
 	if err != nil && rr.journal.Err() != nil {
 		return rr.bare(c, index), nil //nolint:nilerr // the journal broke before the line was in it; the outcome is known all the same
 	}
-	if outcome, _ := e.outcome(); err != nil && outcome == spec.OutcomeUnanswered {
+	if outcome, _ := e.Outcome(); err != nil && outcome == spec.OutcomeUnanswered {
 		return rr.begun(c, index)
 	}
 	return row, err
@@ -215,8 +216,8 @@ func (rr *rowReader) row(c *cohort, index uint32) ([]byte, error) {
 
 // begun makes the row of a target of which an earlier run left no more than an
 // intent, and to which this one did not get.
-func (rr *rowReader) begun(c *cohort, index uint32) ([]byte, error) {
-	intent, err := journal.ReadIntent(rr.journal, c.at(index).position())
+func (rr *rowReader) begun(c *cohort.Cohort, index uint32) ([]byte, error) {
+	intent, err := journal.ReadIntent(rr.journal, c.At(index).Position())
 	if err != nil {
 		return nil, err
 	}
@@ -233,17 +234,17 @@ func (rr *rowReader) begun(c *cohort, index uint32) ([]byte, error) {
 
 // bare makes the row of a target that has no line in the journal: nothing was
 // ever sent for it, or the journal broke before the line was in it.
-func (rr *rowReader) bare(c *cohort, index uint32) []byte {
+func (rr *rowReader) bare(c *cohort.Cohort, index uint32) []byte {
 	rr.made = appendRow(rr.made[:0], rr.rowOf(c, index))
 	return rr.made
 }
 
-func (rr *rowReader) rowOf(c *cohort, index uint32) *spec.Row {
-	key := parseKey(c.key(index))
-	outcome, _ := c.at(index).outcome()
+func (rr *rowReader) rowOf(c *cohort.Cohort, index uint32) *spec.Row {
+	key := c.Target(index)
+	outcome, _ := c.At(index).Outcome()
 	row := &spec.Row{DeviceID: key.DeviceID, ModuleID: key.ModuleID, Outcome: outcome}
 	if rr.several {
-		row.Hub = rr.pools[key.pool].Name
+		row.Hub = rr.pools[key.Pool].Name
 	}
 	return row
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/tidwall/gjson"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/spec"
@@ -29,7 +30,7 @@ type Past struct {
 // pastJob is one job's past: its cohort as far as it was listed, and where
 // each target stands.
 type pastJob struct {
-	cohort    *cohort
+	cohort    *cohort.Cohort
 	begun     bool // its time came: it is not late any more
 	listed    bool // the whole target
 	attempts  int  // of the rows of targets that had ended; those of the others stand in their last lines
@@ -122,13 +123,13 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 	case journal.Targets:
 		j := p.job(r.Job)
 		for _, t := range r.Targets {
-			j.cohort.add(keyOf(t))
+			j.cohort.Add(cohort.KeyOf(t))
 		}
 	case journal.Intent:
 		j := p.job(r.Job)
-		index, _ := j.cohort.add(keyOf(r.Target))
+		index, _ := j.cohort.Add(cohort.KeyOf(r.Target))
 		j.replace(index)
-		j.cohort.begin(index, at)
+		j.cohort.Begin(index, at)
 	case journal.Result:
 		return p.result(at, r)
 	case journal.Mark:
@@ -149,7 +150,7 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 
 func (p *Past) result(at journal.Position, r journal.Result) error {
 	j := p.job(r.Job)
-	index, _ := j.cohort.add(keyOf(r.Target))
+	index, _ := j.cohort.Add(cohort.KeyOf(r.Target))
 	attempts := 0
 	outcome := spec.Outcome("")
 	var began, ended string
@@ -171,10 +172,10 @@ func (p *Past) result(at journal.Position, r journal.Result) error {
 		return fmt.Errorf("a result of %s has the unknown outcome %q", r.Target.Device, outcome)
 	}
 	if outcome == spec.OutcomeNotReached && attempts == 0 {
-		at = noLine // it says no more than the outcome
+		at = cohort.NoLine // it says no more than the outcome
 	}
 	j.replace(index)
-	j.cohort.settle(index, outcome, at)
+	j.cohort.Settle(index, outcome, at)
 	if outcome != spec.OutcomeNotReached {
 		j.count(attempts)
 	}
@@ -205,9 +206,9 @@ func (j *pastJob) answered(began, ended string) {
 // replace takes the row of a target that had ended out of the count: attempts
 // go on being numbered, so the row that comes next tells of them as well.
 func (j *pastJob) replace(index uint32) {
-	e := j.cohort.at(index)
-	if outcome, ended := e.outcome(); ended && outcome != spec.OutcomeNotReached {
-		j.replaced = append(j.replaced, e.position())
+	e := j.cohort.At(index)
+	if outcome, ended := e.Outcome(); ended && outcome != spec.OutcomeNotReached {
+		j.replaced = append(j.replaced, e.Position())
 	}
 }
 
@@ -234,14 +235,10 @@ func (j *pastJob) discount(rows *journal.RowReader) error {
 func (p *Past) job(name string) *pastJob {
 	j, ok := p.jobs[name]
 	if !ok {
-		j = &pastJob{cohort: newCohort(), latency: newLatency()}
+		j = &pastJob{cohort: cohort.New(), latency: newLatency()}
 		p.jobs[name] = j
 	}
 	return j
-}
-
-func keyOf(t journal.Target) targetKey {
-	return targetKey{pool: t.Hub, Target: hub.Target{DeviceID: t.Device, ModuleID: t.Module}}
 }
 
 // resume makes the past of a job this run's present: what is settled stays so,
@@ -250,14 +247,14 @@ func (j *jobRun) resume(p *pastJob) error {
 	j.cohort, j.whole, j.latency = p.cohort, p.listed, p.latency
 	j.past = p
 	if p.listed {
-		j.cohort.freeze()
+		j.cohort.Freeze()
 	}
 	rows := journal.NewRowReader(j.journal)
 	if err := p.discount(rows); err != nil {
 		return err
 	}
-	for i := range uint32(j.cohort.size) {
-		made, err := attemptsOf(j.cohort.at(i), j.journal, rows)
+	for i := range uint32(j.cohort.Size()) {
+		made, err := attemptsOf(j.cohort.At(i), j.journal, rows)
 		if err != nil {
 			return err
 		}
@@ -265,8 +262,8 @@ func (j *jobRun) resume(p *pastJob) error {
 		j.takeUp(i)
 	}
 	j.attempts, j.retries, j.before = p.attempts, p.retries, p.attempts
-	j.counters.listed.Store(int64(j.cohort.size))
-	j.backlog = uint32(j.cohort.size)
+	j.counters.listed.Store(int64(j.cohort.Size()))
+	j.backlog = uint32(j.cohort.Size())
 	// Targets that are not listed yet were not picked either.
 	j.more = !p.listed && j.picks(spec.OutcomeNotReached)
 	j.unlisted = !p.listed && !j.picks(spec.OutcomeNotReached)
@@ -275,41 +272,41 @@ func (j *jobRun) resume(p *pastJob) error {
 
 // attemptsOf returns how many attempts were made for a target that has not come
 // to an end. Those of the others are counted already.
-func attemptsOf(e *entry, in io.ReaderAt, rows *journal.RowReader) (int, error) {
-	if e.state == stateBegun {
-		intent, err := journal.ReadIntent(in, e.position())
+func attemptsOf(e *cohort.Entry, in io.ReaderAt, rows *journal.RowReader) (int, error) {
+	if e.Begun() {
+		intent, err := journal.ReadIntent(in, e.Position())
 		return intent.Attempt, err
 	}
-	if o, _ := e.outcome(); o != spec.OutcomeNotReached || e.position() == noLine {
+	if o, _ := e.Outcome(); o != spec.OutcomeNotReached || e.Position() == cohort.NoLine {
 		return 0, nil
 	}
-	row, err := rows.Row(e.position())
+	row, err := rows.Row(e.Position())
 	return int(gjson.GetBytes(row, "attempts").Int()), err
 }
 
 // takeUp decides whether this run is to have another go at a target, and reopens
 // it if an earlier run settled it.
 func (j *jobRun) takeUp(index uint32) {
-	e := j.cohort.at(index)
-	outcome, settled := e.outcome()
+	e := j.cohort.At(index)
+	outcome, settled := e.Outcome()
 	again := settled && j.picks(outcome) && (len(j.picked) > 0 || outcome == spec.OutcomeNotReached)
 	// A patch in doubt is settled by reading the twin, which a run that is told to
 	// stop does not get to.
 	again = again || j.job.Twin != nil && outcome == spec.OutcomeUnanswered && j.repeats()
 	switch {
 	case again:
-		j.cohort.reopen(index)
+		j.cohort.Reopen(index)
 	case settled:
 		j.counters.count(outcome)
-	case e.state == stateBegun:
+	case e.Begun():
 		outcome, again = spec.OutcomeUnanswered, j.repeats()
 	default:
 		outcome, again = spec.OutcomeNotReached, j.picks(spec.OutcomeNotReached)
 	}
 	if again {
-		j.taken[outcomeIndex(outcome)]++
+		j.taken[cohort.OutcomeIndex(outcome)]++
 	} else {
-		j.kept[outcomeIndex(outcome)]++
+		j.kept[cohort.OutcomeIndex(outcome)]++
 	}
 }
 
@@ -352,18 +349,18 @@ func (j *jobRun) picks(o spec.Outcome) bool {
 // there is nothing to do for it. What a crash left open decides: a call may have
 // run, so it is not made again unless that does no harm or the user picked it.
 func (d *dispatcher) revive(index uint32) (*item, error) {
-	e := d.cohort.at(index)
-	it := &item{targetKey: parseKey(d.cohort.key(index)), index: index, line: noLine}
-	was, again := e.reopened()
+	e := d.cohort.At(index)
+	it := &item{Key: d.cohort.Target(index), index: index, line: cohort.NoLine}
+	was, again := e.Reopened()
 	switch {
-	case e.state == statePending && d.picks(spec.OutcomeNotReached):
+	case e.Pending() && d.picks(spec.OutcomeNotReached):
 		return it, nil
 	case again:
-		return it, d.restore(it, was, e.position())
-	case e.state != stateBegun:
+		return it, d.restore(it, was, e.Position())
+	case !e.Begun():
 		return nil, nil //nolint:nilnil // neither an item nor an error
 	}
-	intent, err := journal.ReadIntent(d.journal, e.position())
+	intent, err := journal.ReadIntent(d.journal, e.Position())
 	if err != nil {
 		return nil, err
 	}
@@ -394,7 +391,7 @@ func errForgotten() *hub.Error {
 // whose change a twin has.
 func (d *dispatcher) restore(it *item, was spec.Outcome, line journal.Position) error {
 	it.was, it.line, it.unsure = was, line, was == spec.OutcomeUnanswered
-	if line == noLine {
+	if line == cohort.NoLine {
 		return nil
 	}
 	text, err := d.rows.Row(line)

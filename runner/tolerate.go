@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/spec"
 )
 
@@ -18,7 +19,7 @@ type misses struct {
 
 // misses counts them. What an earlier run has settled is in the counters too.
 func (j *jobRun) misses() misses {
-	n := func(o spec.Outcome) int { return int(j.counters.outcomes[outcomeIndex(o)].Load()) }
+	n := func(o spec.Outcome) int { return int(j.counters.outcomes[cohort.OutcomeIndex(o)].Load()) }
 	m := misses{offline: n(spec.OutcomeOffline), unanswered: n(spec.OutcomeUnanswered), notReached: n(spec.OutcomeNotReached)}
 	for _, o := range spec.FailedOutcomes() {
 		m.failed += n(o)

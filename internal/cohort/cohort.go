@@ -1,4 +1,6 @@
-package runner
+// Package cohort holds who belongs to a job, in which order, and what became of
+// each, in about thirty bytes a device.
+package cohort
 
 import (
 	"bytes"
@@ -12,14 +14,14 @@ import (
 	"iothub-runner/spec"
 )
 
-// cohort is the set of targets of one job, in the order in which they were
+// Cohort is the set of targets of one job, in the order in which they were
 // listed, and what became of each. It is the only thing of a run that grows
 // with the fleet, so it is laid out for that: about thirty bytes a device, in
 // pieces that are never copied when they grow. It belongs to the goroutine that
 // dispatches the job.
-type cohort struct {
+type Cohort struct {
 	keys    [][]byte // the keys, one after the other, in chunks of keyChunk
-	entries [][]entry
+	entries [][]Entry
 	size    int
 
 	// table finds a key's entry while the cohort is being listed; nil after.
@@ -27,9 +29,9 @@ type cohort struct {
 	seed  maphash.Seed
 }
 
-// entry is one target. Its row is a line of the journal; noLine says that there
+// Entry is one target. Its row is a line of the journal; [NoLine] says that there
 // is none, because nothing was ever done or recorded.
-type entry struct {
+type Entry struct {
 	key     uint32 // where the key begins: chunk and offset
 	line    uint32 // low 32 bits of the row's position in the journal
 	lineTop uint8  // the next 8 bits: journals of up to a terabyte
@@ -43,7 +45,7 @@ type entryState uint8
 
 const (
 	// statePending: listed and not settled. Listing moves a target in, its
-	// outcome out. Whether anything was sent meanwhile is for the journal to tell.
+	// Outcome out. Whether anything was sent meanwhile is for the journal to tell.
 	statePending entryState = iota
 	// stateBegun: an intent without a result. Only reading a journal moves a
 	// target in; a crash is what left it so. The entry's line is the intent.
@@ -53,54 +55,73 @@ const (
 	// of before, which stands until there is a newer one.
 	stateReopened
 	// stateSettled and above: an outcome, in the order of spec.Outcomes.
-	stateSettled = stateReopened + entryState(outcomes)
+	stateSettled = stateReopened + entryState(Outcomes)
 )
 
-// outcomes is how many there are.
-const outcomes = 9
+// Outcomes is how many there are.
+const Outcomes = 9
+
+// NoLine is the position of a row that there is none of.
+const NoLine = journal.Position(1<<40 - 1)
 
 const (
 	keyChunk   = 1 << 20
 	entryChunk = 1 << 12
-	noLine     = journal.Position(1<<40 - 1)
 )
 
-func newCohort() *cohort {
-	return &cohort{table: make([]uint32, 64), seed: maphash.MakeSeed()}
+// New returns an empty cohort.
+func New() *Cohort {
+	return &Cohort{table: make([]uint32, 64), seed: maphash.MakeSeed()}
 }
 
-// targetKey is a target of one hub of the plan.
-type targetKey struct {
-	pool int
+// Key is a target of one hub of the plan.
+type Key struct {
+	Pool int
 	hub.Target
 }
 
 // appendKey makes the bytes that a target is sorted and found by: device,
 // module, hub, as far as there is something to say. Ids hold no NUL.
-func appendKey(b []byte, t targetKey) []byte {
+func appendKey(b []byte, t Key) []byte {
 	b = append(b, t.DeviceID...)
-	if t.ModuleID == "" && t.pool == 0 {
+	if t.ModuleID == "" && t.Pool == 0 {
 		return b
 	}
 	b = append(append(b, 0), t.ModuleID...)
-	if t.pool == 0 {
+	if t.Pool == 0 {
 		return b
 	}
-	return append(b, 0, byte(t.pool))
+	return append(b, 0, byte(t.Pool))
 }
 
-func parseKey(key []byte) targetKey {
+func parseKey(key []byte) Key {
 	device, rest, _ := bytes.Cut(key, []byte{0})
 	module, pool, several := bytes.Cut(rest, []byte{0})
-	t := targetKey{Target: hub.Target{DeviceID: string(device), ModuleID: string(module)}}
+	t := Key{Target: hub.Target{DeviceID: string(device), ModuleID: string(module)}}
 	if several {
-		t.pool = int(pool[0])
+		t.Pool = int(pool[0])
 	}
 	return t
 }
 
-// add puts a target in and returns its index; known tells that it was there.
-func (c *cohort) add(t targetKey) (index uint32, known bool) {
+// KeyOf returns the target of a line of the journal.
+func KeyOf(t journal.Target) Key {
+	return Key{Pool: t.Hub, Target: hub.Target{DeviceID: t.Device, ModuleID: t.Module}}
+}
+
+// Journal returns the target as the journal has it.
+func (t Key) Journal() journal.Target {
+	return journal.Target{Hub: t.Pool, Device: t.DeviceID, Module: t.ModuleID}
+}
+
+// Target returns the target at an index.
+func (c *Cohort) Target(index uint32) Key { return parseKey(c.key(index)) }
+
+// Size returns how many targets there are.
+func (c *Cohort) Size() int { return c.size }
+
+// Add puts a target in and returns its index; known tells that it was there.
+func (c *Cohort) Add(t Key) (index uint32, known bool) {
 	var scratch [288]byte
 	key := appendKey(scratch[:0], t)
 	if c.table == nil {
@@ -119,16 +140,16 @@ func (c *cohort) add(t targetKey) (index uint32, known bool) {
 	return index, false
 }
 
-// lookup returns the index of a target. It may be used by several goroutines as
+// Lookup returns the index of a target. It may be used by several goroutines as
 // long as nobody adds to the cohort, which must not be frozen.
-func (c *cohort) lookup(t targetKey) (index uint32, known bool) {
+func (c *Cohort) Lookup(t Key) (index uint32, known bool) {
 	var scratch [288]byte
 	found := c.table[c.find(appendKey(scratch[:0], t))]
 	return found - 1, found != 0
 }
 
 // find returns the slot of key, or the free one where it belongs.
-func (c *cohort) find(key []byte) int {
+func (c *Cohort) find(key []byte) int {
 	slot := c.home(key)
 	for {
 		found := c.table[slot]
@@ -140,13 +161,13 @@ func (c *cohort) find(key []byte) int {
 }
 
 // home is the slot of a key in a table without others.
-func (c *cohort) home(key []byte) int {
+func (c *Cohort) home(key []byte) int {
 	// The high bits of hash times size are a slot, whatever the size.
 	high, _ := bits.Mul64(maphash.Bytes(c.seed, key), uint64(len(c.table)))
 	return int(high)
 }
 
-func (c *cohort) after(slot int) int {
+func (c *Cohort) after(slot int) int {
 	if slot++; slot == len(c.table) {
 		return 0
 	}
@@ -156,18 +177,18 @@ func (c *cohort) after(slot int) int {
 // full tells whether a table of so many slots should grow before it holds more.
 func full(size, slots int) bool { return size*5 > slots*4 }
 
-func (c *cohort) grow() {
+func (c *Cohort) grow() {
 	c.table = make([]uint32, len(c.table)+len(c.table)/2)
 	c.fill()
 }
 
 // rebuild makes the table anew, for a cohort whose listing goes on after all.
-func (c *cohort) rebuild() {
+func (c *Cohort) rebuild() {
 	c.table = make([]uint32, max(64, 2*c.size))
 	c.fill()
 }
 
-func (c *cohort) fill() {
+func (c *Cohort) fill() {
 	for i := range uint32(c.size) {
 		slot := c.home(c.key(i))
 		for c.table[slot] != 0 { // of another key: each is there once
@@ -177,10 +198,10 @@ func (c *cohort) fill() {
 	}
 }
 
-// freeze ends the listing: nothing is looked up by key from here on.
-func (c *cohort) freeze() { c.table = nil }
+// Freeze ends the listing: nothing is looked up by key from here on.
+func (c *Cohort) Freeze() { c.table = nil }
 
-func (c *cohort) push(key []byte) {
+func (c *Cohort) push(key []byte) {
 	last := len(c.keys) - 1
 	if last < 0 || len(c.keys[last])+len(key) > keyChunk {
 		c.keys = append(c.keys, make([]byte, 0, c.chunkSize()))
@@ -193,81 +214,93 @@ func (c *cohort) push(key []byte) {
 	at := uint32(last)*keyChunk + uint32(len(chunk))
 	c.keys[last] = append(chunk, key...)
 	if c.size%entryChunk == 0 {
-		c.entries = append(c.entries, make([]entry, 0, min(entryChunk, max(16, c.size))))
+		c.entries = append(c.entries, make([]Entry, 0, min(entryChunk, max(16, c.size))))
 	}
 	block := &c.entries[c.size/entryChunk]
 	if len(*block) == cap(*block) {
 		*block = slices.Grow(*block, min(entryChunk, 2*len(*block))-len(*block))
 	}
-	e := entry{key: at, state: statePending, length: uint8(len(key)), more: uint8(len(key) >> 8)}
-	e.setLine(noLine)
+	e := Entry{key: at, state: statePending, length: uint8(len(key)), more: uint8(len(key) >> 8)}
+	e.setLine(NoLine)
 	*block = append(*block, e)
 	c.size++
 }
 
 // chunkSize keeps small cohorts small: their first chunk grows to full size.
-func (c *cohort) chunkSize() int {
+func (c *Cohort) chunkSize() int {
 	if len(c.keys) == 0 {
 		return 1 << 10
 	}
 	return keyChunk
 }
 
-func (c *cohort) at(index uint32) *entry {
+// At returns the target at an index, to look at.
+func (c *Cohort) At(index uint32) *Entry {
 	return &c.entries[index/entryChunk][index%entryChunk]
 }
 
-func (c *cohort) key(index uint32) []byte {
-	e := c.at(index)
+func (c *Cohort) key(index uint32) []byte {
+	e := c.At(index)
 	offset := e.key % keyChunk
 	return c.keys[e.key/keyChunk][offset : offset+uint32(e.length)+uint32(e.more)<<8]
 }
 
-func (e *entry) setLine(p journal.Position) {
+func (e *Entry) setLine(p journal.Position) {
 	e.line, e.lineTop = uint32(p), uint8(p>>32)
 }
 
-func (e *entry) position() journal.Position {
+// Position returns where its row stands, or its intent while it is begun.
+func (e *Entry) Position() journal.Position {
 	return journal.Position(e.line) | journal.Position(e.lineTop)<<32
 }
 
-// settle records a target's outcome and the line that holds its row.
-func (c *cohort) settle(index uint32, o spec.Outcome, line journal.Position) {
-	e := c.at(index)
-	e.state = stateSettled + entryState(outcomeIndex(o))
+// Settle records a target's outcome and the line that holds its row.
+func (c *Cohort) Settle(index uint32, o spec.Outcome, line journal.Position) {
+	e := c.At(index)
+	e.state = stateSettled + entryState(OutcomeIndex(o))
 	e.setLine(line)
 }
 
-// begin notes that an attempt was begun, in the line at p.
-func (c *cohort) begin(index uint32, p journal.Position) {
-	e := c.at(index)
+// Pending tells whether nothing is known of a target but that it was listed.
+func (e *Entry) Pending() bool { return e.state == statePending }
+
+// Begun tells whether an attempt was begun whose result is not known.
+func (e *Entry) Begun() bool { return e.state == stateBegun }
+
+// Settled tells whether a target has an outcome that stands.
+func (e *Entry) Settled() bool { return e.state >= stateSettled }
+
+// Begin notes that an attempt was begun, in the line at p.
+func (c *Cohort) Begin(index uint32, p journal.Position) {
+	e := c.At(index)
 	e.state = stateBegun
 	e.setLine(p)
 }
 
-// reopen makes a settled target one that is still to be done.
-func (c *cohort) reopen(index uint32) {
-	c.at(index).state -= stateSettled - stateReopened
+// Reopen makes a settled target one that is still to be done.
+func (c *Cohort) Reopen(index uint32) {
+	c.At(index).state -= stateSettled - stateReopened
 }
 
-// reopened returns how a target ended before it was reopened, and false if it
+// Reopened returns how a target ended before it was reopened, and false if it
 // was not.
-func (e *entry) reopened() (spec.Outcome, bool) {
+func (e *Entry) Reopened() (spec.Outcome, bool) {
 	if e.state < stateReopened || e.state >= stateSettled {
 		return "", false
 	}
 	return spec.Outcomes()[e.state-stateReopened], true
 }
 
-// outcome returns how a target ended, and false while it has not.
-func (e *entry) outcome() (spec.Outcome, bool) {
+// Outcome returns how a target ended, and false while it has not.
+func (e *Entry) Outcome() (spec.Outcome, bool) {
 	if e.state < stateSettled {
 		return "", false
 	}
 	return spec.Outcomes()[e.state-stateSettled], true
 }
 
-func outcomeIndex(o spec.Outcome) int {
+// OutcomeIndex returns the place of an outcome in spec.Outcomes.
+func OutcomeIndex(o spec.Outcome) int {
 	i := slices.Index(spec.Outcomes(), o)
 	if i < 0 {
 		panic("outcome outside the closed set: " + string(o))
@@ -275,8 +308,8 @@ func outcomeIndex(o spec.Outcome) int {
 	return i
 }
 
-// sorted returns the indexes of all targets by device, module and hub.
-func (c *cohort) sorted() []uint32 {
+// Sorted returns the indexes of all targets by device, module and hub.
+func (c *Cohort) Sorted() []uint32 {
 	order := make([]uint32, c.size)
 	ascending := true
 	for i := range order {

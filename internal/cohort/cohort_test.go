@@ -1,4 +1,4 @@
-package runner
+package cohort
 
 import (
 	"bytes"
@@ -24,19 +24,19 @@ type known struct {
 // model is a cohort as one would write it without a care for memory.
 type model struct {
 	t       *testing.T
-	cohort  *cohort
-	targets map[targetKey]*known
-	order   []targetKey
+	cohort  *Cohort
+	targets map[Key]*known
+	order   []Key
 }
 
-func (m *model) add(key targetKey) {
-	index, had := m.cohort.add(key)
+func (m *model) add(key Key) {
+	index, had := m.cohort.Add(key)
 	k := m.targets[key]
 	if had != (k != nil) {
 		m.t.Fatalf("add(%v): known is %t, want %t", key, had, k != nil)
 	}
 	if k == nil {
-		k = &known{index: uint32(len(m.order)), line: noLine}
+		k = &known{index: uint32(len(m.order)), line: NoLine}
 		m.targets[key] = k
 		m.order = append(m.order, key)
 	}
@@ -51,7 +51,7 @@ func (m *model) settle(r *rand.Rand) {
 	}
 	k := m.targets[m.order[r.IntN(len(m.order))]]
 	k.outcome, k.line = spec.Outcomes()[r.IntN(len(spec.Outcomes()))], randomPosition(r)
-	m.cohort.settle(k.index, k.outcome, k.line)
+	m.cohort.Settle(k.index, k.outcome, k.line)
 }
 
 // randomPosition returns a position of up to forty bits, of every magnitude.
@@ -65,13 +65,13 @@ func (m *model) check() {
 		m.t.Fatalf("size = %d, want %d", m.cohort.size, len(m.order))
 	}
 	for i, key := range m.order {
-		k, e := m.targets[key], m.cohort.at(uint32(i))
+		k, e := m.targets[key], m.cohort.At(uint32(i))
 		if got := parseKey(m.cohort.key(uint32(i))); got != key {
 			m.t.Fatalf("key %d = %v, want %v", i, got, key)
 		}
-		outcome, settled := e.outcome()
-		if outcome != k.outcome || settled != (k.outcome != "") || e.position() != k.line {
-			m.t.Fatalf("target %d: %q at %d, want %q at %d", i, outcome, e.position(), k.outcome, k.line)
+		outcome, settled := e.Outcome()
+		if outcome != k.outcome || settled != (k.outcome != "") || e.Position() != k.line {
+			m.t.Fatalf("target %d: %q at %d, want %q at %d", i, outcome, e.Position(), k.outcome, k.line)
 		}
 	}
 }
@@ -79,24 +79,24 @@ func (m *model) check() {
 func (m *model) checkSorted() {
 	m.t.Helper()
 	want := slices.Clone(m.order)
-	slices.SortFunc(want, func(a, b targetKey) int {
+	slices.SortFunc(want, func(a, b Key) int {
 		if c := strings.Compare(a.DeviceID, b.DeviceID); c != 0 {
 			return c
 		}
 		if c := strings.Compare(a.ModuleID, b.ModuleID); c != 0 {
 			return c
 		}
-		return a.pool - b.pool
+		return a.Pool - b.Pool
 	})
-	for i, index := range m.cohort.sorted() {
+	for i, index := range m.cohort.Sorted() {
 		if got := parseKey(m.cohort.key(index)); got != want[i] {
 			m.t.Fatalf("place %d of the sorted cohort = %v, want %v", i, got, want[i])
 		}
 	}
 }
 
-func randomKey(r *rand.Rand) targetKey {
-	key := targetKey{pool: r.IntN(3), Target: hub.Target{DeviceID: fmt.Sprintf("d%d", r.IntN(80_000))}}
+func randomKey(r *rand.Rand) Key {
+	key := Key{Pool: r.IntN(3), Target: hub.Target{DeviceID: fmt.Sprintf("d%d", r.IntN(80_000))}}
 	switch r.IntN(10) {
 	case 0:
 		key.ModuleID = fmt.Sprintf("m%d", r.IntN(5))
@@ -111,7 +111,7 @@ func randomKey(r *rand.Rand) targetKey {
 
 func TestCohortIsAMap(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
-	m := &model{t: t, cohort: newCohort(), targets: map[targetKey]*known{}}
+	m := &model{t: t, cohort: New(), targets: map[Key]*known{}}
 	m.checkSorted()
 	for n := range 250_000 {
 		switch r.IntN(5) {
@@ -124,7 +124,7 @@ func TestCohortIsAMap(t *testing.T) {
 			m.check()
 		}
 		if n%60_000 == 59_999 { // and go on listing all the same
-			m.cohort.freeze()
+			m.cohort.Freeze()
 		}
 	}
 	if m.cohort.size < 80_000 {
@@ -135,25 +135,25 @@ func TestCohortIsAMap(t *testing.T) {
 }
 
 func TestCohortListedInOrder(t *testing.T) {
-	m := &model{t: t, cohort: newCohort(), targets: map[targetKey]*known{}}
+	m := &model{t: t, cohort: New(), targets: map[Key]*known{}}
 	for i := range 10_000 {
-		m.add(targetKey{Target: hub.Target{DeviceID: fmt.Sprintf("door-%05d", i)}})
+		m.add(Key{Target: hub.Target{DeviceID: fmt.Sprintf("door-%05d", i)}})
 	}
 	m.check()
 	m.checkSorted()
 }
 
 func TestCohortPositions(t *testing.T) {
-	c := newCohort()
-	index, _ := c.add(targetKey{Target: hub.Target{DeviceID: "d"}})
-	if got := c.at(index).position(); got != noLine {
+	c := New()
+	index, _ := c.Add(Key{Target: hub.Target{DeviceID: "d"}})
+	if got := c.At(index).Position(); got != NoLine {
 		t.Errorf("position of a new target = %d, want none", got)
 	}
 	for _, p := range []journal.Position{0, 1, 1<<32 - 1, 1 << 32, 1<<40 - 2} {
 		for _, o := range spec.Outcomes() {
-			c.settle(index, o, p)
-			if got, ok := c.at(index).outcome(); got != o || !ok || c.at(index).position() != p {
-				t.Errorf("settled as %s at %d: %s at %d", o, p, got, c.at(index).position())
+			c.Settle(index, o, p)
+			if got, ok := c.At(index).Outcome(); got != o || !ok || c.At(index).Position() != p {
+				t.Errorf("settled as %s at %d: %s at %d", o, p, got, c.At(index).Position())
 			}
 		}
 	}
@@ -165,9 +165,9 @@ func TestCohortKnowsNoOtherOutcome(t *testing.T) {
 			t.Error("an outcome outside the closed set did not panic")
 		}
 	}()
-	c := newCohort()
-	c.add(targetKey{Target: hub.Target{DeviceID: "d"}})
-	c.settle(0, "lost", 0)
+	c := New()
+	c.Add(Key{Target: hub.Target{DeviceID: "d"}})
+	c.Settle(0, "lost", 0)
 }
 
 // The cohort is what grows with the fleet: some forty bytes a device at most,
@@ -182,14 +182,14 @@ func TestCohortBytesPerDevice(t *testing.T) {
 	}
 	for _, n := range []int{100_000, 300_000} {
 		before := heap()
-		c := newCohort()
-		key := targetKey{}
+		c := New()
+		key := Key{}
 		for i := range n {
 			key.DeviceID = fmt.Sprintf("device-%07d", i) // 14 characters
-			c.add(key)
+			c.Add(key)
 		}
 		listing := float64(heap()-before) / float64(n)
-		c.freeze()
+		c.Freeze()
 		frozen := float64(heap()-before) / float64(n)
 		if listing > 44 || frozen > 34 {
 			t.Errorf("%d devices: %.1f bytes a device while listing, %.1f after; want at most 44 and 34", n, listing, frozen)
@@ -200,9 +200,9 @@ func TestCohortBytesPerDevice(t *testing.T) {
 }
 
 func TestSmallCohortIsSmall(t *testing.T) {
-	c := newCohort()
+	c := New()
 	for i := range 10 {
-		c.add(targetKey{Target: hub.Target{DeviceID: fmt.Sprintf("door-%d", i)}})
+		c.Add(Key{Target: hub.Target{DeviceID: fmt.Sprintf("door-%d", i)}})
 	}
 	if size := cap(c.keys[0]) + cap(c.table)*4 + cap(c.entries[0])*12; size > 4<<10 {
 		t.Errorf("ten devices take %d bytes, want at most 4 KiB", size)
@@ -211,7 +211,7 @@ func TestSmallCohortIsSmall(t *testing.T) {
 
 func TestKeysSortAsTheirTargets(t *testing.T) {
 	key := func(device, module string, pool int) []byte {
-		return appendKey(nil, targetKey{pool: pool, Target: hub.Target{DeviceID: device, ModuleID: module}})
+		return appendKey(nil, Key{Pool: pool, Target: hub.Target{DeviceID: device, ModuleID: module}})
 	}
 	ordered := [][]byte{
 		key("a", "", 0), key("a", "", 1), key("a", "!", 0), key("a", "m", 0), key("a", "m", 2), key("a", "mm", 0),
