@@ -119,6 +119,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	signals := watchSignals(ctx, talk, f.grace)
 	defer signals.stop()
 	signals.watchOutput(reports.stdout)
+	reports.last = signals.stop // who does not read stdout can still end the program
 	if !hub.emulated {
 		talk.line("hub "+hub.name, slog.String("event", "hub"), slog.String("hub", hub.name))
 	}
@@ -157,6 +158,7 @@ func (f *applyFlags) prepare(env environment, talk *talk, file string) (*spec.Pl
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	env.detach()
 	hub, err := f.openHub(env, connections(plan), talk.log)
 	if err != nil {
 		return nil, nil, nil, err

@@ -126,7 +126,7 @@ type screen struct {
 
 // size returns the terminal's columns and rows.
 func (s *screen) size() (width, height int) {
-	if f, ok := s.out.(*os.File); ok {
+	if f, ok := below(s.out).(*os.File); ok {
 		if w, h, err := term.GetSize(int(f.Fd())); err == nil && w > 0 && h > 0 {
 			return w, h
 		}

@@ -89,6 +89,7 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 	if err != nil {
 		return err
 	}
+	env.detach()
 	devices, err := loadFleet(f.fleet)
 	if err != nil {
 		return err

@@ -102,6 +102,7 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 	if err != nil {
 		return err
 	}
+	env.detach()
 	hub, err := f.openHub(env, maxPreviewConnections, talk.log)
 	if err != nil {
 		return err

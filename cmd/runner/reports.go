@@ -17,6 +17,7 @@ type writer = io.Writer
 // anything is sent, so that a run does not find out at its end that its report
 // has nowhere to go, and appear whole at the end.
 type reportFiles struct {
+	last    func()    // is called before stdout, which may never be read, is written to
 	stdout  io.Writer // nil if the report does not go there
 	mode    os.FileMode
 	names   []string // of the files, for messages
@@ -152,6 +153,9 @@ func (r *reportFiles) write(out func(io.Writer) error) error {
 	}
 	r.streams = nil
 	if r.stdout != nil {
+		if r.last != nil {
+			r.last()
+		}
 		if err := out(r.stdout); err != nil {
 			errs = append(errs, fmt.Errorf("report on stdout: %w", reason(err)))
 		}

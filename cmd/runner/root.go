@@ -28,6 +28,12 @@ func run(args []string, env environment) (code int) {
 	// to die with calls in flight.
 	signal.Ignore(syscall.SIGPIPE)
 	env.json = wantsJSON(args)
+	plain := env
+	env.stderr = &droppingWriter{
+		out: env.stderr, json: env.json,
+		crashed: func(value any, stack []byte) { os.Exit(crash(plain, value, stack)) },
+	}
+	defer env.flush()
 	defer func() {
 		if p := recover(); p != nil {
 			code = crash(env, p, debug.Stack())
@@ -48,10 +54,11 @@ func crash(env environment, value any, stack []byte) int {
 	if env.json {
 		f.err = fmt.Errorf("%w\n%s", f.err, stack)
 		complain(env, f)
-		return f.code
+	} else {
+		complain(env, f)
+		_, _ = env.stderr.Write(stack) // there is nobody left to tell
 	}
-	complain(env, f)
-	_, _ = env.stderr.Write(stack) // there is nobody left to tell
+	env.flush() // the process may end before run does
 	return f.code
 }
 

@@ -24,6 +24,7 @@ type signals struct {
 
 	end  context.CancelCauseFunc // of dispatch
 	quit chan struct{}
+	once sync.Once
 	done sync.WaitGroup
 }
 
@@ -110,7 +111,7 @@ func awaitClosed(f *os.File, quit <-chan struct{}) bool {
 
 // stop ends the watch. A later signal ends the process, as signals do.
 func (s *signals) stop() {
-	close(s.quit)
+	s.once.Do(func() { close(s.quit) })
 	s.done.Wait()
 }
 

@@ -132,7 +132,7 @@ func forPeople(groups []string, a slog.Attr) slog.Attr {
 }
 
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := below(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

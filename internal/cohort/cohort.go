@@ -45,7 +45,7 @@ type entryState uint8
 
 const (
 	// statePending: listed and not settled. Listing moves a target in, its
-	// Outcome out. Whether anything was sent meanwhile is for the journal to tell.
+	// outcome out. Whether anything was sent meanwhile is for the journal to tell.
 	statePending entryState = iota
 	// stateBegun: an intent without a result. Only reading a journal moves a
 	// target in; a crash is what left it so. The entry's line is the intent.
