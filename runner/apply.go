@@ -96,6 +96,8 @@ type Run struct {
 	jobs      []*jobRun
 	crashed   func(value any, stack []byte)
 	cause     error // why it ended early, if it did
+	grouped   sync.Once
+	causes    []spec.Cause // set by grouped, once the run has ended
 }
 
 // Apply carries out a plan: all its jobs at once, each at its due time.

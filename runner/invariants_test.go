@@ -57,8 +57,46 @@ func checkSummary(g *rig, res result) {
 			sum.Outcomes[o] += n
 		}
 	}
+	checkCauses(g, rep)
+	sum.Causes = rep.Summary.Causes
 	if diff := cmp.Diff(sum, rep.Summary); diff != "" {
 		g.Errorf("summary is not the sum of the jobs (-sum +summary):\n%s", diff)
+	}
+}
+
+// checkCauses counts the rows that did not go well by what stands in them.
+func checkCauses(g *rig, rep spec.Report) {
+	g.Helper()
+	type group struct {
+		job          string
+		outcome      spec.Outcome
+		kind         string
+		code, status int
+	}
+	rows, told := map[group]int{}, map[group]int{}
+	for _, j := range rep.Jobs {
+		for _, row := range j.Devices {
+			if row.Outcome == spec.OutcomeSucceeded || row.Outcome == spec.OutcomeUnchanged {
+				continue
+			}
+			key := group{job: j.Name, outcome: row.Outcome}
+			if row.Error != nil {
+				key.kind, key.code = row.Error.Kind, row.Error.Code
+			}
+			if row.Method != nil {
+				key.status = row.Method.Status
+			}
+			rows[key]++
+		}
+	}
+	for _, c := range rep.Summary.Causes {
+		told[group{c.Job, c.Outcome, c.Kind, c.Code, c.Status}] += c.Count
+		if len(c.Devices) != min(c.Count, 3) {
+			g.Errorf("a cause of %d rows names %q", c.Count, c.Devices)
+		}
+	}
+	if diff := cmp.Diff(rows, told, cmp.AllowUnexported(group{})); diff != "" && len(rep.Summary.Causes) < 50 {
+		g.Errorf("the causes are not those of the rows (-rows +causes):\n%s", diff)
 	}
 }
 

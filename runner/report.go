@@ -113,6 +113,8 @@ func (r *Run) Report(exitCode int) spec.Report {
 			rep.Summary.Outcomes[o] += n
 		}
 	}
+	r.grouped.Do(func() { r.causes = causesOf(r) })
+	rep.Summary.Causes = r.causes
 	return rep
 }
 

@@ -64,7 +64,7 @@ func (p *parser) checkNeed(j *jobSection, n *needSection, byName map[string]*job
 		p.at(at, RuleNeeds, fmt.Sprintf("job %q is needed twice", clip(name)), "keep one of them")
 	case byName[name] == nil:
 		hint := "name another job of this plan"
-		if like := closest(name, names); like != "" {
+		if like := Closest(name, names); like != "" {
 			hint = fmt.Sprintf("did you mean %q?", like)
 		}
 		p.at(at, RuleNeeds, fmt.Sprintf("there is no job %q", clip(name)), hint)

@@ -99,7 +99,7 @@ func findField(name string) (Field, error) {
 	case 1:
 		return matches[0], nil
 	case 0:
-		if like := closest(wanted, paths); like != "" {
+		if like := Closest(wanted, paths); like != "" {
 			return Field{}, fmt.Errorf("field %q: %w; did you mean %q?", name, ErrNoField, like)
 		}
 		return Field{}, fmt.Errorf("field %q: %w", name, ErrNoField)

@@ -317,7 +317,7 @@ func (o object) keys() []string {
 // at what was meant: a similar key, a known synonym, or the same key elsewhere.
 func (p *parser) unknownKey(o object, key *yaml.Node) {
 	hint := "known keys are " + join(o.keys(), "and")
-	if like := closest(key.Value, o.keys()); like != "" {
+	if like := Closest(key.Value, o.keys()); like != "" {
 		hint = fmt.Sprintf("did you mean %q?", like)
 		p.meant[o.child(like)] = true
 	} else if f, ok := bySynonym(key.Value, o.fields); ok {

@@ -139,6 +139,22 @@ type Summary struct {
 	Retries     int             `json:"retries"`
 	ThrottledMs int64           `json:"throttledMs"`
 	PacedMs     int64           `json:"pacedMs,omitempty"`
+	// Causes groups what did not go well, the worst first; at most 50.
+	Causes []Cause `json:"causes,omitempty"`
+}
+
+// Cause is what rows of one job have in common that did not go well.
+type Cause struct {
+	Job     string          `json:"job"`
+	Outcome Outcome         `json:"outcome"`
+	Kind    string          `json:"kind,omitempty"`    // of the error
+	Code    int             `json:"code,omitempty"`    // the hub's number for it
+	Name    string          `json:"name,omitempty"`    // and its name
+	Status  int             `json:"status,omitempty"`  // that the devices answered
+	Answer  json.RawMessage `json:"answer,omitempty"`  // and what, unless it is long
+	Message string          `json:"message,omitempty"` // of the first row
+	Count   int             `json:"count"`
+	Devices []string        `json:"devices"` // the first three
 }
 
 // JobReport is one job's part of a report.

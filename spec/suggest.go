@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// closest returns the candidate that a mistyped word most likely means, or "".
-func closest(word string, candidates []string) string {
+// Closest returns the candidate that a mistyped word most likely means, or "".
+func Closest(word string, candidates []string) string {
 	lower := strings.ToLower(word)
 	best, bestDistance := "", max(1, len(word)/3)+1
 	if len(word) > 64 {

@@ -156,7 +156,7 @@ func (p *parser) fieldError(d *document, e validator.FieldError) {
 		p.at(n, RuleRange, fmt.Sprintf("%s is %s%s", label(place), clip(value), from), "it may be "+f.Limits())
 	case "oneof":
 		hint := "it may be " + join(f.Values, "or")
-		if like := closest(value, f.Values); like != "" && len(like) > 2 {
+		if like := Closest(value, f.Values); like != "" && len(like) > 2 {
 			hint = fmt.Sprintf("did you mean %q?", like)
 		}
 		p.at(n, RuleValue, fmt.Sprintf("%s cannot be %q%s", label(place), clip(value), from), hint)

@@ -270,7 +270,7 @@ func checkVars(p *parser, d *document) {
 			continue
 		}
 		hint := "declare it under vars"
-		if like := closest(name, slices.Sorted(maps.Keys(p.vars))); like != "" {
+		if like := Closest(name, slices.Sorted(maps.Keys(p.vars))); like != "" {
 			hint = fmt.Sprintf("did you mean %q?", like)
 		}
 		p.at(at, RuleVarValue, fmt.Sprintf("a value is given for %q, but the plan has no such variable", clip(name)), hint)
@@ -320,7 +320,7 @@ func (p *parser) lookupVar(n *yaml.Node, pc piece) (value *yaml.Node, ok bool) {
 	}
 	if v == nil {
 		hint := "declare it under vars"
-		if like := closest(pc.path[0], slices.Sorted(maps.Keys(p.vars))); like != "" {
+		if like := Closest(pc.path[0], slices.Sorted(maps.Keys(p.vars))); like != "" {
 			hint = fmt.Sprintf("did you mean %q?", like)
 		}
 		p.inText(n, pc.offset, pc.end, fmt.Sprintf("there is no variable %q", clip(pc.path[0])), hint)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/render"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -197,9 +198,11 @@ func (f *hubFlags) again() []string {
 // conclude writes the reports of a run that has ended and says how it went.
 func conclude(run *runner.Run, talk *talk, reports *reportFiles, record *record) error {
 	code := codeOfRun(run)
-	err := reports.write(func(w writer) error { return run.WriteReport(w, code) })
 	rep := run.Report(code)
 	talk.runEnded(&rep)
+	err := reports.write(func(w writer) error { return run.WriteReport(w, code) }, func(w writer) error {
+		return render.Summary(w, &rep, render.Style{Color: talk.env.getenv("NO_COLOR") == ""}, again(record))
+	})
 	if err != nil {
 		record.keep = true
 		return &failure{
@@ -213,7 +216,7 @@ func conclude(run *runner.Run, talk *talk, reports *reportFiles, record *record)
 	if code == exitOK {
 		return nil
 	}
-	return verdict(&rep, run.Cause(), reports.first(), record)
+	return verdict(&rep, run.Cause(), reports.seeWhy(), record)
 }
 
 // onePlan checks the arguments of apply and preview, which take one plan at a time.

@@ -19,6 +19,7 @@ type writer = io.Writer
 type reportFiles struct {
 	last    func()    // is called before stdout, which may never be read, is written to
 	stdout  io.Writer // nil if the report does not go there
+	brief   bool      // stdout gets a summary instead
 	mode    os.FileMode
 	names   []string // of the files, for messages
 	pending []*pendingFile
@@ -30,7 +31,7 @@ type reportFiles struct {
 func openReports(env environment, names []string, plan string, mode os.FileMode) (*reportFiles, error) {
 	r := &reportFiles{mode: mode}
 	if len(names) == 0 {
-		r.stdout = env.stdout
+		r.stdout, r.brief = env.stdout, isTerminal(env.stdout)
 	}
 	for _, name := range names {
 		if err := r.open(env, name, plan); err != nil {
@@ -125,17 +126,22 @@ func reason(err error) error {
 	return err
 }
 
-// first is a file to point people to; empty if there is none.
-func (r *reportFiles) first() string {
-	if len(r.names) == 0 {
+// seeWhy says where the causes of what did not go well stand; nothing to who has
+// them before their eyes.
+func (r *reportFiles) seeWhy() string {
+	switch {
+	case r.brief:
 		return ""
+	case len(r.names) == 0:
+		return "summary.causes of the report says why"
 	}
-	return r.names[0]
+	return "see why: jq -c '.summary.causes[]' " + shellWord(r.names[0])
 }
 
-// write calls out for each place and puts the files where they belong. One
+// write calls out for each place, or brief for a terminal that nobody asked to
+// show the whole report, and puts the files where they belong. One
 // that does not work keeps none of the others from being written.
-func (r *reportFiles) write(out func(io.Writer) error) error {
+func (r *reportFiles) write(out, brief func(io.Writer) error) error {
 	var errs []error
 	for i, f := range r.pending {
 		err := out(f)
@@ -155,6 +161,9 @@ func (r *reportFiles) write(out func(io.Writer) error) error {
 	if r.stdout != nil {
 		if r.last != nil {
 			r.last()
+		}
+		if r.brief {
+			out = brief
 		}
 		if err := out(r.stdout); err != nil {
 			errs = append(errs, fmt.Errorf("report on stdout: %w", reason(err)))

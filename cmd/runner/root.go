@@ -89,7 +89,12 @@ A job calls a direct method or patches twins, over a target query, after a delay
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version,
-		Args:          usageArgs(cobra.NoArgs),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError(fmt.Sprintf("unknown command %q", args[0]), didYouMean(cmd, args[0]))
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -99,7 +104,7 @@ A job calls a direct method or patches twins, over a target query, after a delay
 	root.SetErr(env.stderr)
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError(err.Error(), see(cmd.CommandPath()))
+		return usageError(err.Error(), flagHint(cmd, err))
 	})
 	root.CompletionOptions.DisableDefaultCmd = true // ours is newCompletion
 	root.AddCommand(newInit(env), newValidate(env), newPreview(env), newApply(env), newEmulator(env),

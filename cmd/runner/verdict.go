@@ -12,7 +12,7 @@ import (
 
 // verdict puts a run that did not succeed into one line, with a hint what to do
 // about it. The report tells the rest.
-func verdict(rep *spec.Report, cause error, reportFile string, record *record) *failure {
+func verdict(rep *spec.Report, cause error, seeWhy string, record *record) *failure {
 	f := &failure{code: rep.Run.ExitCode, err: cause}
 	switch {
 	case f.code == exitHub:
@@ -34,7 +34,7 @@ func verdict(rep *spec.Report, cause error, reportFile string, record *record) *
 		f.err = errors.New(missedJobs(rep))
 		f.hint = untouched(rep) + goOn(record)
 	default:
-		f.err, f.hint = errors.New(missedJobs(rep)), missedHint(rep, reportFile)
+		f.err, f.hint = errors.New(missedJobs(rep)), missedHint(rep, seeWhy)
 	}
 	if f.err == nil {
 		f.err = errors.New(missedJobs(rep))
@@ -66,7 +66,15 @@ func goOn(record *record) string {
 	if record.shown == "" {
 		return ""
 	}
-	words := []string{"; go on with runner apply"}
+	return "; go on with " + again(record)
+}
+
+// again is the command that goes on with a run, empty without a journal.
+func again(record *record) string {
+	if record.shown == "" {
+		return ""
+	}
+	words := []string{"runner apply"}
 	for _, arg := range append(record.flags, record.plan, "--resume", record.shown) {
 		words = append(words, shellWord(arg))
 	}
@@ -150,14 +158,11 @@ func good(o spec.Outcome) bool {
 
 // missedHint says what the outcomes ask for. What may have happened unseen
 // comes first: it is what a second run would do again.
-func missedHint(rep *spec.Report, reportFile string) string {
+func missedHint(rep *spec.Report, seeWhy string) string {
 	if n := rep.Summary.Outcomes[spec.OutcomeUnanswered]; n > 0 {
 		return fmt.Sprintf("%s may have acted without our hearing of it; check before you run the plan again", count(n, "device"))
 	}
-	if reportFile != "" {
-		return "see why: jq -c '.jobs[].devices[] | select(.error)' " + shellWord(reportFile)
-	}
-	return "each row of the report says why, under .jobs[].devices[].error"
+	return seeWhy
 }
 
 // count is "1 error" or "3 errors".

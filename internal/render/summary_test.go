@@ -1,0 +1,73 @@
+package render_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"iothub-runner/internal/render"
+	"iothub-runner/spec"
+)
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain, ünïcödé 門":  "plain, ünïcödé 門",
+		"a\x1b[2Jb":         `a\u001B[2Jb`,
+		"c1 \u009b31m":      `c1 \u009B31m`,
+		"bidi \u202egnp":    `bidi \u202Egnp`,
+		"isolate \u2066x":   `isolate \u2066x`,
+		"nothing\u200bseen": `nothing\u200Bseen`,
+		"line\u2028break\n": `line\u2028break\u000A`,
+		"tag \U000E0041":    `tag \U000E0041`,
+		"nul\x00del\x7f":    `nul\u0000del\u007F`,
+	} {
+		if got := render.Printable(in); got != want {
+			t.Errorf("Printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// What failed stands first, with three devices and a hint; nothing that a device
+// said reaches the terminal as an order.
+func TestSummary(t *testing.T) {
+	rep := spec.Report{
+		Summary: spec.Summary{Causes: []spec.Cause{
+			{Job: "lock", Outcome: spec.OutcomeUnanswered, Kind: "noAnswer", Code: 504101, Name: "GatewayTimeout", Message: "Timed out", Count: 5, Devices: []string{"a", "b", "c"}},
+			{Job: "lock", Outcome: spec.OutcomeRejected, Status: 500, Answer: json.RawMessage("\"\u202e\x1b[31m\""), Count: 1, Devices: []string{"d\u009b"}},
+			{Job: "move", Outcome: spec.OutcomeNotReached, Count: 2, Devices: []string{"e", "f"}},
+		}},
+		Jobs: []spec.JobReport{
+			{Name: "lock", Status: spec.StatusFailed, Targets: 7, Outcomes: map[spec.Outcome]int{spec.OutcomeUnanswered: 5, spec.OutcomeRejected: 1, spec.OutcomeSucceeded: 1}},
+			{Name: "move", Status: spec.StatusInterrupted, Listing: spec.ListingIncomplete, Targets: 2, Outcomes: map[spec.Outcome]int{spec.OutcomeNotReached: 2}},
+		},
+	}
+	const want = `5 unanswered in job lock: 504101 GatewayTimeout, Timed out
+    a, b, c and 2 more
+    hint: they may have acted without our hearing of it: look at one before you call them again
+
+1 rejected in job lock: the devices answered status 500 "\u202E\u001B[31m"
+    d\u009B
+    hint: the devices' own answer says why; then runner apply p --resume r --only rejected
+
+2 notReached in job move
+    e, f
+    hint: not touched; go on with runner apply p --resume r
+
+JOB   STATUS       TARGETS     OUTCOMES
+lock  failed       7           1 succeeded, 1 rejected, 5 unanswered
+move  interrupted  at least 2  2 notReached
+
+A row for each device: --report FILE, or --report - for here.
+`
+	var out strings.Builder
+	if err := render.Summary(&out, &rep, render.Style{}, "runner apply p --resume r"); err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != want {
+		t.Errorf("summary:\n%s\nwant:\n%s", &out, want)
+	}
+	out.Reset()
+	if err := render.Summary(&out, &rep, render.Style{Color: true}, ""); err != nil || !strings.HasPrefix(out.String(), "\x1b[31m5 unanswered") {
+		t.Errorf("in color: %q, %v", out.String(), err)
+	}
+}
