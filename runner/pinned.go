@@ -179,6 +179,9 @@ func (p *Pinned) Check(plan *spec.Plan, hubs []string) error {
 	return nil
 }
 
+// Size returns how many targets the preview has, of all jobs together.
+func (p *Pinned) Size() int { return p.devices.Size() }
+
 // index returns where a target stands among the pinned devices.
 func (p *Pinned) index(t cohort.Key) (uint32, bool) { return p.devices.Lookup(t) }
 

@@ -74,6 +74,19 @@ func (t *Target) Query(c Columns) string {
 	return b.String()
 }
 
+// CountQuery returns the query that counts what the target selects by a
+// condition; empty if it names all devices itself.
+func (t *Target) CountQuery() string {
+	if !t.All && t.Where == "" {
+		return ""
+	}
+	text := "SELECT COUNT() AS n FROM " + string(t.Source)
+	if t.Where != "" {
+		text += " WHERE " + t.Where
+	}
+	return text
+}
+
 // checkQueryLength measures the query as it is sent: the hub counts what comes
 // before the condition, too.
 func (p *parser) checkQueryLength(t *targetSection, j *Job) {

@@ -27,6 +27,7 @@ type applyFlags struct {
 	rate        string
 	grace       time.Duration
 	outage      time.Duration
+	yes         bool
 	resume      string
 	only        []string
 	durability  string
@@ -65,6 +66,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.StringVar(&f.rate, "rate", "", "at most this `RATE` of attempts in each job, such as 40/s; the plan's rate stands if it is lower")
 	flags.DurationVar(&f.grace, "grace", time.Minute, "for what `TIME` an interrupted run waits for calls in flight")
 	flags.DurationVar(&f.outage, "outage", runner.DefaultOutage, "for what `TIME` jobs wait for a hub that takes no calls before they stop")
+	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask at a terminal before devices of a real hub are touched")
 	flags.StringVar(&f.resume, "resume", "", "go on with the run of the journal `RUN`, or with the run of this id, report, or last: its journal is looked up, or given with --journal")
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: take up only the devices of these `OUTCOMES`, such as failed,offline (failed takes in rejected, unanswered and unconfirmed)")
 	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` the journal is synced to the disk: always, batch (at most 100 ms behind) or off")
@@ -92,6 +94,9 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		return err
 	}
 	defer hub.close()
+	if err = f.confirm(ctx, env, talk, hub, plan, pinned); err != nil {
+		return err
+	}
 	// What grows with the fleet are records without pointers, which cost the
 	// collector nothing to look at: it may as well come often, and the process
 	// stay small.

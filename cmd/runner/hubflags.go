@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -37,6 +38,7 @@ type openedHub struct {
 	name     string
 	client   runner.Hub
 	emulated bool
+	count    func(ctx context.Context, query string) (int, error) // nil for an emulated one
 	close    func()
 }
 
@@ -56,7 +58,7 @@ func (f *hubFlags) openHub(env environment, connections int, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	return &openedHub{name: client.HostName(), client: client, close: client.Close}, nil
+	return &openedHub{name: client.HostName(), client: client, count: client.Count, close: client.Close}, nil
 }
 
 // selectJobs leaves the named jobs in the plan; all if none is named.

@@ -131,8 +131,11 @@ func forPeople(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := below(w).(*os.File)
+func isTerminal(stream any) bool {
+	if w, ok := stream.(io.Writer); ok {
+		stream = below(w)
+	}
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

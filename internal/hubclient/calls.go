@@ -3,11 +3,14 @@ package hubclient
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 
 	"iothub-runner/internal/hub"
 )
@@ -39,6 +42,25 @@ func (c *Client) Query(ctx context.Context, q hub.Query) (hub.Page, error) {
 		return hub.Page{}, badAnswer(a, err)
 	}
 	return hub.Page{Rows: rows, Continuation: a.header.Get("X-Ms-Continuation")}, nil
+}
+
+// Count carries out a query for one number, named n.
+func (c *Client) Count(ctx context.Context, query string) (int, error) {
+	body, err := json.Marshal(struct {
+		Query string `json:"query"`
+	}{query})
+	if err != nil {
+		return 0, &hub.Error{Kind: hub.KindNotSent, Message: "encode query", Err: err}
+	}
+	a, err := c.do(ctx, request{op: "count", method: http.MethodPost, path: "/devices/query", body: body, timeout: requestTimeout, limit: maxAnswer})
+	if err != nil {
+		return 0, err
+	}
+	n := gjson.GetBytes(a.body, "0.n")
+	if n.Type != gjson.Number || n.Int() < 0 {
+		return 0, badAnswer(a, errors.New("a count has no number"))
+	}
+	return int(n.Int()), nil
 }
 
 // Twin reads a twin directly, past the query index.

@@ -307,3 +307,15 @@ func fill(p []byte, b byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+func TestCount(t *testing.T) {
+	for body, want := range map[string]int{`[{"n":40}]`: 40, `[{"n":0}]`: 0, `[]`: -1, `[{"n":"40"}]`: -1, `[{"n":-1}]`: -1} {
+		n, err := newFakeHub(t, respond(http.StatusOK, body)).client(t, nil).Count(t.Context(), "SELECT COUNT() AS n FROM devices")
+		if want >= 0 && (n != want || err != nil) {
+			t.Errorf("%s: %d, %v", body, n, err)
+		}
+		if want < 0 && refusalOf(t, err).Kind != hub.KindBadAnswer {
+			t.Errorf("%s: %d, %v; want %s", body, n, err, hub.KindBadAnswer)
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+
+	"iothub-runner/runner"
+	"iothub-runner/spec"
+)
+
+// handful is how many targets a job may have that nobody is asked about.
+const handful = 5
+
+// confirm asks a person who sits at a terminal whether the plan is meant: it says
+// how many devices of which hub each job would touch. Nobody is asked elsewhere,
+// or about an emulated hub, or about a run that was begun before.
+func (f *applyFlags) confirm(ctx context.Context, env environment, talk *talk, hub *openedHub, plan *spec.Plan, pinned *runner.Pinned) error {
+	if f.yes || hub.count == nil || f.resume != "" || env.getenv("CI") != "" || !isTerminal(env.stdin) || !isTerminal(env.stderr) {
+		return nil
+	}
+	var lines []string
+	most := 0
+	for i := range plan.Jobs {
+		job := &plan.Jobs[i]
+		n, err := targetsOf(ctx, hub, job)
+		if err != nil {
+			return err
+		}
+		if pinned != nil {
+			n = min(n, pinned.Size())
+		}
+		most = max(most, n)
+		lines = append(lines, fmt.Sprintf("job %s: %s on %s", job.Name, deed(job), count(n, kindOf(job))))
+	}
+	if most <= handful {
+		return nil
+	}
+	for _, line := range lines {
+		talk.line(line)
+	}
+	fmt.Fprintf(env.stderr, "runner: on hub %s. Go on? [y/N] ", hub.name)
+	env.flush()
+	answer, _ := bufio.NewReader(env.stdin).ReadString('\n') // nothing is no
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		return nil
+	}
+	return &failure{code: exitStopped, err: fmt.Errorf("not confirmed"), hint: "nothing was sent; --yes does not ask"}
+}
+
+// targetsOf is about how many targets a job has: the hub counts them by its index,
+// exclusions among them.
+func targetsOf(ctx context.Context, hub *openedHub, job *spec.Job) (int, error) {
+	t := &job.Target
+	n := len(t.Devices)
+	if text := t.CountQuery(); text != "" {
+		found, err := hub.count(ctx, text)
+		if err != nil {
+			return 0, &runner.HubError{Hub: hub.name, Err: err}
+		}
+		n += found
+	}
+	if t.Limit > 0 {
+		n = min(n, t.Limit)
+	}
+	return n, nil
+}
+
+// deed is what a job does, in a few words.
+func deed(job *spec.Job) string {
+	if job.Method != nil {
+		return "calls " + job.Method.Name
+	}
+	return "patches the twins"
+}
+
+func kindOf(job *spec.Job) string {
+	if job.Target.Source == spec.SourceModules {
+		return "module"
+	}
+	return "device"
+}
