@@ -19,6 +19,7 @@ type variable struct {
 	key     *yaml.Node
 	value   *yaml.Node // a scalar; nil if there is none
 	used    bool
+	secret  bool // what was handed in looks like one
 }
 
 // The types of variables.
@@ -83,9 +84,10 @@ func (p *parser) variable(name string, n *yaml.Node) *varSection {
 	return &varSection{object: o, Type: p.text(o, "type"), Default: o.value("default"), Description: p.text(o, "description"), AllowEmpty: p.boolean(o, "allowEmpty"), Sensitive: p.boolean(o, "sensitive")}
 }
 
-// sensitive tells whether the plan says that the value is a secret.
+// sensitive tells whether the value is a secret: the plan says so, or it looks
+// like one.
 func (v *variable) sensitive() bool {
-	return v.section != nil && v.section.Sensitive != nil && *v.section.Sensitive
+	return v.secret || v.section != nil && v.section.Sensitive != nil && *v.section.Sensitive
 }
 
 // mayBeEmpty tells whether the plan lets the variable be an empty text in a query.
@@ -112,6 +114,7 @@ func (p *parser) settle(v *variable) {
 func varEnv(v *variable) string { return "the environment variable RUNNER_VAR_" + v.name }
 
 func (p *parser) settleGiven(v *variable, typ, given string) {
+	v.secret = len(p.src.secrets.scanner.find(given)) > 0
 	v.value = typedScalar(typ, given, v.key)
 	shown := strconv.Quote(clip(given))
 	if v.sensitive() {

@@ -205,8 +205,8 @@ func conclude(run *runner.Run, talk *talk, reports *reportFiles, record *record)
 	code := codeOfRun(run)
 	rep := run.Report(code)
 	talk.runEnded(&rep)
-	err := reports.write(func(w writer) error { return run.WriteReport(w, code) }, func(w writer) error {
-		return render.Summary(w, &rep, render.Style{Color: talk.env.getenv("NO_COLOR") == ""}, again(record))
+	err := reports.write(func(w writer) error { return run.WriteReport(&render.Escaper{Out: w}, code) }, func(w writer) error {
+		return render.Summary(below(w), &rep, render.Style{Color: talk.env.getenv("NO_COLOR") == ""}, again(record))
 	})
 	if err != nil {
 		record.keep = true

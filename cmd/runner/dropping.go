@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"iothub-runner/internal/render"
 )
 
 // droppingWriter is stderr. Once it is detached nobody who writes to it waits for
@@ -20,6 +22,9 @@ type droppingWriter struct {
 	json bool // all that is said is JSON
 	// crashed is told of a panic while writing, on a goroutine that is nobody's.
 	crashed func(value any, stack []byte)
+	// shows says that keys may be shown: those of an emulated hub, which are made
+	// to be copied.
+	shows bool
 
 	mu       sync.Mutex
 	detached bool
@@ -47,12 +52,16 @@ func (w *droppingWriter) detach() {
 
 // Write writes one line, or promises to.
 func (w *droppingWriter) Write(p []byte) (int, error) {
+	n := len(p)
 	w.mu.Lock()
-	if !w.detached {
-		defer w.mu.Unlock()
-		return w.out.Write(p)
-	}
 	defer w.mu.Unlock()
+	if !w.shows {
+		p = withoutSecrets(p)
+	}
+	if !w.detached {
+		_, err := w.out.Write(p)
+		return n, err
+	}
 	w.queue = append(w.queue, append([]byte(nil), p...))
 	w.bytes += len(p)
 	for w.bytes > maxQueued && len(w.queue) > 1 {
@@ -64,7 +73,7 @@ func (w *droppingWriter) Write(p []byte) (int, error) {
 		w.writing = true
 		go w.write() // ends when all is written, or with the process
 	}
-	return len(p), nil
+	return n, nil
 }
 
 // write writes what waits until there is no more.
@@ -132,8 +141,11 @@ func (w *droppingWriter) flush() {
 
 // below returns the writer that is behind another: the terminal, if there is one.
 func below(w io.Writer) io.Writer {
-	if d, ok := w.(*droppingWriter); ok {
-		return d.out
+	switch w := w.(type) {
+	case *droppingWriter:
+		return w.out
+	case *render.Escaper:
+		return w.Out
 	}
 	return w
 }
@@ -142,6 +154,13 @@ func below(w io.Writer) io.Writer {
 func (env environment) detach() {
 	if d, ok := env.stderr.(*droppingWriter); ok {
 		d.detach()
+	}
+}
+
+// showsKeys lets keys stand in what is said.
+func (env environment) showsKeys() {
+	if d, ok := env.stderr.(*droppingWriter); ok {
+		d.shows = true
 	}
 }
 

@@ -90,6 +90,7 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 		return err
 	}
 	env.detach()
+	env.showsKeys()
 	devices, err := loadFleet(f.fleet)
 	if err != nil {
 		return err

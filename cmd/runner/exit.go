@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/render"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -78,7 +79,7 @@ func complain(env environment, f *failure) {
 	text := f.err.Error()
 	if e, ok := errors.AsType[*fleet.Error](f.err); ok && len(e.Findings) > 0 {
 		if !env.json {
-			fmt.Fprintln(env.stderr, e)
+			fmt.Fprintln(env.stderr, render.Lines(e.Error()))
 		}
 		text = fmt.Sprintf("the fleet file %s is invalid: %s", e.Findings[0].File, count(len(e.Findings), "error"))
 		if env.json {
@@ -90,12 +91,12 @@ func complain(env environment, f *failure) {
 		if f.hint != "" {
 			attrs = append(attrs, slog.String("hint", f.hint))
 		}
-		newJSONLog(env.stderr, slog.LevelInfo).Error(text, attrs...)
+		newJSONLog(&render.Escaper{Out: env.stderr}, slog.LevelInfo).Error(text, attrs...)
 		return
 	}
-	fmt.Fprintf(env.stderr, "runner: error: %s\n", strings.ReplaceAll(text, "\n", "; "))
+	fmt.Fprintf(env.stderr, "runner: error: %s\n", render.Lines(strings.ReplaceAll(text, "\n", "; ")))
 	if f.hint != "" {
-		fmt.Fprintf(env.stderr, "runner: hint: %s\n", f.hint)
+		fmt.Fprintf(env.stderr, "runner: hint: %s\n", render.Lines(f.hint))
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"iothub-runner/internal/render"
 )
 
 // environment is what the process is given: commands reach the outside through
@@ -33,6 +35,7 @@ func run(args []string, env environment) (code int) {
 		out: env.stderr, json: env.json,
 		crashed: func(value any, stack []byte) { os.Exit(crash(plain, value, stack)) },
 	}
+	env.stdout = &render.Escaper{Out: env.stdout}
 	defer env.flush()
 	defer func() {
 		if p := recover(); p != nil {

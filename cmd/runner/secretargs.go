@@ -9,6 +9,14 @@ import (
 // stands: in a connection string, in a SAS token, or in a part of either.
 var secretShape = regexp.MustCompile(`(?i)SharedAccessKey\s*=\s*[^;\s]|SharedAccessSignature\s*[= ]\s*\S|\bsig=[^&\s]`)
 
+// secretValue is the shape with what stands before the secret itself.
+var secretValue = regexp.MustCompile(`(?i)(SharedAccessKey\s*=\s*|SharedAccessSignature\s*[= ]\s*|\bsig=)[^;&\s"'\\]+`)
+
+// withoutSecrets returns a text with the keys and signatures in it masked. No text
+// that is meant to be shown has any: they come from a file, a hub or a gateway
+// that holds another thing than was thought.
+func withoutSecrets(text []byte) []byte { return secretValue.ReplaceAll(text, []byte("${1}***")) }
+
 // checkArguments refuses a command line that holds a secret, before any part of
 // it is read, echoed or written down. A path was meant where the text of the
 // file stands, most likely.

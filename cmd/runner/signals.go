@@ -76,7 +76,7 @@ const outputPoll = 250 * time.Millisecond
 // watchOutput ends dispatching when the reader of out goes away, at once if it
 // has gone already.
 func (s *signals) watchOutput(out io.Writer) {
-	f, ok := out.(*os.File)
+	f, ok := below(out).(*os.File)
 	if !ok {
 		return
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"iothub-runner/internal/render"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -144,13 +145,16 @@ type lockedTalk struct{ t *talk }
 
 // Write writes one log record.
 func (l *lockedTalk) Write(p []byte) (int, error) {
+	n := len(p)
 	l.t.mu.Lock()
 	defer l.t.mu.Unlock()
 	if !l.t.env.json {
 		p = append([]byte("runner: "), p...)
 	}
-	n, err := l.t.out().Write(p)
-	return min(n, len(p)), err
+	if _, err := l.t.out().Write([]byte(render.Lines(string(p)))); err != nil {
+		return 0, err
+	}
+	return n, nil
 }
 
 // out is where lines go: above the bars when there are any.
@@ -173,7 +177,7 @@ func (t *talk) line(text string, attrs ...slog.Attr) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintf(t.out(), "runner: %s\n", text)
+	fmt.Fprintf(t.out(), "runner: %s\n", render.Lines(text))
 }
 
 // findings shows what a plan's check has found; warnings only if not quiet.
@@ -182,7 +186,7 @@ func (t *talk) findings(all spec.Diagnostics) {
 		return
 	}
 	if !t.env.json {
-		fmt.Fprint(t.env.stderr, all.String())
+		fmt.Fprint(t.env.stderr, render.Lines(all.String()))
 		return
 	}
 	for _, d := range all {

@@ -2,6 +2,7 @@ package render_test
 
 import (
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -12,17 +13,38 @@ import (
 func TestPrintable(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain, ünïcödé 門":  "plain, ünïcödé 門",
-		"a\x1b[2Jb":         `a\u001B[2Jb`,
-		"c1 \u009b31m":      `c1 \u009B31m`,
-		"bidi \u202egnp":    `bidi \u202Egnp`,
+		"a\x1b[2Jb":         `a\u001b[2Jb`,
+		"c1 \u009b31m":      `c1 \u009b31m`,
+		"bidi \u202egnp":    `bidi \u202egnp`,
 		"isolate \u2066x":   `isolate \u2066x`,
-		"nothing\u200bseen": `nothing\u200Bseen`,
-		"line\u2028break\n": `line\u2028break\u000A`,
-		"tag \U000E0041":    `tag \U000E0041`,
-		"nul\x00del\x7f":    `nul\u0000del\u007F`,
+		"nothing\u200bseen": `nothing\u200bseen`,
+		"line\u2028break\n": `line\u2028break\u000a`,
+		"tag \U000E0041":    `tag \udb40\udc41`,
+		"nul\x00del\x7f":    `nul\u0000del\u007f`,
 	} {
 		if got := render.Printable(in); got != want {
 			t.Errorf("Printable(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// Escaped documents are the same documents, wherever writes divide them.
+func TestEscaper(t *testing.T) {
+	const doc = "{\n\t\"a\": \"ü \u202e 門 \u009b \U000E0041 \x7f\",\n  \"b\": [1]\n}\n"
+	for cut := range len(doc) {
+		var out strings.Builder
+		e := &render.Escaper{Out: &out}
+		for _, part := range []string{doc[:cut], doc[cut:]} {
+			if n, err := e.Write([]byte(part)); n != len(part) || err != nil {
+				t.Fatalf("wrote %d, %v", n, err)
+			}
+		}
+		if strings.ContainsAny(out.String(), "\u202e\u009b\U000E0041\x7f") || !strings.Contains(out.String(), "ü") {
+			t.Fatalf("divided at %d: %q", cut, &out)
+		}
+		var have, want any
+		if json.Unmarshal([]byte(doc), &want) != nil || json.Unmarshal([]byte(out.String()), &have) != nil || !reflect.DeepEqual(have, want) {
+			t.Fatalf("divided at %d it means something else: %q", cut, &out)
 		}
 	}
 }
@@ -45,8 +67,8 @@ func TestSummary(t *testing.T) {
     a, b, c and 2 more
     hint: they may have acted without our hearing of it: look at one before you call them again
 
-1 rejected in job lock: the devices answered status 500 "\u202E\u001B[31m"
-    d\u009B
+1 rejected in job lock: the devices answered status 500 "\u202e\u001b[31m"
+    d\u009b
     hint: the devices' own answer says why; then runner apply p --resume r --only rejected
 
 2 notReached in job move
