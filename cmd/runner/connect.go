@@ -51,8 +51,8 @@ func (c connection) connectionString(env environment) (string, error) {
 	}
 	return "", &failure{
 		code: exitInvalid, err: errors.New("no hub given"),
-		hint: "set " + connectionStringVar + " to the connection string of a shared access policy (service connect, " +
-			"registry read and write), or name a file that holds it with --connection-string-file; " +
+		hint: "set " + connectionStringVar + " to the connection string of a shared access policy that has service connect, " +
+			"such as service, or name a file that holds it with --connection-string-file; " +
 			"--emulator tries the plan without a hub",
 	}
 }
@@ -190,7 +190,7 @@ func hubHint(e *runner.HubError) string {
 		return ""
 	}
 	if herr.Kind == hub.KindUnauthorized || herr.Kind == hub.KindTokenExpired {
-		return "the policy needs service connect, registry read and registry write; check that its key was copied whole and that this machine's clock is right"
+		return "the policy needs the right service connect, which service has; check that its key was copied whole and that this machine's clock is right"
 	}
 	if herr.Kind != hub.KindNotSent {
 		return ""
