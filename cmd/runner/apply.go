@@ -23,6 +23,7 @@ type applyFlags struct {
 	fileFlags
 	reports     []string
 	journal     string
+	stateDir    string
 	concurrency int
 	rate        string
 	grace       time.Duration
@@ -56,12 +57,14 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 			if f.outage <= 0 {
 				return usageError(fmt.Sprintf("--outage %s: want a time above zero, such as 10m", f.outage), "")
 			}
+			env.state = f.stateDir
 			return runApply(cmd.Context(), env, &f, args[0])
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.reports, "report", nil, "write the report to `FILE` (- is stdout, the default; may be repeated)")
 	flags.StringVar(&f.journal, "journal", "", "keep the journal in `FILE` (default below $XDG_STATE_HOME/runner)")
+	flags.StringVar(&f.stateDir, "state-dir", "", "keep journals and locks below `DIR` (default $XDG_STATE_HOME/runner, or ~/.local/state/runner)")
 	flags.IntVar(&f.concurrency, "concurrency", 0, "at most `N` attempts under way at once in each job, instead of the plan's")
 	flags.StringVar(&f.rate, "rate", "", "at most this `RATE` of attempts in each job, such as 40/s; the plan's rate stands if it is lower")
 	flags.DurationVar(&f.grace, "grace", time.Minute, "for what `TIME` an interrupted run waits for calls in flight")
@@ -121,6 +124,9 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	}
 	defer record.close()
 	record.plan, record.flags = file, f.again()
+	if f.stateDir != "" {
+		record.flags = append(record.flags, "--state-dir", f.stateDir)
+	}
 
 	signals := watchSignals(ctx, talk, f.grace)
 	defer signals.stop()

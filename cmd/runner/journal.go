@@ -191,27 +191,53 @@ func placeOf(hub *openedHub, plan *spec.Plan) place {
 	return place{hub: hub.name, plan: plan.Name, emulated: hub.emulated}
 }
 
-// stateDir is where journals and locks of a plan on a hub are kept.
+// stateDir is where journals and locks of a plan on a hub are kept, and is made if
+// it is not there.
 func stateDir(env environment, at place) (string, error) {
-	base := env.getenv("XDG_STATE_HOME")
-	if base == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", &failure{
-				code: exitInvalid, err: errors.New("no place for journals and locks: there is no home directory"),
-				hint: "set XDG_STATE_HOME to a folder",
-			}
-		}
-		base = filepath.Join(home, ".local", "state")
+	base, err := stateRoot(env)
+	if err != nil {
+		return "", noState(err)
 	}
-	dir := filepath.Join(base, "runner", strings.ReplaceAll(at.hub, ":", "_"), at.plan)
+	dir := at.below(base)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", &failure{
-			code: exitInvalid, err: fmt.Errorf("make a place for journals and locks: %w", err),
-			hint: "set XDG_STATE_HOME to a folder that can be written",
-		}
+		return "", noState(err)
 	}
 	return dir, nil
+}
+
+func (at place) below(root string) string {
+	return filepath.Join(root, strings.ReplaceAll(at.hub, ":", "_"), at.plan)
+}
+
+// stateRoot is the folder of --state-dir, or that of the user.
+func stateRoot(env environment) (string, error) {
+	if env.state != "" {
+		return env.state, nil
+	}
+	if base := env.getenv("XDG_STATE_HOME"); base != "" {
+		return filepath.Join(base, "runner"), nil
+	}
+	return homeState(env)
+}
+
+// homeState is the folder of the user, wherever else this run may keep its state.
+func homeState(env environment) (string, error) {
+	home := env.getenv("HOME")
+	if home == "" {
+		var err error
+		if home, err = os.UserHomeDir(); err != nil {
+			return "", errors.New("there is no home directory")
+		}
+	}
+	return filepath.Join(home, ".local", "state", "runner"), nil
+}
+
+// noState is a fault of the place that runner is run at, not of the plan.
+func noState(err error) error {
+	return &failure{
+		code: exitInternal, err: fmt.Errorf("no place for journals and locks: %w", err),
+		hint: "nothing was sent; name a folder that can be written, and that stays, with --state-dir",
+	}
 }
 
 func parseDurability(s string) (journal.Durability, error) {

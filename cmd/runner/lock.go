@@ -34,7 +34,30 @@ func lock(ctx context.Context, env environment, hub *openedHub, plan *spec.Plan,
 	if err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, "lock")
+	first, err := lockAt(ctx, filepath.Join(dir, "lock"), hub, plan, timeout)
+	if err != nil {
+		return nil, err
+	}
+	// Jobs of a CI or of systemd may each have a state of their own. What they
+	// share is the user, whose home is the place where they meet.
+	home, err := homeState(env)
+	if err != nil {
+		return first, nil //nolint:nilerr // there is no such place
+	}
+	shared := placeOf(hub, plan).below(home)
+	if err = os.MkdirAll(shared, 0o700); err != nil || shared == dir {
+		return first, nil //nolint:nilerr // nobody else can lock there either
+	}
+	second, err := lockAt(ctx, filepath.Join(shared, "lock"), hub, plan, timeout)
+	if err != nil {
+		first()
+		return nil, err
+	}
+	return func() { second(); first() }, nil
+}
+
+// lockAt locks one file, for up to timeout.
+func lockAt(ctx context.Context, path string, hub *openedHub, plan *spec.Plan, timeout time.Duration) (unlock func(), err error) {
 	l := flock.New(path, flock.SetPermissions(0o600))
 	locked, err := l.TryLock()
 	if err == nil && !locked && timeout > 0 {

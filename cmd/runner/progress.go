@@ -137,7 +137,7 @@ func (u *ui) whereabouts(jobs []runner.JobProgress) {
 	if more > 0 {
 		text += fmt.Sprintf("; and %d more jobs", more)
 	}
-	u.line(text, slog.String("event", "progress"), slog.Group("jobs", attrs...))
+	u.timed(text, slog.String("event", "progress"), slog.Group("jobs", attrs...))
 }
 
 // whereabout is "job lock: 120 of 500 done (118 succeeded, 2 offline), 64 in flight",
@@ -165,9 +165,18 @@ func doneOf(j runner.JobProgress) string {
 	return fmt.Sprintf("%d of %d", j.Done, j.Listed)
 }
 
+// timed says a line of progress with the time before it: logs of cron and CI are
+// read the day after. Bars and JSON have times of their own.
+func (t *talk) timed(text string, attrs ...slog.Attr) {
+	if t.progress == "plain" && !t.env.json {
+		text = time.Now().UTC().Format(time.RFC3339) + " " + text
+	}
+	t.line(text, attrs...)
+}
+
 // JobStarted says so.
 func (u *ui) JobStarted(name string) {
-	u.line("job "+name+": started", slog.String("event", "jobStarted"), slog.String("job", name))
+	u.timed("job "+name+": started", slog.String("event", "jobStarted"), slog.String("job", name))
 }
 
 // JobEnded says how.
@@ -189,7 +198,7 @@ func (u *ui) JobEnded(job spec.JobReport) {
 	if job.Reason != "" && (job.Status == spec.StatusSucceeded || badOutcomes(job.Outcomes) == "") { // else the outcomes are the reason
 		text += " (" + job.Reason + ")"
 	}
-	u.line(text, slog.String("event", "jobEnded"), slog.String("job", job.Name), slog.String("status", string(job.Status)),
+	u.timed(text, slog.String("event", "jobEnded"), slog.String("job", job.Name), slog.String("status", string(job.Status)),
 		slog.Int("targets", job.Targets), slog.Any("outcomes", job.Outcomes), slog.Duration("took", took), slog.String("reason", job.Reason))
 }
 

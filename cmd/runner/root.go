@@ -21,7 +21,8 @@ type environment struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
-	json   bool // everything on stderr is JSON; set by run
+	json   bool   // everything on stderr is JSON; set by run
+	state  string // folder of --state-dir; empty for the user's own
 }
 
 // run is the program: it returns the exit code and has said why on stderr.

@@ -82,7 +82,7 @@ func TestNoOutputHoldsAKey(t *testing.T) {
 			}
 			var out, say bytes.Buffer
 			run(tt.args, environment{stdin: strings.NewReader(tt.stdin), stdout: &out, stderr: &say, getenv: func(key string) string {
-				for _, set := range append(tt.env, "XDG_STATE_HOME="+dir+"/state") {
+				for _, set := range append(tt.env, "XDG_STATE_HOME="+dir+"/state", "HOME="+dir) {
 					if value, ok := strings.CutPrefix(set, key+"="); ok {
 						return value
 					}

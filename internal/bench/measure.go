@@ -65,7 +65,7 @@ func (h *hub) awaitReady() error {
 		h.admin = ready.AdminAddr
 		h.env = append(os.Environ(),
 			"IOTHUB_SERVICE_CONNECTION_STRING="+ready.ServiceConnectionString,
-			"SSL_CERT_FILE="+ready.CAFile, "XDG_STATE_HOME="+h.path("state"))
+			"SSL_CERT_FILE="+ready.CAFile, "XDG_STATE_HOME="+h.path("state"), "HOME="+h.path("state"))
 		return nil
 	}
 	return errors.New("the emulator was not ready in time")

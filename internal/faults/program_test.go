@@ -94,7 +94,7 @@ func (p *process) command(ctx context.Context) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, p.program, append(args, p.path(p.file))...)
 	// The race detector keeps a program alive for a second after its end, for
 	// threads that are still at work: it has none then.
-	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+p.dir, "GORACE=atexit_sleep_ms=10 "+os.Getenv("GORACE"))
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+p.dir, "HOME="+p.dir, "GORACE=atexit_sleep_ms=10 "+os.Getenv("GORACE"))
 	return cmd
 }
 
