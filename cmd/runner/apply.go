@@ -199,6 +199,9 @@ func (f *hubFlags) again() []string {
 	add("--ca-file", f.caFile)
 	add("--job", f.jobs...)
 	add("--var-file", f.files...)
+	if f.strict {
+		args = append(args, "--strict")
+	}
 	for _, v := range f.vars { // the value may be a secret
 		name, _, _ := strings.Cut(v, "=")
 		args = append(args, "--var", name+"=...")

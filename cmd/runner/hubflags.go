@@ -20,6 +20,7 @@ type hubFlags struct {
 	varFlags
 	emulator string
 	jobs     []string
+	strict   bool
 }
 
 // builtinFleet is the value of --emulator without a file.
@@ -29,6 +30,7 @@ func (f *hubFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.emulator, "emulator", "", "use an emulated hub in this process, with the devices of `FLEET.yaml` or a built-in one")
 	flags.Lookup("emulator").NoOptDefVal = builtinFleet
 	flags.StringArrayVar(&f.jobs, "job", nil, "take the job of this `NAME` alone (may be repeated)")
+	flags.BoolVar(&f.strict, "strict", false, "take warnings for errors, and an exclusion that leaves nobody out as well")
 	f.varFlags.add(flags)
 	f.connection.add(flags)
 }

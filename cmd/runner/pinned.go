@@ -45,6 +45,7 @@ func (f *applyFlags) loadPlan(env environment, talk *talk, file string) (*spec.P
 	if err != nil {
 		return nil, err
 	}
+	src.strict = f.strict
 	src.opts.Lookup = lookup(env, f.recorded(env, src.text))
 	return src.load(talk)
 }

@@ -152,6 +152,7 @@ func (f *previewFlags) previewed(env environment, talk *talk, file string) (plan
 	if err != nil {
 		return src, nil, err
 	}
+	src.strict = f.strict
 	plan, err := src.load(talk)
 	if err != nil {
 		return src, nil, err

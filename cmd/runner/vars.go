@@ -117,6 +117,8 @@ type planSource struct {
 	file string
 	text []byte
 	opts spec.Options
+
+	strict bool // warnings are errors, and exclusions must leave somebody out
 }
 
 // openPlan reads a plan's file.
@@ -134,12 +136,19 @@ func openPlan(env environment, file string, vars map[string]string) (planSource,
 // load checks the plan. Every finding is on stderr when it returns.
 func (s planSource) load(talk *talk) (*spec.Plan, error) {
 	plan, findings := spec.Parse(s.file, s.text, s.opts)
+	if s.strict {
+		findings = findings.Strict()
+	}
 	if len(findings) > 0 {
 		talk.findings(findings)
 	}
-	if plan == nil {
+	if plan == nil || findings.HasErrors() {
 		n, _ := findings.Count()
 		return nil, &failure{code: exitInvalid, err: fmt.Errorf("the plan %s is invalid: %s", s.file, count(n, "error")), hint: "nothing was sent"}
+	}
+	for i := range plan.Jobs {
+		target := &plan.Jobs[i].Target
+		target.Expect.Excluded = target.Expect.Excluded || s.strict && len(target.Exclude) > 0
 	}
 	return plan, nil
 }
