@@ -59,14 +59,14 @@ func tunnel(w http.ResponseWriter, r *http.Request) {
 	}
 	defer there.Close()
 	w.WriteHeader(http.StatusOK)
-	here, _, err := http.NewResponseController(w).Hijack()
+	here, said, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer here.Close()
 	var both sync.WaitGroup
 	both.Go(func() {
-		_, _ = io.Copy(there, here)
+		_, _ = io.Copy(there, said) // with what the server had read ahead
 		_ = there.Close()
 	})
 	both.Go(func() {
