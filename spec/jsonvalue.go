@@ -166,11 +166,11 @@ func (c *converter) scalar(n, v *yaml.Node) {
 		c.out = append(c.out, strings.ToLower(v.Value)...)
 	case "!!int", "!!float":
 		number, problem := jsonNumber(v.Value)
-		if problem == "" && v.Style == 0 {
-			problem = disputedForm(v.Value)
-		}
-		if problem != "" {
+		switch {
+		case problem != "":
 			c.p.at(n, RuleNumber, fmt.Sprintf("%s %s", clip(v.Value), problem), quoteHint(v.Value))
+			number = "0"
+		case v.Style == 0 && !c.p.agreed(n, v):
 			number = "0"
 		}
 		c.out = append(c.out, number...)
@@ -188,8 +188,8 @@ func (c *converter) text(n, v *yaml.Node) {
 		c.placeholders(n)
 		return
 	}
-	if problem := disputedForm(v.Value); v.Style == 0 && problem != "" {
-		c.p.at(n, RuleNumber, fmt.Sprintf("%s %s", clip(v.Value), problem), quoteHint(v.Value))
+	if v.Style == 0 {
+		c.p.agreed(n, v)
 	}
 	if v.Style == 0 && oldBoolean(v.Value) {
 		c.p.at(n, RuleAmbiguous, fmt.Sprintf("%s is sent as the text %q", v.Value, v.Value),
@@ -265,6 +265,30 @@ func disputedForm(s string) string {
 		return "is one number for some YAML readers and another, or a text, for others"
 	}
 	return ""
+}
+
+// plainExponent tells whether a number has an exponent without the dot or the sign
+// that YAML 1.1 wants. Each reader of 1.2 takes it for the number that it looks
+// like, so it is sent as one; with a zero in front it looks like nothing.
+func plainExponent(s string) bool {
+	return exponentShape.MatchString(s) && !agreedShape.MatchString(s) && !strings.HasPrefix(strings.TrimLeft(s, "+-"), "0")
+}
+
+// agreed refuses a plain value at n that readers of YAML disagree on, and warns of
+// a number that may be meant as a text, such as a hash.
+func (p *parser) agreed(n, v *yaml.Node) bool {
+	if v.Tag == "!!float" && plainExponent(v.Value) {
+		if _, problem := jsonNumber(v.Value); problem == "" {
+			p.at(n, RuleAmbiguous, clip(v.Value)+" is sent as a number, and older readers of YAML take it for a text",
+				fmt.Sprintf("put it in quotes if you mean the text: %q; write the number with a dot and a sign: 1.0e+20", clip(v.Value)))
+			return true
+		}
+	}
+	problem := disputedForm(v.Value)
+	if problem != "" {
+		p.at(n, RuleNumber, fmt.Sprintf("%s %s", clip(v.Value), problem), quoteHint(v.Value))
+	}
+	return problem == ""
 }
 
 // quoteHint says how to write a value so that there is no doubt.

@@ -111,7 +111,7 @@ func Rules() []RuleInfo {
 		{RuleQueryLength, SeverityWarning, "The query is longer than the hub takes."},
 		{RulePayloadSize, SeverityWarning, "The payload is larger than the hub takes."},
 		{RuleJSONInString, SeverityWarning, "The payload is a text that holds JSON; the device gets a string."},
-		{RuleAmbiguous, SeverityWarning, "A plain yes, no, on or off, which older YAML reads as a boolean and which is sent as a text."},
+		{RuleAmbiguous, SeverityWarning, "A plain value that older YAML reads in another way than it is sent: yes, no, on and off as booleans, 1e20 as a text."},
 		{RuleTwinKey, SeverityError, "A key of a twin has characters that the hub does not take."},
 		{RuleTwinInteger, SeverityError, "A whole number is beyond what the hub keeps in a twin."},
 		{RuleTwinDepth, SeverityError, "Objects are nested deeper than the hub keeps them in a twin."},

@@ -137,8 +137,7 @@ func (p *parser) settleDefault(v *variable, typ string) {
 		p.at(def, RuleType, fmt.Sprintf("the default of a variable must be a text, a number or true or false, not %s", describe(def)), "")
 	default:
 		d := deref(def)
-		if problem := disputedForm(d.Value); d.Style == 0 && problem != "" {
-			p.at(def, RuleNumber, fmt.Sprintf("%s %s", clip(d.Value), problem), quoteHint(d.Value))
+		if d.Style == 0 && !p.agreed(def, d) {
 			return
 		}
 		if v.value = typedScalar(typ, d.Value, d); v.value == nil || typ != varString && d.Tag == "!!str" {
