@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"runtime/debug"
@@ -12,13 +11,14 @@ import (
 
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
 // Options are the parts that a run is made of.
 type Options struct {
 	// Hubs are the hubs to carry the plan out on; at least one.
-	Hubs []NamedHub
+	Hubs []target.NamedHub
 	// Journal records the run. Its header is written already; Apply does not
 	// close it, and the report is read from it.
 	Journal *journal.Writer
@@ -57,33 +57,12 @@ type Options struct {
 	Rehearsal bool
 }
 
-// NamedHub is a hub and the host name by which plan and report call it.
-type NamedHub struct {
-	Name string
-	Hub  Hub
-}
-
-// pool is a hub of a run with what all jobs share of it.
-type pool struct {
-	NamedHub
-	pacer *pace.Pacer
-}
-
-func newPool(h NamedHub, plan *spec.Plan, outage time.Duration, paused func(pace.Pause)) *pool {
-	p := &pool{NamedHub: h}
-	p.pacer = pace.New(plan.Hub.SKU, plan.Hub.Units, pace.Options{Hub: h.Name, Outage: cmp.Or(outage, DefaultOutage), Ask: p.ask, Tell: paused})
-	return p
-}
-
-// DefaultOutage is for how long jobs wait for a hub that is not ready.
-const DefaultOutage = 10 * time.Minute
-
 // Run is a run, under way or ended.
 type Run struct {
 	plan      *spec.Plan
 	id        string
 	runner    string
-	pools     []*pool
+	pools     []*target.Pool
 	journal   *journal.Writer
 	observer  Observer
 	past      *Past
@@ -114,7 +93,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 		return nil, err
 	}
 	for _, p := range r.pools {
-		if err := preflight(ctx, p); err != nil {
+		if err := target.Preflight(ctx, p); err != nil {
 			return nil, err
 		}
 	}
@@ -162,7 +141,7 @@ func newRun(plan *spec.Plan, o Options) *Run {
 		r.observer = silent{}
 	}
 	for _, h := range o.Hubs {
-		r.pools = append(r.pools, newPool(h, plan, o.Outage, o.Paused))
+		r.pools = append(r.pools, target.NewPool(h, plan, o.Outage, o.Paused))
 	}
 	return r
 }
@@ -192,15 +171,15 @@ func (r *Run) hold(now time.Time) *LateError {
 	}
 	held, late := holdLate(r.plan, now, begun)
 	for _, j := range r.jobs {
-		h, ok := held[j.job.Name]
-		if !r.picksJob(j.job.Name) {
+		h, ok := held[j.Job.Name]
+		if !r.picksJob(j.Job.Name) {
 			h, ok = hold{spec.StatusNotStarted, errNotPicked}, true
 		}
 		if ok {
 			j.held = &h
 			j.scheduledAt = r.startedAt
-			if !j.job.At.IsZero() {
-				j.scheduledAt = j.job.At
+			if !j.Job.At.IsZero() {
+				j.scheduledAt = j.Job.At
 			}
 		}
 	}
@@ -245,7 +224,7 @@ func (r *Run) conclusion() string {
 }
 
 // checkHubs refuses a hub that the plan is not for.
-func checkHubs(plan *spec.Plan, hubs []NamedHub, rehearsal bool) error {
+func checkHubs(plan *spec.Plan, hubs []target.NamedHub, rehearsal bool) error {
 	if len(hubs) == 0 {
 		return errors.New("no hub to apply the plan to")
 	}

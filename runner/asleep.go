@@ -5,13 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"time"
 
 	"iothub-runner/internal/cohort"
+	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
-	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -54,55 +53,8 @@ func (h *sleepers) Pop() any {
 
 // maySleep tells whether an attempt that ended like that leaves nothing to be
 // remembered but what the row of the item says.
-func (it *item) maySleep(v verdict, err *hub.Error) bool {
-	return err.Kind == hub.KindOffline && v.step == stepWait && !it.unsure
-}
-
-// offlineStretch is how much longer than maxBackoff a device is left alone that
-// is not online: each call costs the hub's quota, and devices that are away for
-// long are many.
-const offlineStretch = 5
-
-// offlineWait returns how long to leave a device alone that was not online n
-// times: ever longer, and never less than half of that.
-func offlineWait(r spec.Retry, n int, random func(time.Duration) time.Duration) time.Duration {
-	ceiling := r.MaxBackoff * offlineStretch
-	if shift := n - 1; r.Backoff <= ceiling>>shift {
-		ceiling = r.Backoff << shift
-	}
-	return ceiling/2 + random(ceiling-ceiling/2)
-}
-
-// offlineCalls is about how often a device is called in the time that a job
-// waits for it, if it stays away.
-func offlineCalls(r spec.Retry, d time.Duration) (n int) {
-	middle := func(most time.Duration) time.Duration { return most / 2 }
-	for n = 1; d > 0 && n < math.MaxInt16; n++ {
-		d -= max(offlineWait(r, n, middle), time.Second)
-	}
-	return n
-}
-
-// waiting says what it may cost to wait for devices that are not online, if that
-// is worth a word: each call is charged to the hub's quota of the day.
-func (v *view) waiting(h *spec.Hub) string {
-	if v.job.Method == nil || v.job.Offline != spec.OfflineWait || v.counts.calls == 0 {
-		return ""
-	}
-	const day, worth = 24 * time.Hour, 0.1
-	span := min(v.job.Deadline, day)
-	each := offlineCalls(v.job.Retry, span) * v.counts.dearest
-	quota, _ := pace.DailyQuota(h.SKU, h.Units)
-	whose := "of the hub's quota of"
-	if quota == 0 {
-		quota, _ = pace.DailyQuota("S1", 1)
-		whose = "of the hub's quota, of which an S1 unit has"
-	}
-	if float64(each*v.counts.calls) < worth*float64(quota) {
-		return ""
-	}
-	return fmt.Sprintf("job %s waits for devices that are offline: one that stays away takes about %d messages in %v %s %d a day, so that %d of them use it up",
-		v.job.Name, each, span, whose, quota, (quota+each-1)/each)
+func (it *item) maySleep(v decide.Verdict, err *hub.Error) bool {
+	return err.Kind == hub.KindOffline && v.Step == decide.StepWait && !it.unsure
 }
 
 // putToBed lets go of an item whose row stands at f.asleep.
@@ -118,8 +70,8 @@ func (d *dispatcher) wake() (*item, error) {
 
 // recall reads what the journal knows of a device that is waited for.
 func (d *dispatcher) recall(a asleep) (*item, error) {
-	e := d.cohort.At(a.index)
-	it := &item{Key: d.cohort.Target(a.index), index: a.index, line: cohort.NoLine, spent: int(a.spent), due: time.Unix(0, a.due)}
+	e := d.Cohort.At(a.index)
+	it := &item{Key: d.Cohort.Target(a.index), index: a.index, line: cohort.NoLine, spent: int(a.spent), due: time.Unix(0, a.due)}
 	if was, again := e.Reopened(); again {
 		if err := d.restore(it, was, e.Position()); err != nil {
 			return nil, err
@@ -137,7 +89,7 @@ func (d *dispatcher) recall(a asleep) (*item, error) {
 		return nil, fmt.Errorf("read journal: the row of %q: %w", it.DeviceID, err)
 	}
 	it.attempts, it.began, it.history = row.Attempts, row.StartedAt.Time, row.History
-	it.err, it.last = errOffline(&row), decideOffline(d.policy)
+	it.err, it.last = errOffline(&row), decide.WhenOffline(d.policy)
 	return it, nil
 }
 
@@ -157,11 +109,11 @@ func errOffline(row *spec.Row) *hub.Error {
 
 // settleAsleep settles the devices that were waited for when the job ended.
 func (d *dispatcher) settleAsleep(ctx context.Context) {
-	outcome := atStop(decideOffline(d.policy), context.Cause(ctx))
+	outcome := atStop(decide.WhenOffline(d.policy), context.Cause(ctx))
 	w := worker{jobRun: d.jobRun}
 	for _, a := range d.asleep {
 		f := finished{outcome: outcome, line: a.line}
-		if was, again := d.cohort.At(a.index).Reopened(); again && outcome == spec.OutcomeNotReached {
+		if was, again := d.Cohort.At(a.index).Reopened(); again && outcome == spec.OutcomeNotReached {
 			f.outcome = was
 		}
 		it := &item{index: a.index}
@@ -171,7 +123,7 @@ func (d *dispatcher) settleAsleep(ctx context.Context) {
 				d.abortCause = &JournalError{Err: err}
 				return
 			}
-			f = w.giveUp(it, verdict{stepEnd, outcome})
+			f = w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: outcome})
 		}
 		f.item = it
 		d.busy++

@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"iothub-runner/internal/cohort"
+	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -32,7 +34,7 @@ type worker struct {
 func (w *worker) try(dispatch context.Context, it *item) finished {
 	before := it.attempts
 	var f finished
-	if w.job.Method != nil {
+	if w.Job.Method != nil {
 		f = w.tryMethod(dispatch, it)
 	} else {
 		f = w.tryTwin(dispatch, it)
@@ -56,7 +58,7 @@ func (it *item) begins() time.Time {
 
 // tryMethod calls the method once.
 func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
-	m := w.job.Method
+	m := w.Job.Method
 	it.attempts++
 	call, f, ok := w.callFor(dispatch, it)
 	if !ok {
@@ -71,11 +73,11 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 		return w.broken(it, err)
 	}
 	began := it.begins()
-	answer, err := w.pools[it.Pool].Hub.Invoke(w.work, it.Target, call)
+	answer, err := w.Pools[it.Pool].Hub.Invoke(w.work, it.Target, call)
 	took := time.Since(began)
-	w.pools[it.Pool].pacer.Answered(pace.Method, began, err)
+	w.Pools[it.Pool].Pacer.Answered(pace.Method, began, err)
 	if err != nil {
-		return w.unsuccessful(dispatch, it, invoking, asHubError(err), began, took)
+		return w.unsuccessful(dispatch, it, decide.Invoking, decide.AsHubError(err), began, took)
 	}
 	outcome := spec.OutcomeRejected
 	if m.Success.Contains(answer.Status) {
@@ -96,24 +98,24 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 // for all; where it takes values from the twin, those that the query page showed
 // will do, and a device that came without is read. On false, the pass ends with f.
 func (w *worker) callFor(dispatch context.Context, it *item) (call hub.Call, f finished, ok bool) {
-	if w.job.Method.Template == nil {
+	if w.Job.Method.Template == nil {
 		return w.call, f, true
 	}
 	state := it.seen
-	if state == nil && w.looks.ETag {
+	if state == nil && w.Looks.ETag {
 		if state, f, ok = w.readTwin(dispatch, it); !ok {
 			return call, f, false
 		}
 	}
-	e, err := w.effect(it.Target, state)
+	e, err := w.Effect(it.Target, state)
 	if err != nil {
 		return call, w.cannotFill(it, err), false
 	}
-	if pinned, held := w.heldToPayload(it, e.payload); held {
+	if pinned, held := w.heldToPayload(it, e.Payload); held {
 		return call, pinned, false
 	}
 	call = w.call
-	call.Payload = e.payload
+	call.Payload = e.Payload
 	return call, f, true
 }
 
@@ -143,8 +145,8 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 			}
 			state = s
 		}
-		e, err := w.effect(it.Target, state)
-		if err != nil && !state.direct {
+		e, err := w.Effect(it.Target, state)
+		if err != nil && !state.Direct {
 			state = nil // the page may be older than the value
 			continue
 		}
@@ -154,8 +156,8 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 		if f, held := w.heldToPin(it, state); held {
 			return f
 		}
-		if e.unchanged() {
-			if !state.direct {
+		if e.Unchanged() {
+			if !state.Direct {
 				state = nil
 				continue
 			}
@@ -174,36 +176,36 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 }
 
 // readTwin reads a twin directly. On false, the pass ends with f.
-func (w *worker) readTwin(dispatch context.Context, it *item) (s *sight, f finished, ok bool) {
+func (w *worker) readTwin(dispatch context.Context, it *item) (s *target.Sight, f finished, ok bool) {
 	if !w.take(dispatch, it, pace.TwinRead, 1) {
 		it.attempts--
 		return nil, w.stopped(dispatch, it), false
 	}
 	began := it.begins()
-	t, err := w.pools[it.Pool].Hub.Twin(w.work, it.Target)
+	t, err := w.Pools[it.Pool].Hub.Twin(w.work, it.Target)
 	took := time.Since(began)
-	w.pools[it.Pool].pacer.Answered(pace.TwinRead, began, err)
+	w.Pools[it.Pool].Pacer.Answered(pace.TwinRead, began, err)
 	if err != nil {
-		return nil, w.unsuccessful(dispatch, it, reading, asHubError(err), began, took), false
+		return nil, w.unsuccessful(dispatch, it, decide.Reading, decide.AsHubError(err), began, took), false
 	}
-	return &sight{
-		etag: t.ETag, version: t.Version, desired: t.Desired, tags: t.Tags, reported: t.Reported,
-		direct: true, began: began, took: took,
+	return &target.Sight{
+		ETag: t.ETag, Version: t.Version, Desired: t.Desired, Tags: t.Tags, Reported: t.Reported,
+		Direct: true, Began: began, Took: took,
 	}, f, true
 }
 
 // patchTwin sends what differs. On again, the twin has changed since it was read.
-func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effect) (f finished, again bool) {
+func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, e target.Effect) (f finished, again bool) {
 	if !w.turn(dispatch, it, pace.TwinWrite, 1) {
 		it.attempts--
 		return w.stopped(dispatch, it), false
 	}
 	result := &spec.TwinResult{
-		Before: &spec.Sections{Desired: oneLine(e.desired.before), Tags: oneLine(e.tags.before)},
-		Patch:  &spec.Sections{Desired: e.desired.patch, Tags: e.tags.patch},
+		Before: &spec.Sections{Desired: oneLine(e.Desired.Before), Tags: oneLine(e.Tags.Before)},
+		Patch:  &spec.Sections{Desired: e.Desired.Patch, Tags: e.Tags.Patch},
 	}
 	intent := journal.Intent{
-		Attempt: it.attempts, At: time.Now(), ETag: s.etag, Version: s.version,
+		Attempt: it.attempts, At: time.Now(), ETag: s.ETag, Version: s.Version,
 		Before: sections(w.mask.sections(result.Before)), Patch: sections(w.mask.sections(result.Patch)),
 	}
 	if err := w.intent(intent, it); err != nil {
@@ -212,9 +214,9 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 	}
 	w.openPin(it, s, result.Patch)
 	began := it.begins()
-	t, err := w.pools[it.Pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.desired.patch, Tags: e.tags.patch}, w.guard(s))
+	t, err := w.Pools[it.Pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.Desired.Patch, Tags: e.Tags.Patch}, w.guard(s))
 	took := time.Since(began)
-	w.pools[it.Pool].pacer.Answered(pace.TwinWrite, began, err)
+	w.Pools[it.Pool].Pacer.Answered(pace.TwinWrite, began, err)
 	if err == nil {
 		if it.attempts > 1 {
 			it.record(began, took, nil)
@@ -224,49 +226,49 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *sight, e effec
 		row.Twin = result
 		return w.settle(it, row, took), false
 	}
-	herr := asHubError(err)
-	v := decide(herr.Kind, patching, w.policy)
+	herr := decide.AsHubError(err)
+	v := decide.After(herr.Kind, decide.Patching, w.policy)
 	w.answerPin(it, v)
-	if v.step == stepReread {
+	if v.Step == decide.StepReread {
 		it.err = herr
 		it.record(began, took, herr)
 		return finished{}, true
 	}
-	if v.outcome == spec.OutcomeUnanswered && it.doubt == nil {
+	if v.Outcome == spec.OutcomeUnanswered && it.doubt == nil {
 		it.doubt = result
 	}
-	return w.unsuccessful(dispatch, it, patching, herr, began, took), false
+	return w.unsuccessful(dispatch, it, decide.Patching, herr, began, took), false
 }
 
 // guard is the precondition of a patch.
-func (w *worker) guard(s *sight) string {
-	if w.overwrites {
+func (w *worker) guard(s *target.Sight) string {
+	if w.Overwrites {
 		return hub.AnyETag
 	}
-	return s.etag
+	return s.ETag
 }
 
 // asWanted settles a twin that a direct read shows as wanted: it was so all
 // along, or a patch of ours whose answer never came has made it so.
-func (w *worker) asWanted(it *item, s *sight) finished {
+func (w *worker) asWanted(it *item, s *target.Sight) finished {
 	row := w.newRow(it, spec.OutcomeUnchanged)
-	row.Twin = &spec.TwinResult{Version: s.version, ETag: s.etag}
+	row.Twin = &spec.TwinResult{Version: s.Version, ETag: s.ETag}
 	if it.doubt != nil {
-		it.doubt.Version, it.doubt.ETag = s.version, s.etag
+		it.doubt.Version, it.doubt.ETag = s.Version, s.ETag
 		row.Outcome, row.Twin = spec.OutcomeSucceeded, it.doubt
 	}
 	if it.attempts > 1 {
-		it.record(s.began, s.took, nil)
+		it.record(s.Began, s.Took, nil)
 	}
 	row.History = it.history
-	return w.settle(it, row, s.took)
+	return w.settle(it, row, s.Took)
 }
 
 // turn waits for the hub's pace and for the job's rate. Who waited for the rate
 // while the hub said 429 waits for both again: a turn that was not used in its
 // time would come on top of the rate later.
 func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int) bool {
-	pacer := w.pools[it.Pool].pacer
+	pacer := w.Pools[it.Pool].Pacer
 	for w.take(dispatch, it, c, cost) {
 		if w.limit == nil {
 			return true
@@ -285,7 +287,7 @@ func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int
 // take waits for the hub's pace alone. A job whose hub is not ready for too long
 // ends.
 func (w *worker) take(dispatch context.Context, it *item, c pace.Class, cost int) bool {
-	err := w.pools[it.Pool].pacer.Take(dispatch, c, cost, w.from)
+	err := w.Pools[it.Pool].Pacer.Take(dispatch, c, cost, w.From)
 	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
 		w.stop(late)
 	}
@@ -296,7 +298,7 @@ func (w *worker) take(dispatch context.Context, it *item, c pace.Class, cost int
 // will survive us. A record written afterwards could not tell "never sent" from
 // "sent, then forgotten".
 func (w *worker) intent(i journal.Intent, it *item) error {
-	i.Job, i.Target = w.job.Name, it.Journal()
+	i.Job, i.Target = w.Job.Name, it.Journal()
 	w.line = i.Append(w.line[:0])
 	at, err := w.journal.Append(w.line)
 	if err == nil {
@@ -306,37 +308,37 @@ func (w *worker) intent(i journal.Intent, it *item) error {
 }
 
 // unsuccessful decides what follows an attempt that did not work.
-func (w *worker) unsuccessful(dispatch context.Context, it *item, p phase, err *hub.Error, began time.Time, took time.Duration) finished {
-	v := decide(err.Kind, p, w.policy)
+func (w *worker) unsuccessful(dispatch context.Context, it *item, p decide.Phase, err *hub.Error, began time.Time, took time.Duration) finished {
+	v := decide.After(err.Kind, p, w.policy)
 	renewed := err.Kind == hub.KindTokenExpired && !it.expired
 	if renewed { // who is refused again and again, while others are not, uses up its attempts
-		v.step = stepWait
+		v.Step = decide.StepWait
 	}
 	it.expired = err.Kind == hub.KindTokenExpired
 	it.err, it.last = err, v
-	it.unsure = it.unsure || v.outcome == spec.OutcomeUnanswered
+	it.unsure = it.unsure || v.Outcome == spec.OutcomeUnanswered
 	it.record(began, took, err)
-	switch v.step {
-	case stepEnd, stepReread:
+	switch v.Step {
+	case decide.StepEnd, decide.StepReread:
 		return w.giveUp(it, v)
-	case stepAbort:
+	case decide.StepAbort:
 		f := w.giveUp(it, v)
-		f.abort = &HubError{Hub: w.pools[it.Pool].Name, Err: err}
+		f.abort = &target.HubError{Hub: w.Pools[it.Pool].Name, Err: err}
 		return f
-	case stepRetry:
-		if w.pools[it.Pool].pacer.Spares(p.class(), err, &it.excuse, w.job.Retry.Attempts) {
+	case decide.StepRetry:
+		if w.Pools[it.Pool].Pacer.Spares(p.Class(), err, &it.excuse, w.Job.Retry.Attempts) {
 			break
 		}
-		if it.spent++; it.spent >= w.job.Retry.Attempts {
+		if it.spent++; it.spent >= w.Job.Retry.Attempts {
 			return w.giveUp(it, it.last)
 		}
-	case stepWait:
+	case decide.StepWait:
 	}
 	if dispatch.Err() != nil {
 		return w.stopped(dispatch, it)
 	}
 	var f finished
-	if p == invoking && !it.unsure {
+	if p == decide.Invoking && !it.unsure {
 		line, broken := w.takeBack(it)
 		if broken != nil {
 			return w.broken(it, broken)
@@ -362,14 +364,14 @@ func (w *worker) takeBack(it *item) (journal.Position, error) {
 	}
 	row.History = []spec.Attempt{last}
 	w.row = appendRow(w.row[:0], w.mask.row(row))
-	w.line = journal.Result{Job: w.job.Name, Target: it.Journal(), Row: w.row}.Append(w.line[:0])
+	w.line = journal.Result{Job: w.Job.Name, Target: it.Journal(), Row: w.row}.Append(w.line[:0])
 	return w.journal.Append(w.line)
 }
 
 // giveUp settles an item with the outcome that stands. A device that may have
 // acted on an earlier attempt may have acted, whatever became of the later ones.
-func (w *worker) giveUp(it *item, v verdict) finished {
-	outcome := v.outcome
+func (w *worker) giveUp(it *item, v decide.Verdict) finished {
+	outcome := v.Outcome
 	if it.unsure {
 		outcome = spec.OutcomeUnanswered
 	}
@@ -400,7 +402,7 @@ func (w *worker) stopped(dispatch context.Context, it *item) finished {
 	if it.attempts == it.before {
 		return it.untouched()
 	}
-	return w.giveUp(it, verdict{stepEnd, atStop(it.last, context.Cause(dispatch))})
+	return w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: atStop(it.last, context.Cause(dispatch))})
 }
 
 // broken ends the run: what cannot be recorded is not sent.
@@ -411,7 +413,7 @@ func (w *worker) broken(it *item, err error) finished {
 		f.abort = abort
 		return f
 	}
-	f := w.giveUp(it, verdict{stepEnd, atStop(it.last, abort)})
+	f := w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: atStop(it.last, abort)})
 	f.abort = abort
 	return f
 }
@@ -428,8 +430,8 @@ func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
 		*row = *it.row
 	}
 	row.EndedAt, row.Attempts = &ended, it.attempts
-	if len(w.pools) > 1 {
-		row.Hub = w.pools[it.Pool].Name
+	if len(w.Pools) > 1 {
+		row.Hub = w.Pools[it.Pool].Name
 	}
 	if it.attempts > 1 {
 		row.History = it.history
@@ -441,7 +443,7 @@ func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
 // only the row's details are lost.
 func (w *worker) settle(it *item, row *spec.Row, latency time.Duration) finished {
 	w.row = appendRow(w.row[:0], w.mask.row(row))
-	w.line = journal.Result{Job: w.job.Name, Target: it.Journal(), Row: w.row}.Append(w.line[:0])
+	w.line = journal.Result{Job: w.Job.Name, Target: it.Journal(), Row: w.row}.Append(w.line[:0])
 	f := finished{outcome: row.Outcome, latency: latency}
 	at, err := w.journal.Append(w.line)
 	w.closePin(it, row)

@@ -9,6 +9,7 @@ import (
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/target"
 )
 
 // dispatcher hands the targets of one job to its workers: those that are due
@@ -19,10 +20,10 @@ import (
 // out, so a fleet of any size passes through it a page at a time.
 type dispatcher struct {
 	*jobRun
-	pages  chan page     // from the listing
-	listed chan error    // how the listing ended; buffered, so that it never waits
-	work   chan *item    // to the workers
-	done   chan finished // from the workers
+	pages  chan target.Page // from the listing
+	listed chan error       // how the listing ended; buffered, so that it never waits
+	work   chan *item       // to the workers
+	done   chan finished    // from the workers
 
 	stopListing context.CancelCauseFunc
 	listing     error // how it ended, once over
@@ -83,7 +84,7 @@ func (d *dispatcher) step(ctx context.Context, next *item, wait time.Duration) {
 	if next != nil {
 		work = d.work
 	}
-	var pages <-chan page
+	var pages <-chan target.Page
 	if len(d.fresh) == 0 || d.collect {
 		pages = d.pages
 	}
@@ -165,7 +166,7 @@ func (d *dispatcher) handedOut(it *item) {
 
 // refill takes the next targets of a cohort that was listed beforehand.
 func (d *dispatcher) refill() {
-	for len(d.fresh) < pageSize && d.cursor < d.backlog {
+	for len(d.fresh) < target.PageSize && d.cursor < d.backlog {
 		it, err := d.revive(d.cursor)
 		if err != nil {
 			d.abortCause = &JournalError{Err: err}
@@ -179,13 +180,13 @@ func (d *dispatcher) refill() {
 }
 
 // admit takes in the targets of a page that belong to the cohort.
-func (d *dispatcher) admit(p page) {
-	items := make([]item, 0, len(p.rows))
-	d.take(p, func(row *hub.Row, key cohort.Key, index uint32) {
-		items = append(items, item{Key: key, index: index, line: cohort.NoLine, seen: d.sight(row)})
+func (d *dispatcher) admit(p target.Page) {
+	items := make([]item, 0, len(p.Rows))
+	d.Take(p, func(row *hub.Row, key cohort.Key, index uint32) {
+		items = append(items, item{Key: key, index: index, line: cohort.NoLine, seen: d.Sight(row)})
 	})
-	if d.full() {
-		d.stopListing(errLimit)
+	if d.Full() {
+		d.stopListing(target.ErrLimit)
 	}
 	if len(items) == 0 {
 		return
@@ -193,7 +194,7 @@ func (d *dispatcher) admit(p page) {
 	d.counters.listed.Add(int64(len(items)))
 	d.journalPage(items)
 	if d.collect {
-		if err := d.tooMany(); err != nil {
+		if err := d.TooMany(); err != nil {
 			d.stopListing(err)
 		}
 		return
@@ -204,7 +205,7 @@ func (d *dispatcher) admit(p page) {
 }
 
 func (d *dispatcher) journalPage(items []item) {
-	line := journal.Targets{Job: d.job.Name, Targets: make([]journal.Target, len(items))}
+	line := journal.Targets{Job: d.Job.Name, Targets: make([]journal.Target, len(items))}
 	for i := range items {
 		line.Targets[i] = items[i].Journal()
 	}
@@ -217,8 +218,8 @@ func (d *dispatcher) journalPage(items []item) {
 // plan expects of it.
 func (d *dispatcher) endListing(err error) {
 	d.over = true
-	d.listing = d.judgeListing(err)
-	if errors.Is(d.listing, errNoTargets) && d.pins.any() {
+	d.listing = d.JudgeListing(err)
+	if errors.Is(d.listing, target.ErrNoTargets) && d.pins.any() {
 		d.listing = nil // whoever was in the preview has left, and has a row that says so
 	}
 	if d.listing == nil && d.pins != nil {
@@ -226,17 +227,17 @@ func (d *dispatcher) endListing(err error) {
 	}
 	d.counters.whole.Store(d.listing == nil)
 	if d.collect {
-		d.backlog = uint32(d.cohort.Size())
+		d.backlog = uint32(d.Cohort.Size())
 	}
 	if d.listing != nil && d.collect {
 		d.cursor = d.backlog // nothing is sent to a cohort that is not as expected
 	}
-	if _, fatal := asFatal(d.listing); fatal && !d.stopping {
+	if _, fatal := target.AsFatal(d.listing); fatal && !d.stopping {
 		d.abortCause = d.listing
 	}
 	if d.listing == nil && !d.whole {
 		d.whole, d.listedHere = true, true
-		d.cohort.Freeze()
+		d.Cohort.Freeze()
 		d.mark(journal.EventListed, "")
 	}
 }
@@ -261,7 +262,7 @@ func (d *dispatcher) settle(f finished) {
 	if f.latency > 0 {
 		_ = d.latency.RecordValue(max(1, f.latency.Microseconds())) // beyond the range counts as nothing
 	}
-	d.cohort.Settle(f.index, f.outcome, f.line)
+	d.Cohort.Settle(f.index, f.outcome, f.line)
 	d.counters.count(f.outcome)
 }
 
@@ -269,7 +270,7 @@ func (d *dispatcher) settle(f finished) {
 // take, and settles what was to be tried again.
 func (d *dispatcher) drain(ctx context.Context) {
 	d.stopping = true
-	if _, fatal := asFatal(context.Cause(ctx)); fatal || d.abortCause != nil || d.grace <= 0 {
+	if _, fatal := target.AsFatal(context.Cause(ctx)); fatal || d.abortCause != nil || d.grace <= 0 {
 		d.stopListing(context.Cause(ctx))
 	}
 	d.timer.Reset(d.grace)

@@ -10,6 +10,7 @@ import (
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -42,7 +43,7 @@ func ExampleApply() {
 		},
 	}}}
 	run, err := runner.Apply(context.Background(), plan, runner.Options{
-		Hubs:    []runner.NamedHub{{Name: "contoso.example", Hub: building}},
+		Hubs:    []target.NamedHub{{Name: "contoso.example", Hub: building}},
 		Journal: written,
 	})
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	jsonpatch "github.com/evanphx/json-patch/v5"
 
 	"iothub-runner/internal/hub"
-	"iothub-runner/runner"
+	"iothub-runner/internal/target"
 )
 
 // operation is what a call to the fake asks for.
@@ -386,7 +386,7 @@ func (h *fakeHub) Invoke(ctx context.Context, t hub.Target, m hub.Call) (hub.Ans
 	return hub.Answer{Status: 200, Payload: json.RawMessage(`{"ok":true}`)}, nil
 }
 
-var _ runner.Hub = (*fakeHub)(nil)
+var _ target.Hub = (*fakeHub)(nil)
 
 func asError(err error) *hub.Error {
 	e, ok := err.(*hub.Error) //nolint:errorlint // made in this file, never wrapped

@@ -8,9 +8,11 @@ import (
 	"unicode/utf8"
 
 	"iothub-runner/internal/cohort"
+	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -18,13 +20,13 @@ import (
 // outcome. Exactly one goroutine has it at a time.
 type item struct {
 	cohort.Key
-	index    uint32    // in the cohort
-	seen     *sight    // the twin as the query page showed it; nil if it did not
-	attempts int       // made so far
-	rereads  int       // how often the twin had changed under our hands
-	spent    int       // of those, how many count against retry.attempts
-	began    time.Time // when the first request was made; zero until then
-	last     verdict
+	index    uint32        // in the cohort
+	seen     *target.Sight // the twin as the query page showed it; nil if it did not
+	attempts int           // made so far
+	rereads  int           // how often the twin had changed under our hands
+	spent    int           // of those, how many count against retry.attempts
+	began    time.Time     // when the first request was made; zero until then
+	last     decide.Verdict
 	unsure   bool // an attempt of ours may have had an effect that we did not see
 	err      *hub.Error
 	expired  bool        // the last attempt found the token expired
@@ -42,17 +44,6 @@ type item struct {
 	// doubt is what a patch meant to do whose answer never came. Should the
 	// twin turn out as wanted later, it was that patch.
 	doubt *spec.TwinResult
-}
-
-// sight is a twin as it was read: what a patch is computed from.
-type sight struct {
-	etag          string
-	version       int64
-	desired, tags json.RawMessage
-	reported      json.RawMessage
-	direct        bool          // read past the query index:
-	began         time.Time     // then,
-	took          time.Duration // in this time
 }
 
 // verdictOf a finished item: what the dispatcher needs to settle or requeue it.

@@ -14,9 +14,11 @@ import (
 	"golang.org/x/time/rate"
 
 	"iothub-runner/internal/cohort"
+	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -24,7 +26,7 @@ import (
 // starts and not written after; the counters may be read at any time; the rest
 // belongs to the goroutine that runs the job until that has ended.
 type jobRun struct {
-	roster
+	target.Roster
 	pins        *pins // nil unless the run is of a pinned preview
 	journal     *journal.Writer
 	work        context.Context         //nolint:containedctx // outlives dispatching: what is in flight ends by it
@@ -37,7 +39,7 @@ type jobRun struct {
 	scheduledAt time.Time
 	firstDue    time.Time // in the first run; zero for a job that needs others
 	call        hub.Call
-	policy      policy
+	policy      decide.Policy
 	limit       *rate.Limiter
 	grace       time.Duration  // for the listing, once the job is told to stop
 	picked      []spec.Outcome // of the past, what to take up again; empty for what was not ended
@@ -86,23 +88,23 @@ func newLatency() *hdrhistogram.Histogram {
 
 func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 	j := &jobRun{
-		roster: newRoster(job, r.pools), journal: r.journal, observer: r.observer, crashed: r.crashed,
+		Roster: target.NewRoster(job, r.pools), journal: r.journal, observer: r.observer, crashed: r.crashed,
 		latency: newLatency(),
 		over:    make(chan struct{}),
-		policy:  policy{offline: job.Offline},
+		policy:  decide.Policy{Offline: job.Offline},
 		grace:   r.grace,
 		mask:    newMask(r.plan),
 		picked:  r.only,
 		status:  spec.StatusNotStarted,
 	}
 	if m := job.Method; m != nil {
-		j.policy.idempotent = m.Idempotent
+		j.policy.Idempotent = m.Idempotent
 		j.call = hub.Call{
 			Method: m.Name, Payload: m.Payload,
 			ConnectTimeout: m.ConnectTimeout, ResponseTimeout: m.ResponseTimeout,
 		}
 	}
-	j.overwrites = job.Twin != nil && job.Twin.Guard == spec.GuardNone
+	j.Overwrites = job.Twin != nil && job.Twin.Guard == spec.GuardNone
 	if job.Rate > 0 {
 		j.limit = rate.NewLimiter(rate.Limit(job.Rate), 1)
 	}
@@ -149,13 +151,13 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 	}
 	j.counters.started.Store(true)
 	j.mark(journal.EventStarted, "")
-	j.observer.JobStarted(j.job.Name)
-	j.from = j.startedAt
+	j.observer.JobStarted(j.Job.Name)
+	j.From = j.startedAt
 	ctx, j.stop = context.WithCancelCause(ctx)
 	defer j.stop(nil)
-	if j.job.Deadline > 0 {
+	if j.Job.Deadline > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, j.scheduledAt.Add(j.job.Deadline), errDeadline)
+		ctx, cancel = context.WithDeadlineCause(ctx, j.scheduledAt.Add(j.Job.Deadline), errDeadline)
 		defer cancel()
 	}
 	err := j.dispatch(ctx)
@@ -170,10 +172,10 @@ func (j *jobRun) schedule(at time.Time) {
 
 // linkNeeds finds the jobs that this one needs among all.
 func (j *jobRun) linkNeeds(all []*jobRun) error {
-	for _, need := range j.job.Needs {
-		i := slices.IndexFunc(all, func(other *jobRun) bool { return other.job.Name == need.Job })
+	for _, need := range j.Job.Needs {
+		i := slices.IndexFunc(all, func(other *jobRun) bool { return other.Job.Name == need.Job })
 		if i < 0 {
-			return &NeedError{Job: j.job.Name, Need: need.Job}
+			return &NeedError{Job: j.Job.Name, Need: need.Job}
 		}
 		j.needs = append(j.needs, all[i])
 	}
@@ -183,10 +185,10 @@ func (j *jobRun) linkNeeds(all []*jobRun) error {
 // awaitNeeds waits for the jobs that this one needs, and sets the time from
 // when they have ended.
 func (j *jobRun) awaitNeeds(ctx context.Context) error {
-	if len(j.job.Needs) == 0 {
+	if len(j.Job.Needs) == 0 {
 		return nil
 	}
-	for i, need := range j.job.Needs {
+	for i, need := range j.Job.Needs {
 		select {
 		case <-j.needs[i].over:
 		case <-ctx.Done():
@@ -198,7 +200,7 @@ func (j *jobRun) awaitNeeds(ctx context.Context) error {
 			return fmt.Errorf("it needs job %s, which ended as %s", need.Job, status)
 		}
 	}
-	j.schedule(due(time.Now(), j.job))
+	j.schedule(due(time.Now(), j.Job))
 	return nil
 }
 
@@ -232,9 +234,9 @@ func (j *jobRun) dispatch(ctx context.Context) error {
 	listCtx, stopListing := context.WithCancelCause(j.work)
 	defer stopListing(nil)
 	d := &dispatcher{
-		jobRun: j, pages: make(chan page), work: make(chan *item), done: make(chan finished),
+		jobRun: j, pages: make(chan target.Page), work: make(chan *item), done: make(chan finished),
 		listed: make(chan error, 1), stopListing: stopListing, backlog: j.backlog, rows: journal.NewRowReader(j.journal),
-		collect: j.job.Target.Expect != (spec.Expect{}) || j.pins != nil,
+		collect: j.Job.Target.Expect != (spec.Expect{}) || j.pins != nil,
 	}
 	var owned sync.WaitGroup
 	switch {
@@ -243,9 +245,9 @@ func (j *jobRun) dispatch(ctx context.Context) error {
 	case j.unlisted:
 		d.over = true
 	default:
-		owned.Go(guarded(j.crashed, func() { d.listed <- j.list(listCtx, d.pages) })) // one value, one place: never blocks
+		owned.Go(guarded(j.crashed, func() { d.listed <- j.List(listCtx, d.pages) })) // one value, one place: never blocks
 	}
-	for range j.job.Concurrency {
+	for range j.Job.Concurrency {
 		owned.Go(guarded(j.crashed, func() { d.serve(ctx) }))
 	}
 	err := d.loop(ctx)
@@ -261,9 +263,9 @@ func (j *jobRun) neverStarted(cause error) { j.neverBegin(hold{spec.StatusNotSta
 // neverBegin ends a job that does not begin. The targets that the plan names
 // are known all the same, and have their rows.
 func (j *jobRun) neverBegin(h hold) {
-	j.addNamed()
-	j.whole = j.whole || j.queryText() == ""
-	j.counters.listed.Store(int64(j.cohort.Size()))
+	j.AddNamed()
+	j.whole = j.whole || j.QueryText() == ""
+	j.counters.listed.Store(int64(j.Cohort.Size()))
 	j.status, j.reason = h.status, h.err
 	j.settleRest(h.outcome())
 	j.counters.ended.Store(true)
@@ -286,9 +288,9 @@ func (j *jobRun) finish(err error) {
 // happened, unless more is known from an earlier run. They get no line in the
 // journal: what it tells of them still stands.
 func (j *jobRun) settleRest(nothing spec.Outcome) {
-	j.cohort.Freeze()
-	for i := range uint32(j.cohort.Size()) {
-		rest, e := nothing, j.cohort.At(i)
+	j.Cohort.Freeze()
+	for i := range uint32(j.Cohort.Size()) {
+		rest, e := nothing, j.Cohort.At(i)
 		if e.Settled() {
 			continue
 		}
@@ -297,7 +299,7 @@ func (j *jobRun) settleRest(nothing spec.Outcome) {
 		} else if was, ok := e.Reopened(); ok && was != spec.OutcomeNotReached {
 			rest = was
 		}
-		j.cohort.Settle(i, rest, e.Position())
+		j.Cohort.Settle(i, rest, e.Position())
 		j.counters.count(rest)
 	}
 }
@@ -308,7 +310,7 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if _, ok := errors.AsType[*InterruptedError](err); ok {
 		return spec.StatusInterrupted, err
 	}
-	if _, ok := errors.AsType[*ExpectError](err); ok || errors.Is(err, errNoTargets) {
+	if _, ok := errors.AsType[*target.ExpectError](err); ok || errors.Is(err, target.ErrNoTargets) {
 		return spec.StatusStopped, err
 	}
 	if _, ok := errors.AsType[*pace.NotReadyError](err); ok {
@@ -323,12 +325,12 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if j.unlisted {
 		return spec.StatusFailed, errUnlisted
 	}
-	if why := missed.beyond(j.job.Tolerate, j.cohort.Size()); why != nil {
+	if why := missed.beyond(j.Job.Tolerate, j.Cohort.Size()); why != nil {
 		return spec.StatusFailed, why
 	}
 	notes := []string{missed.tolerated(), j.pins.note()}
-	if idle := j.idleExclusions(); j.listedHere && len(idle) > 0 {
-		notes = append(notes, idleText(idle))
+	if idle := j.IdleExclusions(); j.listedHere && len(idle) > 0 {
+		notes = append(notes, target.IdleText(idle))
 	}
 	notes = slices.DeleteFunc(notes, func(s string) bool { return s == "" })
 	if len(notes) == 0 {
@@ -340,7 +342,7 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 // mark journals an event of the job. A journal that fails shows at the next
 // attempt, which is where it matters.
 func (j *jobRun) mark(e journal.Event, detail string) {
-	line := journal.Mark{Job: j.job.Name, Event: e, At: time.Now(), Detail: detail}.Append(nil)
+	line := journal.Mark{Job: j.Job.Name, Event: e, At: time.Now(), Detail: detail}.Append(nil)
 	if _, err := j.journal.Append(line); err != nil {
 		j.abort(&JournalError{Err: err})
 	}

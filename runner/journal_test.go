@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -149,9 +150,9 @@ func TestObserverIsTold(t *testing.T) {
 func TestSeveralHubs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, "door-1", "door-2")
-		east := newFakeHub(target("door-2"), target("door-3"))
+		east := newFakeHub(device("door-2"), device("door-3"))
 		east.on(opInvoke, "door-2", 1, refused(throttled(10*time.Second)))
-		g.options.Hubs = []runner.NamedHub{{Name: "west", Hub: g.hub}, {Name: "east", Hub: east}}
+		g.options.Hubs = []target.NamedHub{{Name: "west", Hub: g.hub}, {Name: "east", Hub: east}}
 		res := g.apply(context.Background(), method("m", serial))
 		var have []string
 		for _, row := range res.job(t, "m").Devices {

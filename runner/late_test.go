@@ -232,10 +232,10 @@ func TestResumedRunIsLate(t *testing.T) {
 				if late != (tt.policy == spec.LateFail) {
 					t.Errorf("Cause() = %v", res.run.Cause())
 				}
-				if n := g.hub.ran("begun", target("device-000001")); n != 1 {
+				if n := g.hub.ran("begun", device("device-000001")); n != 1 {
 					t.Errorf("begun called its second device %d times, want once", n)
 				}
-				if n := g.hub.ran("lock", target("device-000000")) + g.hub.ran("lock", target("device-000001")); n != tt.ran {
+				if n := g.hub.ran("lock", device("device-000000")) + g.hub.ran("lock", device("device-000001")); n != tt.ran {
 					t.Errorf("lock made %d calls, want %d", n, tt.ran)
 				}
 			})

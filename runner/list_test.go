@@ -14,6 +14,7 @@ import (
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -71,7 +72,7 @@ func TestQueryAsksForNoMoreThanNeeded(t *testing.T) {
 func rowsOf(ids ...string) []hub.Row {
 	rows := make([]hub.Row, len(ids))
 	for i, id := range ids {
-		rows[i].Target = target(id)
+		rows[i].Target = device(id)
 	}
 	return rows
 }
@@ -335,12 +336,12 @@ func TestWrongHub(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newFakeHub(target("door-1"))
+				h := newFakeHub(device("door-1"))
 				w := fileJournal(t, t.TempDir()+"/j")
 				defer w.Close()
 				o := runner.Options{Journal: w, Rehearsal: tt.rehearsal}
 				for _, name := range tt.hubs {
-					o.Hubs = append(o.Hubs, runner.NamedHub{Name: name, Hub: h})
+					o.Hubs = append(o.Hubs, target.NamedHub{Name: name, Hub: h})
 				}
 				plan := &spec.Plan{Name: "test", Hub: spec.Hub{HostName: tt.plan}, Jobs: []spec.Job{method("m")}}
 				_, err := runner.Apply(context.Background(), plan, o)
@@ -364,7 +365,7 @@ func TestNoHub(t *testing.T) {
 // A hub that hands out a token again would be listed for ever. An empty page may
 // do so, but not time and again.
 func TestListingThatRepeatsItself(t *testing.T) {
-	full, empty := hub.Row{Target: target("d")}, []string{"1"}
+	full, empty := hub.Row{Target: device("d")}, []string{"1"}
 	for range 200 {
 		empty = append(empty, "1")
 	}

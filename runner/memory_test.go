@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -115,7 +116,7 @@ func TestFleetTakesFewBytesADevice(t *testing.T) {
 		update("u", `{"floor":0}`, "", func(j *spec.Job) { j.Concurrency = 32 }),
 	}}
 	run, err := runner.Apply(context.Background(), plan, runner.Options{
-		Hubs: []runner.NamedHub{{Name: "crowd", Hub: c}}, Journal: w,
+		Hubs: []target.NamedHub{{Name: "crowd", Hub: c}}, Journal: w,
 	})
 	if err != nil {
 		t.Fatalf("Apply: %v", err)
@@ -162,7 +163,7 @@ func TestWaitingDevicesTakeFewBytes(t *testing.T) {
 		timer := time.AfterFunc(10*time.Minute, func() { held.Store(liveHeap() - before) })
 		defer timer.Stop()
 		run, err := runner.Apply(context.Background(), plan, runner.Options{
-			Hubs: []runner.NamedHub{{Name: "crowd", Hub: c}}, Journal: w,
+			Hubs: []target.NamedHub{{Name: "crowd", Hub: c}}, Journal: w,
 		})
 		if err != nil {
 			t.Fatalf("Apply: %v", err)

@@ -37,7 +37,7 @@ func (r *Run) Progress() []JobProgress {
 	all := make([]JobProgress, len(r.jobs))
 	for i, j := range r.jobs {
 		p := JobProgress{
-			Name: j.job.Name, Needs: j.job.Needs, Held: j.held != nil,
+			Name: j.Job.Name, Needs: j.Job.Needs, Held: j.held != nil,
 			Started: j.counters.started.Load(), Ended: j.counters.ended.Load(),
 			Listed: j.counters.listed.Load(), Whole: j.counters.whole.Load(), InFlight: j.counters.inFlight.Load(),
 			Outcomes: map[spec.Outcome]int64{},

@@ -175,17 +175,17 @@ func randomSequence(t *testing.T, seed uint64) {
 	allowed := map[hub.Target]int{} // calls of each method that its device may get
 	for range 6 {
 		picked := g.pickAtRandom(r)
-		for _, target := range g.hub.order {
-			if len(picked) > 0 || allowed[target] == 0 {
-				allowed[target]++
+		for _, id := range g.hub.order {
+			if len(picked) > 0 || allowed[id] == 0 {
+				allowed[id]++
 			}
 		}
 		g.options.Grace = time.Duration(r.IntN(2)) * 20 * time.Second
 		g.runAtRandom(r, jobs)
-		for _, target := range g.hub.order {
+		for _, id := range g.hub.order {
 			for _, name := range []string{"once", "late"} {
-				if n := g.hub.ran(name, target); n > allowed[target] {
-					t.Errorf("seed %d: %s ran %s %d times, want at most %d", seed, target, name, n, allowed[target])
+				if n := g.hub.ran(name, id); n > allowed[id] {
+					t.Errorf("seed %d: %s ran %s %d times, want at most %d", seed, id, name, n, allowed[id])
 				}
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -44,7 +45,7 @@ func TestLongWaitsAreTold(t *testing.T) {
 	}
 	look := func(g *rig, ctx context.Context) {
 		_, _ = runner.Preview(ctx, &spec.Plan{Jobs: []spec.Job{method("m")}}, runner.PreviewOptions{
-			Hubs: []runner.NamedHub{{Name: "test.example", Hub: g.hub}}, Paused: g.options.Paused,
+			Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}, Paused: g.options.Paused,
 		})
 	}
 	tests := map[string]struct {

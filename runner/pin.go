@@ -157,8 +157,8 @@ func (pw *PinWriter) add(job string, fresh []seen) error {
 		switch {
 		case f.payload != nil:
 			pin = append(pin, "", payloadSum(f.payload))
-		case f.sight != nil:
-			pin = append(pin, f.etag)
+		case f.Sight != nil:
+			pin = append(pin, f.ETag)
 		}
 		line.Devices[i] = pin
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"iothub-runner/internal/cohort"
+	"iothub-runner/internal/decide"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -31,14 +33,14 @@ type pins struct {
 // selects is listed, so that it shows who joined and who left; a target that
 // was cut off at a limit says nothing about the others, and they stay out.
 func (j *jobRun) pinTo(p *Pinned) {
-	j.pins = &pins{Pinned: p, members: p.members[j.job.Name], expect: j.job.Target.Expect}
-	if t := j.job.Target; t.Limit > 0 || t.Top > 0 {
-		j.only = func(t cohort.Key) bool { return j.pins.has(t) }
+	j.pins = &pins{Pinned: p, members: p.members[j.Job.Name], expect: j.Job.Target.Expect}
+	if t := j.Job.Target; t.Limit > 0 || t.Top > 0 {
+		j.Only = func(t cohort.Key) bool { return j.pins.has(t) }
 	}
-	j.overwrites = false // a pinned twin is patched as it was previewed, whatever the plan says
-	unbounded := *j.job
+	j.Overwrites = false // a pinned twin is patched as it was previewed, whatever the plan says
+	unbounded := *j.Job
 	unbounded.Target.Limit, unbounded.Target.Top, unbounded.Target.Expect = 0, 0, spec.Expect{}
-	j.job = &unbounded
+	j.Job = &unbounded
 }
 
 func (p *pins) has(t cohort.Key) bool {
@@ -54,10 +56,10 @@ func (p *pins) any() bool {
 // matchPins holds a cohort that is listed in full against the preview. Whoever
 // joined or left the target since is settled: it is not touched.
 func (d *dispatcher) matchPins() error {
-	listed := uint32(d.cohort.Size())
+	listed := uint32(d.Cohort.Size())
 	touched := 0
 	for i := range listed {
-		if key := d.cohort.Target(i); d.pins.has(key) {
+		if key := d.Cohort.Target(i); d.pins.has(key) {
 			touched++
 		} else if d.leaveAlone(&item{Key: key, index: i}, kindJoined, "it was not in the preview; it has joined the target since") {
 			d.pins.joined++
@@ -69,7 +71,7 @@ func (d *dispatcher) matchPins() error {
 			continue
 		}
 		key := d.pins.devices.Target(i)
-		if index, known := d.cohort.Add(key); !known {
+		if index, known := d.Cohort.Add(key); !known {
 			left = append(left, item{Key: key, index: index})
 		}
 	}
@@ -82,7 +84,7 @@ func (d *dispatcher) matchPins() error {
 	}
 	d.pins.left = len(left)
 	if e := d.pins.expect; touched < e.Min {
-		return &ExpectError{Min: e.Min, Max: e.Max, Have: touched}
+		return &target.ExpectError{Min: e.Min, Max: e.Max, Have: touched}
 	}
 	return nil
 }
@@ -90,13 +92,13 @@ func (d *dispatcher) matchPins() error {
 // leaveAlone settles a target that the run may not touch, unless an earlier run
 // has settled it.
 func (d *dispatcher) leaveAlone(it *item, kind, why string) bool {
-	if _, settled := d.cohort.At(it.index).Outcome(); settled {
+	if _, settled := d.Cohort.At(it.index).Outcome(); settled {
 		return false
 	}
 	w := worker{jobRun: d.jobRun}
 	row := &spec.Row{DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: spec.OutcomeSkipped}
-	if len(d.pools) > 1 {
-		row.Hub = d.pools[it.Pool].Name
+	if len(d.Pools) > 1 {
+		row.Hub = d.Pools[it.Pool].Name
 	}
 	row.Error = &spec.RowError{Kind: kind, Message: why}
 	f := w.settle(it, row, 0)
@@ -113,13 +115,13 @@ const pinPoll = 100 * time.Millisecond
 // heldToPin compares a twin with the preview. It is true when that ends the
 // pass: somebody else has changed the twin, or a patch of this run is under way
 // and nobody can say. Such a patch ends, so the wait for it does.
-func (w *worker) heldToPin(it *item, s *sight) (finished, bool) {
+func (w *worker) heldToPin(it *item, s *target.Sight) (finished, bool) {
 	if w.pins == nil {
 		return finished{}, false
 	}
 	i, _ := w.pins.index(it.Key)
-	state := w.pins.compare(i, w.job.Name, s)
-	if it.doubt != nil && !w.pins.mayHave(i, w.job.Name) { // another patch of ours came before it
+	state := w.pins.compare(i, w.Job.Name, s)
+	if it.doubt != nil && !w.pins.mayHave(i, w.Job.Name) { // another patch of ours came before it
 		it.doubt, it.unsure = nil, false
 	}
 	switch {
@@ -131,12 +133,12 @@ func (w *worker) heldToPin(it *item, s *sight) (finished, bool) {
 		return finished{}, true
 	case it.unsure:
 		it.attempts-- // nothing was sent in this pass
-		return w.giveUp(it, verdict{stepEnd, spec.OutcomeUnanswered}), true
+		return w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered}), true
 	}
 	row := w.newRow(it, spec.OutcomeSkipped)
 	row.Error = &spec.RowError{
 		Kind:    kindChanged,
-		Message: fmt.Sprintf("its twin has changed since the preview: the etag was %q and is %q", w.pins.etag(i), s.etag),
+		Message: fmt.Sprintf("its twin has changed since the preview: the etag was %q and is %q", w.pins.etag(i), s.ETag),
 	}
 	row.History = it.history
 	return w.settle(it, row, 0), true
@@ -149,11 +151,11 @@ func (w *worker) heldToPayload(it *item, payload json.RawMessage) (finished, boo
 		return finished{}, false
 	}
 	i, _ := w.pins.index(it.Key)
-	if was := w.pins.sums[w.job.Name][i]; was == payloadSum(payload) {
+	if was := w.pins.sums[w.Job.Name][i]; was == payloadSum(payload) {
 		return finished{}, false
 	}
 	if it.unsure {
-		return w.giveUp(it, verdict{stepEnd, spec.OutcomeUnanswered}), true
+		return w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered}), true
 	}
 	row := w.newRow(it, spec.OutcomeSkipped)
 	row.Error = &spec.RowError{Kind: kindChanged, Message: "what would be sent to it has changed since the preview, with its twin"}
@@ -162,25 +164,25 @@ func (w *worker) heldToPayload(it *item, payload json.RawMessage) (finished, boo
 }
 
 // openPin notes that the item's twin is about to be patched.
-func (w *worker) openPin(it *item, s *sight, patch *spec.Sections) {
+func (w *worker) openPin(it *item, s *target.Sight, patch *spec.Sections) {
 	if w.pins != nil {
 		i, _ := w.pins.index(it.Key)
-		w.pins.sending(i, w.job.Name, s.etag, patch)
+		w.pins.sending(i, w.Job.Name, s.ETag, patch)
 	}
 }
 
 // answerPin notes that a patch was not accepted, or that nobody knows.
-func (w *worker) answerPin(it *item, v verdict) {
+func (w *worker) answerPin(it *item, v decide.Verdict) {
 	if w.pins != nil {
 		i, _ := w.pins.index(it.Key)
-		w.pins.answered(i, w.job.Name, v.outcome == spec.OutcomeUnanswered)
+		w.pins.answered(i, w.Job.Name, v.Outcome == spec.OutcomeUnanswered)
 	}
 }
 
 // closePin notes what became of a twin, once that is in the journal: no intent
 // of another job may build on a change before it.
 func (w *worker) closePin(it *item, row *spec.Row) {
-	if w.pins == nil || w.job.Twin == nil {
+	if w.pins == nil || w.Job.Twin == nil {
 		return
 	}
 	var left *spec.TwinResult
@@ -189,7 +191,7 @@ func (w *worker) closePin(it *item, row *spec.Row) {
 	}
 	i, known := w.pins.index(it.Key)
 	if known { // who joined since has no pin
-		w.pins.ended(i, w.job.Name, left, row.Outcome == spec.OutcomeUnanswered)
+		w.pins.ended(i, w.Job.Name, left, row.Outcome == spec.OutcomeUnanswered)
 	}
 }
 

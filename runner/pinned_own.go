@@ -10,6 +10,7 @@ import (
 
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -26,8 +27,8 @@ type ownPatch struct {
 }
 
 // shows tells whether a twin is as it would be after the patch.
-func (o *ownPatch) shows(s *sight) bool {
-	return diff(s.desired, o.patch.Desired).patch == nil && diff(s.tags, o.patch.Tags).patch == nil
+func (o *ownPatch) shows(s *target.Sight) bool {
+	return target.Diff(s.Desired, o.patch.Desired).Patch == nil && target.Diff(s.Tags, o.patch.Tags).Patch == nil
 }
 
 // pinState is how a twin compares with its pin.
@@ -43,11 +44,11 @@ const (
 // has no patch of its own under way. A twin with another etag is still as
 // pinned if a patch of ours, whose answer is lost, was sent to the twin as it
 // was pinned and now shows in it: then its etag is the one to expect.
-func (p *Pinned) compare(i uint32, job string, s *sight) pinState {
+func (p *Pinned) compare(i uint32, job string, s *target.Sight) pinState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	head := p.etags[i]
-	if s.etag == head {
+	if s.ETag == head {
 		return pinKept
 	}
 	var author *ownPatch
@@ -63,10 +64,10 @@ func (p *Pinned) compare(i uint32, job string, s *sight) pinState {
 	}
 	switch {
 	case author != nil:
-		p.etags[i], p.versions[i] = s.etag, s.version
+		p.etags[i], p.versions[i] = s.ETag, s.Version
 		p.refuteLocked(i, author, head)
 		return pinKept
-	case flying, s.version < p.versions[i]: // or it was read before a patch of ours was answered
+	case flying, s.Version < p.versions[i]: // or it was read before a patch of ours was answered
 		return pinOpen
 	}
 	return pinChanged
@@ -171,7 +172,7 @@ func (r *Run) recallPins(p *Pinned) error {
 	}
 	rec := recall{Pinned: p, twins: map[string]bool{}}
 	for _, j := range r.jobs {
-		rec.twins[j.job.Name] = j.job.Twin != nil
+		rec.twins[j.Job.Name] = j.Job.Twin != nil
 	}
 	if _, err := journal.Replay(io.NewSectionReader(r.journal, 0, math.MaxInt64), rec.visit); err != nil {
 		return &JournalError{Err: err}

@@ -120,7 +120,7 @@ func TestPinnedResumesAmongPatches(t *testing.T) {
 				g.hub.chaos = nil
 				if tt.then != "" {
 					g.hub.mu.Lock()
-					twin := g.hub.twins[target("a")]
+					twin := g.hub.twins[device("a")]
 					twin.version, twin.desired = twin.version+1, []byte(tt.then)
 					g.hub.mu.Unlock()
 				}

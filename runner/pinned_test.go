@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -29,7 +30,7 @@ func (g *rig) pin(jobs ...spec.Job) []byte {
 		Vars: map[string]string{"a": "1", "pw": "secret"}, Sensitive: []string{"pw"},
 	}
 	var file bytes.Buffer
-	o := runner.PreviewOptions{Runner: "test", Hubs: []runner.NamedHub{{Name: "test.example", Hub: g.hub}}}
+	o := runner.PreviewOptions{Runner: "test", Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}}
 	w, err := runner.NewPinWriter(&file, g.plan, []byte("the text"), o)
 	if err != nil {
 		g.Fatalf("NewPinWriter: %v", err)
@@ -88,7 +89,7 @@ func TestPinnedLeavesAloneWhatHasChanged(t *testing.T) {
 
 		g.hub.set("changed", `{"floor":1}`, `{}`)
 		g.hub.set("rightThenChanged", `{"floor":1}`, `{}`)
-		delete(g.hub.twins, target("gone"))
+		delete(g.hub.twins, device("gone"))
 		g.hub.order = slices.DeleteFunc(g.hub.order, func(t hub.Target) bool { return t.DeviceID == "gone" })
 		out = map[string]bool{"leaves": true}
 		res := g.applyPinned(file, jobs...)
@@ -230,8 +231,8 @@ func TestPinnedResumes(t *testing.T) {
 			g := newRig(t, devices(6)...)
 			g.hub.takes[opPatch] = time.Second
 			file := g.pin(jobs()...)
-			g.hub.order = append(g.hub.order, target("new"))
-			g.hub.twins[target("new")] = &fakeTwin{version: 1, desired: []byte(`{}`), tags: []byte(`{}`)}
+			g.hub.order = append(g.hub.order, device("new"))
+			g.hub.twins[device("new")] = &fakeTwin{version: 1, desired: []byte(`{}`), tags: []byte(`{}`)}
 			g.disk.limit = limit
 			g.applyPinned(file, jobs()...)
 			g.disk.limit = 0
@@ -436,7 +437,7 @@ func TestPinnedIsOfOnePlan(t *testing.T) {
 func TestPreviewWithoutRoomForThePin(t *testing.T) {
 	g := newRig(t, devices(5000)...)
 	g.plan = &spec.Plan{Name: "test", Jobs: []spec.Job{method("lock")}}
-	o := runner.PreviewOptions{Hubs: []runner.NamedHub{{Name: "test.example", Hub: g.hub}}}
+	o := runner.PreviewOptions{Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}}
 	w, err := runner.NewPinWriter(fullDisk{}, g.plan, nil, o)
 	if err != nil {
 		t.Fatalf("NewPinWriter: %v", err)

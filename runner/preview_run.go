@@ -15,13 +15,14 @@ import (
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
 // PreviewOptions are the parts that a preview is made of.
 type PreviewOptions struct {
 	// Hubs are the hubs to look at; at least one.
-	Hubs []NamedHub
+	Hubs []target.NamedHub
 	// Runner is the version of the program.
 	Runner string
 	// Rehearsal lets the plan look at another hub than the one it names.
@@ -46,14 +47,14 @@ const maxReads = 32
 type preview struct {
 	PreviewOptions
 	plan  *spec.Plan
-	pools []*pool
+	pools []*target.Pool
 	jobs  []*view // in the order of the plan
 	held  holds
 }
 
 // view is what a preview sees of one job.
 type view struct {
-	roster
+	target.Roster
 	pin    *PinWriter
 	direct bool
 	looked func(job string, targets int)
@@ -97,10 +98,10 @@ func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast,
 	now := time.Now()
 	p := &preview{PreviewOptions: o, plan: plan}
 	for _, h := range o.Hubs {
-		p.pools = append(p.pools, newPool(h, plan, 0, o.Paused))
+		p.pools = append(p.pools, target.NewPool(h, plan, 0, o.Paused))
 	}
 	for _, pool := range p.pools {
-		if err := preflight(ctx, pool); err != nil {
+		if err := target.Preflight(ctx, pool); err != nil {
 			return nil, err
 		}
 	}
@@ -123,7 +124,7 @@ type survey struct {
 	target  spec.Target
 	columns spec.Columns
 	jobs    []*view
-	pools   []*pool
+	pools   []*target.Pool
 }
 
 // surveys makes the views, and puts those together that can share a listing.
@@ -132,10 +133,10 @@ func (p *preview) surveys() []*survey {
 	_, meter := pace.DailyQuota(p.plan.Hub.SKU, p.plan.Hub.Units)
 	for i := range p.plan.Jobs {
 		job := &p.plan.Jobs[i]
-		v := &view{roster: newRoster(job, p.pools), pin: p.Pin, direct: p.Direct, looked: p.Looked, mask: newMask(p.plan), meter: meter, groups: newGroups()}
+		v := &view{Roster: target.NewRoster(job, p.pools), pin: p.Pin, direct: p.Direct, looked: p.Looked, mask: newMask(p.plan), meter: meter, groups: newGroups()}
 		p.jobs = append(p.jobs, v)
 		if h, ok := p.held[job.Name]; ok {
-			v.addNamed()
+			v.AddNamed()
 			v.held, v.err = &h, h.err
 			continue
 		}
@@ -144,8 +145,8 @@ func (p *preview) surveys() []*survey {
 			s = &survey{target: job.Target, pools: p.pools}
 			all = append(all, s)
 		}
-		s.columns.ETag = s.columns.ETag || v.looks.ETag
-		s.columns.Add(v.looks.TwinSections)
+		s.columns.ETag = s.columns.ETag || v.Looks.ETag
+		s.columns.Add(v.Looks.TwinSections)
 		s.jobs = append(s.jobs, v)
 	}
 	return all
@@ -177,14 +178,14 @@ func (s *survey) run(ctx context.Context) error {
 		if fatal(ctx, v.err) {
 			return v.err
 		}
-		v.err = v.judgeListing(v.err)
+		v.err = v.JudgeListing(v.err)
 	}
 	return nil
 }
 
 // fatal tells whether an error ends the preview, not only one job's part of it.
 func fatal(ctx context.Context, err error) bool {
-	_, ok := asFatal(err)
+	_, ok := target.AsFatal(err)
 	_, pin := errors.AsType[*PinError](err)
 	return err != nil && (ok || pin || ctx.Err() != nil)
 }
@@ -196,8 +197,8 @@ func (s *survey) listed(ctx context.Context) error {
 		return nil
 	}
 	for pool := range s.pools {
-		err := s.jobs[0].eachPage(ctx, pool, text, func(p page) error { return s.look(ctx, p) })
-		if err == errLimit { //nolint:errorlint // our own, handed back as it is
+		err := s.jobs[0].EachPage(ctx, pool, text, func(p target.Page) error { return s.look(ctx, p) })
+		if err == target.ErrLimit { //nolint:errorlint // our own, handed back as it is
 			return nil
 		}
 		if err != nil {
@@ -208,10 +209,10 @@ func (s *survey) listed(ctx context.Context) error {
 }
 
 // look shows a page to every job that wants more.
-func (s *survey) look(ctx context.Context, p page) error {
+func (s *survey) look(ctx context.Context, p target.Page) error {
 	size, more := 0, false
-	for i := range p.rows {
-		r := &p.rows[i]
+	for i := range p.Rows {
+		r := &p.Rows[i]
 		size += len(r.DeviceID) + len(r.ModuleID) + len(r.ETag) + len(r.Tags) + len(r.Desired) + len(r.Reported) + 50
 	}
 	for _, v := range s.jobs {
@@ -223,13 +224,13 @@ func (s *survey) look(ctx context.Context, p page) error {
 		if err := v.look(ctx, p, false); err != nil {
 			return err
 		}
-		if v.err = v.tooMany(); v.err != nil || v.full() {
+		if v.err = v.TooMany(); v.err != nil || v.Full() {
 			v.closed = true
 		}
 		more = more || !v.closed
 	}
 	if !more {
-		return errLimit
+		return target.ErrLimit
 	}
 	return nil
 }
@@ -241,20 +242,20 @@ const manyNames = 20
 // lookAtNamed looks at the devices that the plan lists by id, also for a job
 // that does not care for their twins: an id may be misspelled.
 func (v *view) lookAtNamed(ctx context.Context) error {
-	devices := v.job.Target.Devices
+	devices := v.Job.Target.Devices
 	for ids := range slices.Chunk(devices, namesAtOnce) {
-		rows := named(ids)
+		rows := target.Named(ids)
 		if len(devices) >= manyNames && !v.direct {
 			var err error
 			if rows, err = v.lookUp(ctx, rows); err != nil {
 				return err
 			}
 		}
-		for some := range slices.Chunk(rows, pageSize) {
-			if err := v.look(ctx, page{rows: some}, true); err != nil {
+		for some := range slices.Chunk(rows, target.PageSize) {
+			if err := v.look(ctx, target.Page{Rows: some}, true); err != nil {
 				return err
 			}
-			if v.err = v.tooMany(); v.err != nil {
+			if v.err = v.TooMany(); v.err != nil {
 				return v.err
 			}
 		}
@@ -275,23 +276,23 @@ func (v *view) lookUp(ctx context.Context, named []hub.Row) ([]hub.Row, error) {
 			at[row.DeviceID] = i
 		}
 	}
-	wanted := v.looks
+	wanted := v.Looks
 	wanted.ETag = true
 	for ids, missing := range inLists(named) {
 		text := (&spec.Target{Source: spec.SourceDevices, Where: "deviceId IN [" + ids + "]"}).Query(wanted)
-		err := v.eachPage(ctx, 0, text, func(p page) error {
-			for _, row := range p.rows {
+		err := v.EachPage(ctx, 0, text, func(p target.Page) error {
+			for _, row := range p.Rows {
 				if i, ok := at[row.DeviceID]; ok && row.ModuleID == "" {
 					named[i] = row
 					missing--
 				}
 			}
 			if missing <= 0 {
-				return errLimit
+				return target.ErrLimit
 			}
 			return nil
 		})
-		if err != nil && err != errLimit { //nolint:errorlint // our own, handed back as it is
+		if err != nil && err != target.ErrLimit { //nolint:errorlint // our own, handed back as it is
 			return nil, err
 		}
 	}
@@ -309,7 +310,7 @@ func inLists(named []hub.Row) iter.Seq2[string, int] {
 			if row.ModuleID != "" {
 				continue
 			}
-			if n == pageSize || b.Len() > maxChars {
+			if n == target.PageSize || b.Len() > maxChars {
 				if !yield(b.String(), n) {
 					return
 				}
@@ -341,22 +342,22 @@ func checkNeeds(plan *spec.Plan, job *spec.Job) error {
 // seen is a target that was looked at.
 type seen struct {
 	cohort.Key
-	*sight
+	*target.Sight
 	payload json.RawMessage // of a call that differs by device
 	err     error
 }
 
 // look works out what the job does to the targets of a page.
-func (v *view) look(ctx context.Context, p page, named bool) error {
+func (v *view) look(ctx context.Context, p target.Page, named bool) error {
 	var fresh []seen
-	v.take(p, func(row *hub.Row, key cohort.Key, _ uint32) {
-		s := v.sight(row)
+	v.Take(p, func(row *hub.Row, key cohort.Key, _ uint32) {
+		s := v.Sight(row)
 		if s == nil && named && row.ETag != "" {
-			s = &sight{etag: row.ETag}
+			s = &target.Sight{ETag: row.ETag}
 		}
-		fresh = append(fresh, seen{Key: key, sight: s})
+		fresh = append(fresh, seen{Key: key, Sight: s})
 	})
-	if v.looks.ETag || named {
+	if v.Looks.ETag || named {
 		if err := v.readTwins(ctx, fresh); err != nil {
 			return err
 		}
@@ -365,10 +366,10 @@ func (v *view) look(ctx context.Context, p page, named bool) error {
 		v.add(&fresh[i], named)
 	}
 	if v.looked != nil && len(fresh) > 0 {
-		v.looked(v.job.Name, v.cohort.Size())
+		v.looked(v.Job.Name, v.Cohort.Size())
 	}
 	if v.pin != nil {
-		return v.pin.add(v.job.Name, fresh)
+		return v.pin.add(v.Job.Name, fresh)
 	}
 	return nil
 }
@@ -377,19 +378,19 @@ func (v *view) look(ctx context.Context, p page, named bool) error {
 // that is wanted.
 func (v *view) readTwins(ctx context.Context, fresh []seen) error {
 	var g errgroup.Group
-	g.SetLimit(min(maxReads, v.job.Concurrency))
+	g.SetLimit(min(maxReads, v.Job.Concurrency))
 	for i := range fresh {
 		f := &fresh[i]
-		if f.sight != nil && !v.direct {
+		if f.Sight != nil && !v.direct {
 			continue
 		}
 		g.Go(func() error {
 			var t hub.Twin
-			err := v.read(ctx, f.Pool, pace.TwinRead, func(h Hub) (err error) {
+			err := v.Read(ctx, f.Pool, pace.TwinRead, func(h target.Hub) (err error) {
 				t, err = h.Twin(ctx, f.Target)
 				return err
 			})
-			f.sight = &sight{etag: t.ETag, version: t.Version, desired: t.Desired, tags: t.Tags, reported: t.Reported, direct: true}
+			f.Sight = &target.Sight{ETag: t.ETag, Version: t.Version, Desired: t.Desired, Tags: t.Tags, Reported: t.Reported, Direct: true}
 			if fatal(ctx, err) {
 				return err
 			}
@@ -403,15 +404,15 @@ func (v *view) readTwins(ctx context.Context, fresh []seen) error {
 // add counts a target and puts it into its group.
 func (v *view) add(f *seen, named bool) {
 	name := f.String()
-	if len(v.pools) > 1 {
-		name += " on " + v.pools[f.Pool].Name
+	if len(v.Pools) > 1 {
+		name += " on " + v.Pools[f.Pool].Name
 	}
 	c := &v.counts
 	if f.err == nil {
-		e, err := v.effect(f.Target, f.sight)
+		e, err := v.Effect(f.Target, f.Sight)
 		if err == nil {
-			if v.job.Method != nil && v.job.Method.Template != nil {
-				f.payload = e.payload
+			if v.Job.Method != nil && v.Job.Method.Template != nil {
+				f.payload = e.Payload
 			}
 			v.groups.add(name, v.group(&e, named))
 			return
@@ -423,33 +424,33 @@ func (v *view) add(f *seen, named bool) {
 }
 
 // group counts an effect and describes it.
-func (v *view) group(e *effect, named bool) Group {
+func (v *view) group(e *target.Effect, named bool) Group {
 	c := &v.counts
-	if named && v.looks.ETag && (v.job.Method != nil || !e.unchanged()) {
+	if named && v.Looks.ETag && (v.Job.Method != nil || !e.Unchanged()) {
 		c.named++
 		c.messages++
 	}
-	if m := v.job.Method; m != nil {
+	if m := v.Job.Method; m != nil {
 		c.calls++
-		c.steps += pace.Steps(len(e.payload), pace.MethodStep)
-		messages := pace.Steps(len(e.payload), v.meter) + 1 // an answer is one at least
+		c.steps += pace.Steps(len(e.Payload), pace.MethodStep)
+		messages := pace.Steps(len(e.Payload), v.meter) + 1 // an answer is one at least
 		c.messages += messages
 		c.dearest = max(c.dearest, messages)
 		return Group{Call: &CallForecast{
-			MethodName: m.Name, Payload: v.mask.json(e.payload),
+			MethodName: m.Name, Payload: v.mask.json(e.Payload),
 			ConnectTimeoutInSeconds: seconds(m.ConnectTimeout), ResponseTimeoutInSeconds: seconds(m.ResponseTimeout),
 		}}
 	}
-	if e.unchanged() {
+	if e.Unchanged() {
 		c.unchanged++
 		c.messages++ // a run reads the twin itself before it says so
 		return Group{Unchanged: true}
 	}
 	c.changes++
-	c.messages += pace.Steps(len(e.desired.patch)+len(e.tags.patch), v.meter)
+	c.messages += pace.Steps(len(e.Desired.Patch)+len(e.Tags.Patch), v.meter)
 	return Group{
-		Before: v.mask.sections(&spec.Sections{Desired: e.desired.before, Tags: e.tags.before}),
-		Patch:  v.mask.sections(&spec.Sections{Desired: e.desired.patch, Tags: e.tags.patch}),
+		Before: v.mask.sections(&spec.Sections{Desired: e.Desired.Before, Tags: e.Tags.Before}),
+		Patch:  v.mask.sections(&spec.Sections{Desired: e.Desired.Patch, Tags: e.Tags.Patch}),
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -31,7 +32,7 @@ func (g *rig) preview(o runner.PreviewOptions, jobs ...spec.Job) *runner.Forecas
 func (g *rig) tryPreview(o runner.PreviewOptions, jobs ...spec.Job) (*runner.Forecast, error) {
 	g.Helper()
 	g.plan = &spec.Plan{File: "plan.yaml", SHA256: strings.Repeat("ab", 32), Version: 1, Name: "test", Jobs: jobs, Hub: g.size}
-	o.Hubs, o.Runner = []runner.NamedHub{{Name: "test.example", Hub: g.hub}}, "test"
+	o.Hubs, o.Runner = []target.NamedHub{{Name: "test.example", Hub: g.hub}}, "test"
 	f, err := runner.Preview(context.Background(), g.plan, o)
 	if n := len(g.hub.of(opPatch, "")) + len(g.hub.of(opInvoke, "")); n > 0 {
 		g.Errorf("a preview sent %d patches and calls, want none", n)
@@ -290,7 +291,7 @@ func TestPreviewOfAnUnusableHub(t *testing.T) {
 		g := newRig(t, "a")
 		g.hub.on(opPreflight, "", 0, refused(unauthorized()))
 		_, err := g.tryPreview(runner.PreviewOptions{}, method("lock"))
-		if _, ok := errors.AsType[*runner.HubError](err); !ok {
+		if _, ok := errors.AsType[*target.HubError](err); !ok {
 			t.Errorf("Preview of a hub that refuses us: %v, want a HubError", err)
 		}
 		g = newRig(t, "a")
@@ -301,7 +302,7 @@ func TestPreviewOfAnUnusableHub(t *testing.T) {
 			t.Errorf("Preview with one query: %v", err)
 		}
 		g.plan.Hub.HostName = "other.example"
-		_, err = runner.Preview(context.Background(), g.plan, runner.PreviewOptions{Hubs: []runner.NamedHub{{Name: "test.example", Hub: g.hub}}})
+		_, err = runner.Preview(context.Background(), g.plan, runner.PreviewOptions{Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}})
 		if _, ok := errors.AsType[*runner.WrongHubError](err); !ok {
 			t.Errorf("Preview on another hub than the plan's: %v, want a WrongHubError", err)
 		}

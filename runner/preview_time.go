@@ -8,7 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"iothub-runner/internal/decide"
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -30,7 +32,7 @@ func (p *preview) forecast(now time.Time) *Forecast {
 	for _, v := range p.jobs {
 		d := v.demand()
 		total.add(d)
-		c.loads[v.job.Name] = d.load(&p.plan.Hub, v.job.Rate)
+		c.loads[v.Job.Name] = d.load(&p.plan.Hub, v.Job.Rate)
 	}
 	total.requests[pace.Query] += len(p.pools) // to see whether the hub is there
 	total.messages += len(p.pools)
@@ -46,29 +48,29 @@ func (p *preview) forecast(now time.Time) *Forecast {
 
 // add adds what one job would do.
 func (f *Forecast) add(v *view, c *calendar) {
-	at := c.span(v.job)
+	at := c.span(v.Job)
 	j := JobForecast{
-		Name: v.job.Name, Type: v.job.Type, Target: v.job.Target.Text, StartsAt: spec.Time{Time: at.start},
-		Targets: v.cohort.Size(), Limit: v.job.Target.Limit, Groups: []Group{}, Load: c.loads[v.job.Name],
+		Name: v.Job.Name, Type: v.Job.Type, Target: v.Job.Target.Text, StartsAt: spec.Time{Time: at.start},
+		Targets: v.Cohort.Size(), Limit: v.Job.Target.Limit, Groups: []Group{}, Load: c.loads[v.Job.Name],
 	}
 	if v.err == nil {
 		n := &v.counts
 		j.Changes, j.Calls, j.Unchanged, j.Failing = n.changes, n.calls, n.unchanged, n.failing
 		j.Groups = v.groups.sorted()
 	}
-	for _, need := range v.job.Needs {
+	for _, need := range v.Job.Needs {
 		j.After = append(j.After, need.Job)
 		if need.If == spec.NeedAlways {
 			j.AfterAny = append(j.AfterAny, need.Job)
 		}
 	}
-	if v.job.Deadline > 0 {
-		j.Deadline = &spec.Time{Time: at.start.Add(v.job.Deadline)}
+	if v.Job.Deadline > 0 {
+		j.Deadline = &spec.Time{Time: at.start.Add(v.Job.Deadline)}
 	}
 	if at.opens != (Opening{}) {
 		j.Window = &at.opens
 	}
-	if r := v.job.Rollout; r != nil {
+	if r := v.Job.Rollout; r != nil {
 		for _, w := range r.Waves {
 			j.Waves = append(j.Waves, w.Of(j.Targets))
 		}
@@ -79,8 +81,8 @@ func (f *Forecast) add(v *view, c *calendar) {
 	f.stop(v, &j)
 	f.Warnings = append(f.Warnings, j.late(at)...)
 	f.Warnings = append(f.Warnings, v.doubts(c, at)...)
-	if idle := v.idleExclusions(); v.err == nil && len(idle) > 0 {
-		f.Warnings = append(f.Warnings, "job "+v.job.Name+": "+idleText(idle))
+	if idle := v.IdleExclusions(); v.err == nil && len(idle) > 0 {
+		f.Warnings = append(f.Warnings, "job "+v.Job.Name+": "+target.IdleText(idle))
 	}
 	f.Summary.Targets += j.Targets
 	f.Summary.Changes += j.Changes
@@ -93,14 +95,14 @@ func (f *Forecast) add(v *view, c *calendar) {
 // stop notes why a job would send nothing.
 func (f *Forecast) stop(v *view, j *JobForecast) {
 	err := v.err
-	_, expect := errors.AsType[*ExpectError](err)
+	_, expect := errors.AsType[*target.ExpectError](err)
 	switch {
 	case err == nil:
 	case v.held != nil:
 		j.Stopped, j.Skipped = err.Error(), v.held.status == spec.StatusSkipped
 	case errors.Is(err, errUnmet):
 		j.Stopped = err.Error()
-	case expect || errors.Is(err, errNoTargets):
+	case expect || errors.Is(err, target.ErrNoTargets):
 		j.Stopped = err.Error()
 		if f.stopped == nil {
 			f.stopped = fmt.Errorf("job %s: %w", j.Name, err)
@@ -121,12 +123,12 @@ var errUnmet = errors.New("it would not succeed")
 func (p *preview) stopDependents() {
 	views := map[string]*view{}
 	for _, v := range p.jobs {
-		views[v.job.Name] = v
+		views[v.Job.Name] = v
 	}
 	for more := true; more; {
 		more = false
 		for _, v := range p.jobs {
-			for _, need := range v.job.Needs {
+			for _, need := range v.Job.Needs {
 				if v.err == nil && need.If != spec.NeedAlways && views[need.Job].err != nil {
 					v.err, v.counts, more = fmt.Errorf("it needs job %s: %w", need.Job, errUnmet), jobCounts{}, true
 				}
@@ -140,23 +142,23 @@ func (v *view) doubts(c *calendar, at span) (all []string) {
 	if v.err != nil {
 		return nil
 	}
-	if !v.job.At.IsZero() && at.start.After(later(v.job.At, c.now)) && at.opens == (Opening{}) {
+	if !v.Job.At.IsZero() && at.start.After(later(v.Job.At, c.now)) && at.opens == (Opening{}) {
 		all = append(all, fmt.Sprintf("job %s is due at %s, but what it needs ends at %s at the earliest: it starts then",
-			v.job.Name, v.job.At.UTC().Format(time.RFC3339), at.start.UTC().Format(time.RFC3339)))
+			v.Job.Name, v.Job.At.UTC().Format(time.RFC3339), at.start.UTC().Format(time.RFC3339)))
 	}
 	if text := v.waiting(&c.plan.Hub); text != "" {
 		all = append(all, text)
 	}
 	miss := misses{failed: v.counts.failing}
-	if miss.beyond(v.job.Tolerate, v.cohort.Size()) == nil {
+	if miss.beyond(v.Job.Tolerate, v.Cohort.Size()) == nil {
 		return all
 	}
-	text := "job " + v.job.Name + " would fail"
-	if len(v.job.Needs) > 0 {
+	text := "job " + v.Job.Name + " would fail"
+	if len(v.Job.Needs) > 0 {
 		text += ", as the twins are before the others run"
 	}
-	text += fmt.Sprintf(": %d of its %d targets cannot be done", v.counts.failing, v.cohort.Size())
-	if names := dependents(c.plan, v.job.Name); len(names) > 0 {
+	text += fmt.Sprintf(": %d of its %d targets cannot be done", v.counts.failing, v.Cohort.Size())
+	if names := dependents(c.plan, v.Job.Name); len(names) > 0 {
 		text += "; what needs its success would not start: " + strings.Join(names, ", ")
 	}
 	return append(all, text)
@@ -342,4 +344,26 @@ func opensOn(w *spec.Window, day time.Weekday) bool {
 // an hour later.
 func clock(y int, m time.Month, d int, sinceMidnight time.Duration, in *time.Location) time.Time {
 	return time.Date(y, m, d, int(sinceMidnight/time.Hour), int(sinceMidnight%time.Hour/time.Minute), int(sinceMidnight%time.Minute/time.Second), 0, in)
+}
+
+// waiting says what it may cost to wait for devices that are not online, if that
+// is worth a word: each call is charged to the hub's quota of the day.
+func (v *view) waiting(h *spec.Hub) string {
+	if v.Job.Method == nil || v.Job.Offline != spec.OfflineWait || v.counts.calls == 0 {
+		return ""
+	}
+	const day, worth = 24 * time.Hour, 0.1
+	span := min(v.Job.Deadline, day)
+	each := decide.OfflineCalls(v.Job.Retry, span) * v.counts.dearest
+	quota, _ := pace.DailyQuota(h.SKU, h.Units)
+	whose := "of the hub's quota of"
+	if quota == 0 {
+		quota, _ = pace.DailyQuota("S1", 1)
+		whose = "of the hub's quota, of which an S1 unit has"
+	}
+	if float64(each*v.counts.calls) < worth*float64(quota) {
+		return ""
+	}
+	return fmt.Sprintf("job %s waits for devices that are offline: one that stays away takes about %d messages in %v %s %d a day, so that %d of them use it up",
+		v.Job.Name, each, span, whose, quota, (quota+each-1)/each)
 }

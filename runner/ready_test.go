@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/hub"
-	"iothub-runner/runner"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -163,7 +163,7 @@ func TestAHubThatWasNeverThereEndsTheRun(t *testing.T) {
 		g := newRig(t, "door-1")
 		g.hub.on(opPreflight, "", 0, refused(kind(hub.KindNotSent)))
 		res := g.apply(context.Background(), method("m"))
-		if _, ok := errors.AsType[*runner.HubError](res.err); !ok {
+		if _, ok := errors.AsType[*target.HubError](res.err); !ok {
 			t.Errorf("Apply: %v, want the hub's error", res.err)
 		}
 		if took := time.Since(g.hub.begin); took > 10*time.Second {
@@ -178,7 +178,7 @@ func TestAHubThatAsksForADayEndsTheRun(t *testing.T) {
 		g := newRig(t, "door-1")
 		g.hub.on(opPreflight, "", 0, refused(throttled(24*time.Hour)))
 		res := g.apply(context.Background(), method("m"))
-		if _, ok := errors.AsType[*runner.HubError](res.err); !ok || !strings.Contains(res.err.Error(), "not ready for 10m0s") {
+		if _, ok := errors.AsType[*target.HubError](res.err); !ok || !strings.Contains(res.err.Error(), "not ready for 10m0s") {
 			t.Errorf("Apply: %v, want the hub's error", res.err)
 		}
 		if took := time.Since(g.hub.begin); took != 10*time.Minute {

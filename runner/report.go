@@ -10,16 +10,17 @@ import (
 
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
 // report returns the job's part of the report, less its rows.
 func (j *jobRun) report() spec.JobReport {
 	rep := spec.JobReport{
-		Name: j.job.Name, Type: j.job.Type, Target: j.job.Target.Text, Status: j.status,
+		Name: j.Job.Name, Type: j.Job.Type, Target: j.Job.Target.Text, Status: j.status,
 		ScheduledAt: spec.Time{Time: j.dueAt()},
 		StartedAt:   optionalTime(j.startedAt), EndedAt: optionalTime(j.endedAt),
-		Targets: j.cohort.Size(), Outcomes: map[spec.Outcome]int{},
+		Targets: j.Cohort.Size(), Outcomes: map[spec.Outcome]int{},
 		Attempts: j.attempts, Retries: j.retries, RatePerSecond: j.ratePerSecond(),
 		LatencyMs: spec.Latency{
 			P50: j.quantile(50), P90: j.quantile(90), P99: j.quantile(99), Max: milliseconds(j.latency.Max()),
@@ -32,7 +33,7 @@ func (j *jobRun) report() spec.JobReport {
 	if !j.whole && j.status != spec.StatusSkipped {
 		rep.Listing = spec.ListingIncomplete
 	} else if j.listedHere {
-		idle := j.idleExclusions()
+		idle := j.IdleExclusions()
 		rep.IdleExclusions = idle[:min(len(idle), maxIdle)]
 	}
 	for i, o := range spec.Outcomes() {
@@ -99,7 +100,7 @@ func (r *Run) Report(exitCode int) spec.Report {
 		rep.Run.Reason = r.cause.Error()
 	}
 	for _, p := range r.pools {
-		waited := p.pacer.Waited()
+		waited := p.Pacer.Waited()
 		rep.Summary.ThrottledMs += waited.Refused.Milliseconds()
 		rep.Summary.PacedMs += waited.Published.Milliseconds()
 	}
@@ -171,8 +172,8 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 	const tail = "[]\n    }"
 	fmt.Fprintf(out, "\n    %s[", frame[:len(frame)-len(tail)])
 	rows := rowReader{journal: r.journal, lines: journal.NewRowReader(r.journal), several: len(r.pools) > 1, pools: r.pools}
-	for i, index := range j.cohort.Sorted() {
-		row, err := rows.row(j.cohort, index)
+	for i, index := range j.Cohort.Sorted() {
+		row, err := rows.row(j.Cohort, index)
 		if err != nil {
 			return err
 		}
@@ -184,7 +185,7 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 			return fmt.Errorf("write report: %w", err)
 		}
 	}
-	if j.cohort.Size() > 0 {
+	if j.Cohort.Size() > 0 {
 		fmt.Fprint(out, "\n      ")
 	}
 	fmt.Fprint(out, "]\n    }")
@@ -195,7 +196,7 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 type rowReader struct {
 	journal *journal.Writer
 	lines   *journal.RowReader
-	pools   []*pool
+	pools   []*target.Pool
 	several bool
 	made    []byte
 }

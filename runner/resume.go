@@ -13,6 +13,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"iothub-runner/internal/cohort"
+	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/spec"
@@ -244,17 +245,17 @@ func (p *Past) job(name string) *pastJob {
 // resume makes the past of a job this run's present: what is settled stays so,
 // unless the user has picked its outcome.
 func (j *jobRun) resume(p *pastJob) error {
-	j.cohort, j.whole, j.latency = p.cohort, p.listed, p.latency
+	j.Cohort, j.whole, j.latency = p.cohort, p.listed, p.latency
 	j.past = p
 	if p.listed {
-		j.cohort.Freeze()
+		j.Cohort.Freeze()
 	}
 	rows := journal.NewRowReader(j.journal)
 	if err := p.discount(rows); err != nil {
 		return err
 	}
-	for i := range uint32(j.cohort.Size()) {
-		made, err := attemptsOf(j.cohort.At(i), j.journal, rows)
+	for i := range uint32(j.Cohort.Size()) {
+		made, err := attemptsOf(j.Cohort.At(i), j.journal, rows)
 		if err != nil {
 			return err
 		}
@@ -262,8 +263,8 @@ func (j *jobRun) resume(p *pastJob) error {
 		j.takeUp(i)
 	}
 	j.attempts, j.retries, j.before = p.attempts, p.retries, p.attempts
-	j.counters.listed.Store(int64(j.cohort.Size()))
-	j.backlog = uint32(j.cohort.Size())
+	j.counters.listed.Store(int64(j.Cohort.Size()))
+	j.backlog = uint32(j.Cohort.Size())
 	// Targets that are not listed yet were not picked either.
 	j.more = !p.listed && j.picks(spec.OutcomeNotReached)
 	j.unlisted = !p.listed && !j.picks(spec.OutcomeNotReached)
@@ -287,15 +288,15 @@ func attemptsOf(e *cohort.Entry, in io.ReaderAt, rows *journal.RowReader) (int, 
 // takeUp decides whether this run is to have another go at a target, and reopens
 // it if an earlier run settled it.
 func (j *jobRun) takeUp(index uint32) {
-	e := j.cohort.At(index)
+	e := j.Cohort.At(index)
 	outcome, settled := e.Outcome()
 	again := settled && j.picks(outcome) && (len(j.picked) > 0 || outcome == spec.OutcomeNotReached)
 	// A patch in doubt is settled by reading the twin, which a run that is told to
 	// stop does not get to.
-	again = again || j.job.Twin != nil && outcome == spec.OutcomeUnanswered && j.repeats()
+	again = again || j.Job.Twin != nil && outcome == spec.OutcomeUnanswered && j.repeats()
 	switch {
 	case again:
-		j.cohort.Reopen(index)
+		j.Cohort.Reopen(index)
 	case settled:
 		j.counters.count(outcome)
 	case e.Begun():
@@ -312,7 +313,7 @@ func (j *jobRun) takeUp(index uint32) {
 
 // repeats tells whether a call is made again that was begun and may have run.
 func (j *jobRun) repeats() bool {
-	harmless := j.job.Twin != nil || j.policy.idempotent
+	harmless := j.Job.Twin != nil || j.policy.Idempotent
 	return j.picks(spec.OutcomeUnanswered) && (harmless || len(j.picked) > 0)
 }
 
@@ -349,8 +350,8 @@ func (j *jobRun) picks(o spec.Outcome) bool {
 // there is nothing to do for it. What a crash left open decides: a call may have
 // run, so it is not made again unless that does no harm or the user picked it.
 func (d *dispatcher) revive(index uint32) (*item, error) {
-	e := d.cohort.At(index)
-	it := &item{Key: d.cohort.Target(index), index: index, line: cohort.NoLine}
+	e := d.Cohort.At(index)
+	it := &item{Key: d.Cohort.Target(index), index: index, line: cohort.NoLine}
 	was, again := e.Reopened()
 	switch {
 	case e.Pending() && d.picks(spec.OutcomeNotReached):
@@ -367,14 +368,14 @@ func (d *dispatcher) revive(index uint32) (*item, error) {
 	it.attempts, it.unsure, it.began = intent.Attempt, true, intent.At
 	it.err = errForgotten()
 	it.record(intent.At, 0, it.err)
-	if d.job.Twin != nil {
+	if d.Job.Twin != nil {
 		it.doubt = &spec.TwinResult{Before: parseSections(intent.Before), Patch: parseSections(intent.Patch)}
 	}
 	if d.repeats() {
 		return it, nil
 	}
 	w := worker{jobRun: d.jobRun}
-	f := w.giveUp(it, verdict{stepEnd, spec.OutcomeUnanswered})
+	f := w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered})
 	f.item = it
 	d.busy++ // settle takes it off again
 	d.settle(f)

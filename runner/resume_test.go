@@ -196,7 +196,7 @@ func TestResumeKeepsTheDoubtOfWhatItPicked(t *testing.T) {
 			t.Errorf("outcomes = %v, want the one still unanswered", have)
 		}
 		res = g.apply(context.Background(), late)
-		if have := res.job(t, "m").Outcomes; have[spec.OutcomeSucceeded] != 3 || g.hub.ran("m", target("device-000001")) != 2 {
+		if have := res.job(t, "m").Outcomes; have[spec.OutcomeSucceeded] != 3 || g.hub.ran("m", device("device-000001")) != 2 {
 			t.Errorf("outcomes = %v, want the one called again", have)
 		}
 	})

@@ -16,6 +16,7 @@ import (
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -158,7 +159,7 @@ func newRig(tb testing.TB, ids ...string) *rig {
 	tb.Helper()
 	targets := make([]hub.Target, len(ids))
 	for i, id := range ids {
-		targets[i] = target(id)
+		targets[i] = device(id)
 	}
 	return &rig{
 		TB: tb, hub: newFakeHub(targets...), disk: newDisk(),
@@ -166,8 +167,8 @@ func newRig(tb testing.TB, ids ...string) *rig {
 	}
 }
 
-// target reads an id as people write it: "device" or "device/module".
-func target(id string) hub.Target {
+// device reads an id as people write it: "device" or "device/module".
+func device(id string) hub.Target {
 	device, module, _ := strings.Cut(id, "/")
 	return hub.Target{DeviceID: device, ModuleID: module}
 }
@@ -193,7 +194,7 @@ func (g *rig) apply(ctx context.Context, jobs ...spec.Job) result {
 	g.plan = &spec.Plan{File: "plan.yaml", SHA256: strings.Repeat("ab", 32), Version: 1, Name: "test", Hub: g.size, Jobs: jobs}
 	g.hub.arrived = g.witness
 	if len(g.options.Hubs) == 0 {
-		g.options.Hubs = []runner.NamedHub{{Name: "test.example", Hub: g.hub}}
+		g.options.Hubs = []target.NamedHub{{Name: "test.example", Hub: g.hub}}
 	}
 	g.options.Observer = g.observer
 	if len(g.options.Only) > 0 {
@@ -329,7 +330,7 @@ func (r result) job(tb testing.TB, name string) spec.JobReport {
 // row returns the row of the target "device" or "device/module" in a job.
 func (r result) row(tb testing.TB, job, id string) spec.Row {
 	tb.Helper()
-	want := target(id)
+	want := device(id)
 	for _, row := range r.job(tb, job).Devices {
 		if row.DeviceID == want.DeviceID && row.ModuleID == want.ModuleID {
 			return row
@@ -389,7 +390,7 @@ func named(ids ...string) func(*spec.Job) {
 func deviceIDs(ids []string) []spec.DeviceID {
 	list := make([]spec.DeviceID, len(ids))
 	for i, id := range ids {
-		t := target(id)
+		t := device(id)
 		list[i] = spec.DeviceID{Device: t.DeviceID, Module: t.ModuleID}
 	}
 	return list

@@ -13,17 +13,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/hub"
-	"iothub-runner/runner"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
-func hubErrorOf(tb testing.TB, res result) *runner.HubError {
+func hubErrorOf(tb testing.TB, res result) *target.HubError {
 	tb.Helper()
 	err := res.err
 	if res.run != nil {
 		err = res.run.Cause()
 	}
-	e, ok := errors.AsType[*runner.HubError](err)
+	e, ok := errors.AsType[*target.HubError](err)
 	if !ok {
 		tb.Fatalf("ended with %v, want a *HubError", err)
 	}
@@ -90,8 +90,8 @@ func (tt *twinCase) run(t *testing.T) {
 	if n := len(g.hub.of(opRead, "door-1")); n != tt.reads {
 		t.Errorf("%d direct reads, want %d", n, tt.reads)
 	}
-	if tt.after != "" && string(g.hub.twins[target("door-1")].desired) != tt.after {
-		t.Errorf("the twin is %s, want %s", g.hub.twins[target("door-1")].desired, tt.after)
+	if tt.after != "" && string(g.hub.twins[device("door-1")].desired) != tt.after {
+		t.Errorf("the twin is %s, want %s", g.hub.twins[device("door-1")].desired, tt.after)
 	}
 	checkVersion(t, g, row)
 }
@@ -102,7 +102,7 @@ func checkVersion(t *testing.T, g *rig, row spec.Row) {
 	if row.Outcome != spec.OutcomeSucceeded && row.Outcome != spec.OutcomeUnchanged {
 		return
 	}
-	now := g.hub.twins[target("door-1")]
+	now := g.hub.twins[device("door-1")]
 	if row.Twin.Version != now.version || row.Twin.ETag != now.etag() {
 		t.Errorf("row is at version %d, %s; the twin at %d, %s", row.Twin.Version, row.Twin.ETag, now.version, now.etag())
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iothub-runner/internal/render"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -68,7 +69,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.IntVar(&f.concurrency, "concurrency", 0, "at most `N` attempts under way at once in each job, instead of the plan's")
 	flags.StringVar(&f.rate, "rate", "", "at most this `RATE` of attempts in each job, such as 40/s; the plan's rate stands if it is lower")
 	flags.DurationVar(&f.grace, "grace", time.Minute, "for what `TIME` an interrupted run waits for calls in flight")
-	flags.DurationVar(&f.outage, "outage", runner.DefaultOutage, "for what `TIME` jobs wait for a hub that takes no calls before they stop")
+	flags.DurationVar(&f.outage, "outage", target.DefaultOutage, "for what `TIME` jobs wait for a hub that takes no calls before they stop")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask at a terminal before devices of a real hub are touched")
 	flags.StringVar(&f.resume, "resume", "", "go on with the run of the journal `RUN`, or with the run of this id, report, or last: its journal is looked up, or given with --journal")
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: take up only the devices of these `OUTCOMES`, such as failed,offline (failed takes in rejected, unanswered and unconfirmed)")
@@ -137,7 +138,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	}
 	ui := startUI(talk, record.shown)
 	run, err := runner.Apply(signals.dispatch, plan, runner.Options{
-		Hubs:      []runner.NamedHub{{Name: hub.name, Hub: hub.client}},
+		Hubs:      []target.NamedHub{{Name: hub.name, Hub: hub.client}},
 		Journal:   record.writer,
 		Past:      record.past,
 		Only:      record.only,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -58,7 +59,7 @@ func targetsOf(ctx context.Context, hub *openedHub, job *spec.Job) (int, error) 
 	if text := t.CountQuery(); text != "" {
 		found, err := hub.count(ctx, text)
 		if err != nil {
-			return 0, &runner.HubError{Hub: hub.name, Err: err}
+			return 0, &target.HubError{Hub: hub.name, Err: err}
 		}
 		n += found
 	}

@@ -17,7 +17,7 @@ import (
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/hubclient"
-	"iothub-runner/runner"
+	"iothub-runner/internal/target"
 )
 
 // connectionStringVar is the variable that the Azure samples use too.
@@ -184,7 +184,7 @@ func (c connection) roots() (*x509.CertPool, error) {
 }
 
 // hubHint says what to do about a hub that cannot be used.
-func hubHint(e *runner.HubError) string {
+func hubHint(e *target.HubError) string {
 	herr, ok := errors.AsType[*hub.Error](e.Err)
 	if !ok {
 		return ""

@@ -9,6 +9,7 @@ import (
 
 	"iothub-runner/internal/emulator/fleet"
 	"iothub-runner/internal/render"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -117,7 +118,7 @@ func classify(err error) *failure {
 	if _, ok := errors.AsType[*runner.PinMismatchError](err); ok {
 		return &failure{code: exitMismatch, err: err, hint: "nothing was sent; preview the plan again with --out, and apply that"}
 	}
-	if e, ok := errors.AsType[*runner.HubError](err); ok {
+	if e, ok := errors.AsType[*target.HubError](err); ok {
 		return &failure{code: exitHub, err: err, hint: hubHint(e)}
 	}
 	if e, ok := errors.AsType[*fs.PathError](err); ok && e.Op == "write" { // a full disk is no fault of ours
@@ -138,7 +139,7 @@ const bugHint = "this is a fault of runner, not of your plan; please report it w
 // codeOfRun returns the exit code of a run that has ended.
 func codeOfRun(r *runner.Run) int {
 	cause := r.Cause()
-	if _, ok := errors.AsType[*runner.HubError](cause); ok {
+	if _, ok := errors.AsType[*target.HubError](cause); ok {
 		return exitHub
 	}
 	if _, ok := errors.AsType[*runner.JournalError](cause); ok {

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -38,7 +38,7 @@ func (f *hubFlags) add(flags *pflag.FlagSet) {
 // openedHub is the hub that a command uses.
 type openedHub struct {
 	name     string
-	client   runner.Hub
+	client   target.Hub
 	emulated bool
 	count    func(ctx context.Context, query string) (int, error) // nil for an emulated one
 	close    func()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -110,7 +111,7 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 	defer hub.close()
 	progress := newLookProgress(talk)
 	o := runner.PreviewOptions{
-		Hubs: []runner.NamedHub{{Name: hub.name, Hub: hub.client}}, Runner: version,
+		Hubs: []target.NamedHub{{Name: hub.name, Hub: hub.client}}, Runner: version,
 		Rehearsal: hub.emulated, Direct: f.direct, Looked: progress.looked, Paused: talk.paused,
 	}
 	pin, err := f.openPin(src, plan, &o)

@@ -19,13 +19,14 @@ import (
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/hubclient"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
 
 // counted is a hub that counts what it is asked.
 type counted struct {
-	runner.Hub
+	target.Hub
 	mu    sync.Mutex
 	calls map[string]int
 }
@@ -109,7 +110,7 @@ func TestPreviewOfALargeFleet(t *testing.T) {
 	n := sized(100, 1000)
 	server, h := largeFleet(t, n)
 	plan := parsed(t, largePlan)
-	o := runner.PreviewOptions{Hubs: []runner.NamedHub{{Name: "hub", Hub: h}}}
+	o := runner.PreviewOptions{Hubs: []target.NamedHub{{Name: "hub", Hub: h}}}
 	var file bytes.Buffer
 	pin, err := runner.NewPinWriter(&file, plan, nil, o)
 	if err != nil {
@@ -184,7 +185,7 @@ func TestPreviewOfAStaleIndex(t *testing.T) {
 	}
 	plan := parsed(t, largePlan)
 	plan.Jobs = plan.Jobs[:1]
-	o := runner.PreviewOptions{Hubs: []runner.NamedHub{{Name: "hub", Hub: h}}}
+	o := runner.PreviewOptions{Hubs: []target.NamedHub{{Name: "hub", Hub: h}}}
 	var file bytes.Buffer
 	pin, err := runner.NewPinWriter(&file, plan, nil, o)
 	if err != nil {
@@ -226,7 +227,7 @@ func TestPreviewOfAStaleIndex(t *testing.T) {
 
 // endless is a hub with any number of devices, no two of which are alike.
 type endless struct {
-	runner.Hub
+	target.Hub
 	devices int
 }
 
@@ -263,7 +264,7 @@ jobs:
 `)
 	peak := uint64(0)
 	o := runner.PreviewOptions{
-		Hubs: []runner.NamedHub{{Name: "hub", Hub: &endless{devices: n}}},
+		Hubs: []target.NamedHub{{Name: "hub", Hub: &endless{devices: n}}},
 		Looked: func(_ string, targets int) {
 			if targets%(n/10) == 0 {
 				runtime.GC()

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode"
 
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -16,7 +17,7 @@ func verdict(rep *spec.Report, cause error, seeWhy string, record *record) *fail
 	f := &failure{code: rep.Run.ExitCode, err: cause}
 	switch {
 	case f.code == exitHub:
-		if e, ok := errors.AsType[*runner.HubError](cause); ok {
+		if e, ok := errors.AsType[*target.HubError](cause); ok {
 			f.hint = hubHint(e)
 		}
 	case f.code == exitSIGINT || f.code == exitSIGTERM || f.code == exitSIGHUP:

@@ -16,6 +16,7 @@ import (
 
 	"iothub-runner/internal/emulator"
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -112,7 +113,7 @@ func TestTokensRefused(t *testing.T) {
 	// The patches take no time, so their job ends while the calls go on.
 	r.watcher = &trigger{do: func() { emulated.SetSkew(48 * time.Hour) }}
 	rep, done := r.apply(t.Context(), t)
-	cause, ok := errors.AsType[*runner.HubError](done.Cause())
+	cause, ok := errors.AsType[*target.HubError](done.Cause())
 	if !ok {
 		t.Fatalf("the run ended with %v, want a hub that refuses us", done.Cause())
 	}

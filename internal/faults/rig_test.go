@@ -15,6 +15,7 @@ import (
 	"iothub-runner/internal/emulator/fleet"
 	"iothub-runner/internal/hubclient"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -178,7 +179,7 @@ func (r *run) resume(ctx context.Context, tb testing.TB) (spec.Report, *runner.R
 func (r *run) carryOut(ctx context.Context, tb testing.TB, w *journal.Writer, past *runner.Past) (spec.Report, *runner.Run) {
 	tb.Helper()
 	done, err := runner.Apply(ctx, r.plan, runner.Options{
-		Hubs:    []runner.NamedHub{{Name: r.client.HostName(), Hub: r.client}},
+		Hubs:    []target.NamedHub{{Name: r.client.HostName(), Hub: r.client}},
 		Journal: w, RunID: "run", Past: past, Observer: r.watcher,
 	})
 	if err != nil {

@@ -1,4 +1,4 @@
-package runner
+package target
 
 import (
 	"bytes"
@@ -136,40 +136,40 @@ func TestDiff(t *testing.T) {
 			if tt.current != "" {
 				current = json.RawMessage(tt.current)
 			}
-			d := diff(current, json.RawMessage(tt.wanted))
-			if string(d.patch) != tt.patch || string(d.before) != tt.before {
-				t.Errorf("diff(%s, %s) = %s, before %s\nwant %s, before %s", tt.current, tt.wanted, d.patch, d.before, tt.patch, tt.before)
+			d := Diff(current, json.RawMessage(tt.wanted))
+			if string(d.Patch) != tt.patch || string(d.Before) != tt.before {
+				t.Errorf("diff(%s, %s) = %s, before %s\nwant %s, before %s", tt.current, tt.wanted, d.Patch, d.Before, tt.patch, tt.before)
 			}
 		})
 	}
 }
 
 func TestDiffOfNoSection(t *testing.T) {
-	if d := diff(json.RawMessage(`{"a":1}`), nil); d.patch != nil || d.before != nil {
-		t.Errorf("diff with nothing wanted of a section = %s, %s", d.patch, d.before)
+	if d := Diff(json.RawMessage(`{"a":1}`), nil); d.Patch != nil || d.Before != nil {
+		t.Errorf("diff with nothing wanted of a section = %s, %s", d.Patch, d.Before)
 	}
 }
 
 // checkDiff holds a difference against RFC 7396 as somebody else implements it.
 func checkDiff(tb testing.TB, current, wanted []byte) {
 	tb.Helper()
-	d := diff(current, wanted)
+	d := Diff(current, wanted)
 	want := merge(tb, current, wanted)
-	have := merge(tb, current, d.patch)
+	have := merge(tb, current, d.Patch)
 	if !same(have, want) {
-		tb.Fatalf("diff(%s, %s) = %s\nleads to %s\nwant     %s", current, wanted, d.patch, have, want)
+		tb.Fatalf("diff(%s, %s) = %s\nleads to %s\nwant     %s", current, wanted, d.Patch, have, want)
 	}
-	if (d.patch == nil) != (d.before == nil) {
-		tb.Fatalf("diff(%s, %s) = %s, before %s", current, wanted, d.patch, d.before)
+	if (d.Patch == nil) != (d.Before == nil) {
+		tb.Fatalf("diff(%s, %s) = %s, before %s", current, wanted, d.Patch, d.Before)
 	}
-	if d.patch != nil && same(want, current) {
-		tb.Fatalf("diff(%s, %s) = %s, and it already is as wanted", current, wanted, d.patch)
+	if d.Patch != nil && same(want, current) {
+		tb.Fatalf("diff(%s, %s) = %s, and it already is as wanted", current, wanted, d.Patch)
 	}
-	if again := diff(have, wanted); again.patch != nil {
-		tb.Fatalf("diff(%s, %s) = %s\nonce it is done, there is still a difference: %s", current, wanted, d.patch, again.patch)
+	if again := Diff(have, wanted); again.Patch != nil {
+		tb.Fatalf("diff(%s, %s) = %s\nonce it is done, there is still a difference: %s", current, wanted, d.Patch, again.Patch)
 	}
-	if back := merge(tb, have, d.before); !same(back, current) {
-		tb.Fatalf("diff(%s, %s), before %s\nrestores %s", current, wanted, d.before, back)
+	if back := merge(tb, have, d.Before); !same(back, current) {
+		tb.Fatalf("diff(%s, %s), before %s\nrestores %s", current, wanted, d.Before, back)
 	}
 }
 
@@ -269,7 +269,7 @@ func FuzzDiff(f *testing.F) {
 	f.Add([]byte(`{"é":"\u00e9"}`), []byte(`{"\u00e9":"é"}`))
 	f.Add([]byte(`null`), []byte(`{"":{}}`))
 	f.Fuzz(func(t *testing.T, current, wanted []byte) {
-		_ = diff(current, wanted) // whatever it is given, it does not panic
+		_ = Diff(current, wanted) // whatever it is given, it does not panic
 		if plain(current, false) && plain(wanted, true) {
 			checkDiff(t, current, wanted)
 		}
@@ -288,8 +288,8 @@ func TestWhole(t *testing.T) {
 			current = json.RawMessage(tt.current)
 		}
 		got := whole(current, json.RawMessage(tt.wanted))
-		if string(got.patch) != tt.patch || string(got.before) != tt.before {
-			t.Errorf("whole(%s, %s) = %s before %s, want %s before %s", tt.current, tt.wanted, got.patch, got.before, tt.patch, tt.before)
+		if string(got.Patch) != tt.patch || string(got.Before) != tt.before {
+			t.Errorf("whole(%s, %s) = %s before %s, want %s before %s", tt.current, tt.wanted, got.Patch, got.Before, tt.patch, tt.before)
 		}
 	}
 }

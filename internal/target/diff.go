@@ -1,4 +1,4 @@
-package runner
+package target
 
 import (
 	"encoding/json"
@@ -9,17 +9,17 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// difference is what a twin update comes to on one section of one twin.
-type difference struct {
-	patch  json.RawMessage // only what differs; nil if nothing does
-	before json.RawMessage // the values that patch replaces, null where there was none
+// Difference is what a twin update comes to on one section of one twin.
+type Difference struct {
+	Patch  json.RawMessage // only what differs; nil if nothing does
+	Before json.RawMessage // the values that patch replaces, null where there was none
 }
 
-// diff compares a section as it is with the merge patch that is wanted of it
+// Diff compares a section as it is with the merge patch that is wanted of it
 // (RFC 7396). A section that is absent is an empty one.
-func diff(current, wanted json.RawMessage) difference {
+func Diff(current, wanted json.RawMessage) Difference {
 	if wanted == nil {
-		return difference{}
+		return Difference{}
 	}
 	w := gjson.ParseBytes(wanted)
 	c := gjson.Parse("{}")
@@ -28,21 +28,21 @@ func diff(current, wanted json.RawMessage) difference {
 	}
 	var d differ
 	if !d.object(c, w) {
-		return difference{}
+		return Difference{}
 	}
-	return difference{patch: d.patch, before: d.before}
+	return Difference{Patch: d.patch, Before: d.before}
 }
 
 // whole returns what is wanted of a section in full, values that are as wanted
 // already included: the patch for a twin that may change before it is patched.
-func whole(current, wanted json.RawMessage) difference {
+func whole(current, wanted json.RawMessage) Difference {
 	d := differ{all: true}
 	c := gjson.Parse("{}")
 	if current != nil {
 		c = gjson.ParseBytes(current)
 	}
 	d.object(c, gjson.ParseBytes(wanted))
-	return difference{patch: d.patch, before: d.before}
+	return Difference{Patch: d.patch, Before: d.before}
 }
 
 // differ writes both sides of a difference as it walks the wanted patch.
