@@ -5,12 +5,13 @@ import (
 	"errors"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/preview"
+	"iothub-runner/internal/schedule"
 	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
@@ -49,7 +50,7 @@ type Options struct {
 	// Pinned is the preview that the run may not go beyond: it touches the
 	// devices that are in it, and only as they were then. Nil if there is none.
 	// The plan and the hubs must have passed its Check.
-	Pinned *Pinned
+	Pinned *preview.Pinned
 	// Crashed is called with the value and the stack of a panic in a goroutine of
 	// the run; it must not return. Nil lets the panic end the process.
 	Crashed func(value any, stack []byte)
@@ -67,7 +68,7 @@ type Run struct {
 	observer  Observer
 	past      *Past
 	only      []spec.Outcome
-	pinned    *Pinned
+	pinned    *pinnedTwins
 	grace     time.Duration
 	startedAt time.Time
 	resumedAt time.Time // zero unless there is a past
@@ -89,7 +90,7 @@ type Run struct {
 func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	r := newRun(plan, o)
 	now := time.Now()
-	if err := checkHubs(plan, o.Hubs, o.Rehearsal); err != nil {
+	if err := target.CheckHubs(plan, o.Hubs, o.Rehearsal); err != nil {
 		return nil, err
 	}
 	for _, p := range r.pools {
@@ -135,7 +136,10 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
 		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, crashed: o.Crashed,
-		past: o.Past, only: o.Only, pinned: o.Pinned, grace: o.Grace,
+		past: o.Past, only: o.Only, grace: o.Grace,
+	}
+	if o.Pinned != nil {
+		r.pinned = newPinnedTwins(o.Pinned)
 	}
 	if r.observer == nil {
 		r.observer = silent{}
@@ -164,16 +168,16 @@ func (r *Run) begin() error {
 
 // hold keeps jobs from beginning whose time had passed at now. The error is not
 // nil if that is how the plan wants the whole run to end.
-func (r *Run) hold(now time.Time) *LateError {
+func (r *Run) hold(now time.Time) *schedule.LateError {
 	var begun func(job string) bool
 	if r.past != nil { // a job that is not picked does not begin, so it is not late either
 		begun = func(job string) bool { return r.past.begun(job) || !r.picksJob(job) }
 	}
-	held, late := holdLate(r.plan, now, begun)
+	held, late := schedule.HoldLate(r.plan, now, begun)
 	for _, j := range r.jobs {
 		h, ok := held[j.Job.Name]
 		if !r.picksJob(j.Job.Name) {
-			h, ok = hold{spec.StatusNotStarted, errNotPicked}, true
+			h, ok = schedule.Hold{Status: spec.StatusNotStarted, Err: errNotPicked}, true
 		}
 		if ok {
 			j.held = &h
@@ -216,28 +220,11 @@ func (r *Run) makeJobs() error {
 // conclusion says whether anything is left for a run that goes on with this one.
 func (r *Run) conclusion() string {
 	for _, j := range r.jobs {
-		if j.status == spec.StatusInterrupted || j.status == spec.StatusStopped || j.misses().notReached > 0 || j.unlisted || j.reason == errNotPicked { //nolint:errorlint // our own cause, kept as it is
+		if j.status == spec.StatusInterrupted || j.status == spec.StatusStopped || j.misses().NotReached > 0 || j.unlisted || j.reason == errNotPicked { //nolint:errorlint // our own cause, kept as it is
 			return "unfinished"
 		}
 	}
 	return journal.FinishedDetail
-}
-
-// checkHubs refuses a hub that the plan is not for.
-func checkHubs(plan *spec.Plan, hubs []target.NamedHub, rehearsal bool) error {
-	if len(hubs) == 0 {
-		return errors.New("no hub to apply the plan to")
-	}
-	want := plan.Hub.HostName
-	if want == "" || rehearsal {
-		return nil
-	}
-	for _, h := range hubs {
-		if !strings.EqualFold(want, h.Name) {
-			return &WrongHubError{Want: want, Have: h.Name}
-		}
-	}
-	return nil
 }
 
 // guarded returns f with its panics handed to crashed, if there is one: the

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/preview"
 	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
@@ -167,7 +168,7 @@ func TestPreviewForecastsWaits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t, devices(tt.devices)...)
 				plan := &spec.Plan{Name: "test", Hub: tt.size, Jobs: []spec.Job{method("m", patient, tt.change)}}
-				f, err := runner.Preview(context.Background(), plan, runner.PreviewOptions{Hubs: []target.NamedHub{{Name: "h", Hub: g.hub}}})
+				f, err := preview.Make(context.Background(), plan, preview.Options{Hubs: []target.NamedHub{{Name: "h", Hub: g.hub}}})
 				if err != nil {
 					t.Fatal(err)
 				}

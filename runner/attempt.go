@@ -206,7 +206,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, 
 	}
 	intent := journal.Intent{
 		Attempt: it.attempts, At: time.Now(), ETag: s.ETag, Version: s.Version,
-		Before: sections(w.mask.sections(result.Before)), Patch: sections(w.mask.sections(result.Patch)),
+		Before: sections(w.mask.Sections(result.Before)), Patch: sections(w.mask.Sections(result.Patch)),
 	}
 	if err := w.intent(intent, it); err != nil {
 		it.attempts--
@@ -363,7 +363,7 @@ func (w *worker) takeBack(it *item) (journal.Position, error) {
 		row.Error, last.Error = rowError(it.err), nil // once is enough
 	}
 	row.History = []spec.Attempt{last}
-	w.row = appendRow(w.row[:0], w.mask.row(row))
+	w.row = appendRow(w.row[:0], w.mask.Row(row))
 	w.line = journal.Result{Job: w.Job.Name, Target: it.Journal(), Row: w.row}.Append(w.line[:0])
 	return w.journal.Append(w.line)
 }
@@ -442,7 +442,7 @@ func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
 // settle journals a row. If the journal is broken the outcome still stands:
 // only the row's details are lost.
 func (w *worker) settle(it *item, row *spec.Row, latency time.Duration) finished {
-	w.row = appendRow(w.row[:0], w.mask.row(row))
+	w.row = appendRow(w.row[:0], w.mask.Row(row))
 	w.line = journal.Result{Job: w.Job.Name, Target: it.Journal(), Row: w.row}.Append(w.line[:0])
 	f := finished{outcome: row.Outcome, latency: latency}
 	at, err := w.journal.Append(w.line)

@@ -28,29 +28,6 @@ type InterruptedError struct {
 // Error names the signal.
 func (i *InterruptedError) Error() string { return "interrupted by " + i.Signal }
 
-// WrongHubError means that the plan, or the pinned preview of one, is for
-// another hub than the one at hand.
-type WrongHubError struct {
-	Want, Have string
-	Pinned     bool // it is the preview that says so
-}
-
-// Error names both.
-func (e *WrongHubError) Error() string {
-	if e.Pinned {
-		return fmt.Sprintf("the pinned preview was made on hub %s, this is %s", e.Want, e.Have)
-	}
-	return fmt.Sprintf("the plan is for hub %s, the connection string is for %s", e.Want, e.Have)
-}
-
-// NeedError means that a job needs one that is not part of the run.
-type NeedError struct{ Job, Need string }
-
-// Error names both jobs.
-func (e *NeedError) Error() string {
-	return fmt.Sprintf("job %s needs job %s, which is not part of this run", e.Job, e.Need)
-}
-
 // JournalError means that the journal can no longer be written. Nothing is
 // sent that could not be recorded.
 type JournalError struct{ Err error }

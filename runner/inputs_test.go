@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"iothub-runner/internal/inputs"
 	"iothub-runner/internal/journal"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
@@ -17,7 +18,7 @@ import (
 
 // hashOf returns the hash by which a run knows a job again.
 func hashOf(job spec.Job) string {
-	return runner.InputsOf(&spec.Plan{Jobs: []spec.Job{job}}, nil).Jobs[job.Name]
+	return inputs.Of(&spec.Plan{Jobs: []spec.Job{job}}).Jobs[job.Name]
 }
 
 // The hash of a job is kept in journals and reports, which outlive builds.
@@ -90,13 +91,13 @@ func TestHashOfAJobCoversWhatItDoes(t *testing.T) {
 // secrets. What earlier versions have in place of a text is no value.
 func TestInputsKeepNoSecrets(t *testing.T) {
 	plan := &spec.Plan{Vars: map[string]string{"n": "43", "site": "paris", "pw": "hunter2"}, Sensitive: []string{"pw"}}
-	in := runner.InputsOf(plan, nil)
+	in := inputs.Of(plan)
 	if diff := cmp.Diff(map[string]string{"n": "43", "site": "paris"}, in.Vars); diff != "" {
 		t.Errorf("recorded values (-want +have):\n%s", diff)
 	}
 	vars := map[string]string{"old": "sha256:e80960ebff50e111", "digest": "sha256:" + strings.Repeat("ab", 32), "empty": ""}
 	for name, want := range map[string]bool{"old": false, "digest": true, "empty": true, "none": false} {
-		if value, ok := runner.RecordedVar(vars, name); ok != want || ok && value != vars[name] {
+		if value, ok := inputs.RecordedVar(vars, name); ok != want || ok && value != vars[name] {
 			t.Errorf("RecordedVar(%s) = %q, %t; want %t", name, value, ok, want)
 		}
 	}
@@ -142,7 +143,7 @@ func TestPastIsOfTheseInputs(t *testing.T) {
 			want: `job "unlock" is not part of the run to go on with, which was of --job lock --job move alone`,
 		},
 	}
-	in := runner.InputsOf(before(), nil)
+	in := inputs.Of(before())
 	for _, tt := range tests {
 		for _, recorded := range []bool{true, false} {
 			header := journal.Header{Run: "r", Runner: "0.1.0"}

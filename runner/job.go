@@ -17,7 +17,9 @@ import (
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/mask"
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/schedule"
 	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
@@ -33,9 +35,9 @@ type jobRun struct {
 	abort       context.CancelCauseFunc // ends the run
 	stop        context.CancelCauseFunc // ends the job
 	observer    Observer
-	mask        *mask
+	mask        *mask.Mask
 	crashed     func(value any, stack []byte)
-	held        *hold // why the job does not begin; nil if it does
+	held        *schedule.Hold // why the job does not begin; nil if it does
 	scheduledAt time.Time
 	firstDue    time.Time // in the first run; zero for a job that needs others
 	call        hub.Call
@@ -93,7 +95,7 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 		over:    make(chan struct{}),
 		policy:  decide.Policy{Offline: job.Offline},
 		grace:   r.grace,
-		mask:    newMask(r.plan),
+		mask:    mask.New(r.plan),
 		picked:  r.only,
 		status:  spec.StatusNotStarted,
 	}
@@ -110,7 +112,7 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 	}
 	if len(job.Needs) == 0 {
 		j.schedule(r.due(job))
-		j.firstDue = due(r.startedAt, job)
+		j.firstDue = schedule.Due(r.startedAt, job)
 	}
 	if r.pinned != nil {
 		j.pinTo(r.pinned)
@@ -175,7 +177,7 @@ func (j *jobRun) linkNeeds(all []*jobRun) error {
 	for _, need := range j.Job.Needs {
 		i := slices.IndexFunc(all, func(other *jobRun) bool { return other.Job.Name == need.Job })
 		if i < 0 {
-			return &NeedError{Job: j.Job.Name, Need: need.Job}
+			return &schedule.NeedError{Job: j.Job.Name, Need: need.Job}
 		}
 		j.needs = append(j.needs, all[i])
 	}
@@ -200,30 +202,19 @@ func (j *jobRun) awaitNeeds(ctx context.Context) error {
 			return fmt.Errorf("it needs job %s, which ended as %s", need.Job, status)
 		}
 	}
-	j.schedule(due(time.Now(), j.Job))
+	j.schedule(schedule.Due(time.Now(), j.Job))
 	return nil
-}
-
-// due returns when a job is to begin that may begin at start: that is when the
-// run starts, or when the jobs that it needs have ended. A time of its own that
-// has passed by then makes it begin at once; whether that is too late is
-// judged as the run starts, and holdLate does it.
-func due(start time.Time, job *spec.Job) time.Time {
-	if !job.At.IsZero() {
-		return later(start, job.At)
-	}
-	return start.Add(job.Delay)
 }
 
 // due returns when a job of the run is to begin. In a resumed run the original
 // time stands while it is still to come; a deadline counts from the resumption,
 // or there would be no point in one.
 func (r *Run) due(job *spec.Job) time.Time {
-	at := due(r.startedAt, job)
+	at := schedule.Due(r.startedAt, job)
 	if r.past == nil {
 		return at
 	}
-	return later(at, r.resumedAt)
+	return schedule.Later(at, r.resumedAt)
 }
 
 // dispatch lists the targets and hands them to the workers until all of them
@@ -258,16 +249,18 @@ func (j *jobRun) dispatch(ctx context.Context) error {
 }
 
 // neverStarted ends a job whose time never came.
-func (j *jobRun) neverStarted(cause error) { j.neverBegin(hold{spec.StatusNotStarted, cause}) }
+func (j *jobRun) neverStarted(cause error) {
+	j.neverBegin(schedule.Hold{Status: spec.StatusNotStarted, Err: cause})
+}
 
 // neverBegin ends a job that does not begin. The targets that the plan names
 // are known all the same, and have their rows.
-func (j *jobRun) neverBegin(h hold) {
+func (j *jobRun) neverBegin(h schedule.Hold) {
 	j.AddNamed()
 	j.whole = j.whole || j.QueryText() == ""
 	j.counters.listed.Store(int64(j.Cohort.Size()))
-	j.status, j.reason = h.status, h.err
-	j.settleRest(h.outcome())
+	j.status, j.reason = h.Status, h.Err
+	j.settleRest(h.Outcome())
 	j.counters.ended.Store(true)
 	j.observer.JobEnded(j.report())
 }
@@ -304,6 +297,12 @@ func (j *jobRun) settleRest(nothing spec.Outcome) {
 	}
 }
 
+// misses are those of the job. What an earlier run has settled is in the counters
+// too.
+func (j *jobRun) misses() decide.Misses {
+	return decide.CountMisses(func(o spec.Outcome) int { return int(j.counters.outcomes[cohort.OutcomeIndex(o)].Load()) })
+}
+
 // judge says how the job ended, given why its dispatching did.
 func (j *jobRun) judge(err error) (spec.Status, error) {
 	missed := j.misses()
@@ -316,7 +315,7 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if _, ok := errors.AsType[*pace.NotReadyError](err); ok {
 		return spec.StatusStopped, err
 	}
-	if isDeadline(err) && (missed.notReached > 0 || !j.whole) {
+	if isDeadline(err) && (missed.NotReached > 0 || !j.whole) {
 		return spec.StatusStopped, err
 	}
 	if err != nil && !isDeadline(err) {
@@ -325,10 +324,10 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if j.unlisted {
 		return spec.StatusFailed, errUnlisted
 	}
-	if why := missed.beyond(j.Job.Tolerate, j.Cohort.Size()); why != nil {
+	if why := missed.Beyond(j.Job.Tolerate, j.Cohort.Size()); why != nil {
 		return spec.StatusFailed, why
 	}
-	notes := []string{missed.tolerated(), j.pins.note()}
+	notes := []string{missed.Tolerated(), j.pins.note()}
 	if idle := j.IdleExclusions(); j.listedHere && len(idle) > 0 {
 		notes = append(notes, target.IdleText(idle))
 	}

@@ -11,7 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
+	"iothub-runner/internal/schedule"
 	"iothub-runner/spec"
 )
 
@@ -56,7 +57,7 @@ func TestIfLate(t *testing.T) {
 					method("lock", lateBy(tt.by, tt.policy), named("device-000001", "device-000002"), deadline(time.Minute)),
 					method("other"),
 				}
-				f := g.preview(runner.PreviewOptions{}, jobs...)
+				f := g.preview(preview.Options{}, jobs...)
 				res := g.apply(context.Background(), jobs...)
 				want := map[string]spec.Status{"lock": tt.status, "other": tt.other}
 				if diff := cmp.Diff(want, summed(res.report)); diff != "" {
@@ -77,7 +78,7 @@ func TestIfLate(t *testing.T) {
 
 // checkLate holds what a preview says of jobs that would not run against what a
 // run did.
-func checkLate(tb testing.TB, f *runner.Forecast, res result) {
+func checkLate(tb testing.TB, f *preview.Forecast, res result) {
 	tb.Helper()
 	for i, job := range res.report.Jobs {
 		held := job.Status != spec.StatusSucceeded
@@ -103,12 +104,12 @@ func TestLateRunSendsNothing(t *testing.T) {
 		g := newRig(t, devices(3)...)
 		now := time.Now()
 		jobs := []spec.Job{method("first"), method("lock", lateBy(3*time.Hour, spec.LateFail)), update("u", `{"a":1}`, "", lateBy(time.Hour, spec.LateFail))}
-		f := g.preview(runner.PreviewOptions{}, jobs...)
+		f := g.preview(preview.Options{}, jobs...)
 		res := g.apply(context.Background(), jobs...)
 		if n := len(g.hub.calls); n != 2 {
 			t.Errorf("%d requests, want one to see whether the hub is there, of each: %+v", n, g.hub.calls)
 		}
-		want := &runner.LateError{Job: "lock", At: now.Add(-3 * time.Hour), Now: now, More: 1}
+		want := &schedule.LateError{Job: "lock", At: now.Add(-3 * time.Hour), Now: now, More: 1}
 		if diff := cmp.Diff(error(want), res.run.Cause()); diff != "" {
 			t.Errorf("Cause() (-want +have):\n%s", diff)
 		}
@@ -141,7 +142,7 @@ func TestNeedsOfASkippedJob(t *testing.T) {
 			method("after", needs("move", spec.NeedAlways), delay(time.Minute)),
 			update("move", `{"floor":3}`, "", lateBy(time.Hour, spec.LateSkip)),
 		}
-		f := g.preview(runner.PreviewOptions{}, jobs...)
+		f := g.preview(preview.Options{}, jobs...)
 		res := g.apply(context.Background(), jobs...)
 		checkLate(t, f, res)
 		want := map[string]spec.Status{
@@ -228,7 +229,7 @@ func TestResumedRunIsLate(t *testing.T) {
 				if diff := cmp.Diff(tt.want, summed(res.report)); diff != "" {
 					t.Errorf("statuses (-want +have):\n%s", diff)
 				}
-				_, late := errors.AsType[*runner.LateError](res.run.Cause())
+				_, late := errors.AsType[*schedule.LateError](res.run.Cause())
 				if late != (tt.policy == spec.LateFail) {
 					t.Errorf("Cause() = %v", res.run.Cause())
 				}
@@ -287,7 +288,7 @@ func TestPreviewOfATimeThatOthersOverrun(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t, devices(10)...)
 				slow := func(j *spec.Job) { j.Rate = 1 } // ten devices in ten seconds
-				f := g.preview(runner.PreviewOptions{},
+				f := g.preview(preview.Options{},
 					method("lock", needs("move", spec.NeedSucceeded), lateBy(-tt.at, spec.LateFail), deadline(time.Minute)),
 					update("move", `{"floor":3}`, "", slow))
 				if diff := cmp.Diff(tt.warnings, f.Warnings); diff != "" {

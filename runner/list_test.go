@@ -345,7 +345,7 @@ func TestWrongHub(t *testing.T) {
 				}
 				plan := &spec.Plan{Name: "test", Hub: spec.Hub{HostName: tt.plan}, Jobs: []spec.Job{method("m")}}
 				_, err := runner.Apply(context.Background(), plan, o)
-				if _, wrong := errors.AsType[*runner.WrongHubError](err); wrong != tt.wrong || err != nil && !wrong {
+				if _, wrong := errors.AsType[*target.WrongHubError](err); wrong != tt.wrong || err != nil && !wrong {
 					t.Errorf("Apply on %v of a plan for %q: %v, want wrong hub: %t", tt.hubs, tt.plan, err, tt.wrong)
 				}
 				if called := len(h.of(opInvoke, "")) > 0; called == tt.wrong {

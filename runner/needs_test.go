@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/hub"
-	"iothub-runner/runner"
+	"iothub-runner/internal/schedule"
 	"iothub-runner/spec"
 )
 
@@ -70,7 +70,7 @@ func TestNeedsOutsideTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, devices(1)...)
 		res := g.apply(context.Background(), method("lock", needs("move", spec.NeedSucceeded)))
-		want := &runner.NeedError{Job: "lock", Need: "move"}
+		want := &schedule.NeedError{Job: "lock", Need: "move"}
 		if diff := cmp.Diff(error(want), res.err); diff != "" {
 			t.Errorf("Apply (-want +have):\n%s", diff)
 		}

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/preview"
 	"iothub-runner/internal/target"
-	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
 
@@ -44,7 +44,7 @@ func TestLongWaitsAreTold(t *testing.T) {
 		return func(g *rig, ctx context.Context) { g.apply(ctx, job) }
 	}
 	look := func(g *rig, ctx context.Context) {
-		_, _ = runner.Preview(ctx, &spec.Plan{Jobs: []spec.Job{method("m")}}, runner.PreviewOptions{
+		_, _ = preview.Make(ctx, &spec.Plan{Jobs: []spec.Job{method("m")}}, preview.Options{
 			Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}, Paused: g.options.Paused,
 		})
 	}

@@ -3,7 +3,6 @@ package runner
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"iothub-runner/internal/cohort"
@@ -23,8 +22,8 @@ const (
 // pins is what a run of a pinned preview has for one job. It is nil in any
 // other run.
 type pins struct {
-	*Pinned
-	members      *bitset
+	*pinnedTwins
+	job          string
 	expect       spec.Expect
 	joined, left int
 }
@@ -32,8 +31,8 @@ type pins struct {
 // pinTo binds the job to the devices of a pinned preview. All that the target
 // selects is listed, so that it shows who joined and who left; a target that
 // was cut off at a limit says nothing about the others, and they stay out.
-func (j *jobRun) pinTo(p *Pinned) {
-	j.pins = &pins{Pinned: p, members: p.members[j.Job.Name], expect: j.Job.Target.Expect}
+func (j *jobRun) pinTo(p *pinnedTwins) {
+	j.pins = &pins{pinnedTwins: p, job: j.Job.Name, expect: j.Job.Target.Expect}
 	if t := j.Job.Target; t.Limit > 0 || t.Top > 0 {
 		j.Only = func(t cohort.Key) bool { return j.pins.has(t) }
 	}
@@ -44,13 +43,13 @@ func (j *jobRun) pinTo(p *Pinned) {
 }
 
 func (p *pins) has(t cohort.Key) bool {
-	i, known := p.index(t)
-	return known && p.members.has(i)
+	i, known := p.Index(t)
+	return known && p.Has(p.job, i)
 }
 
 // any tells whether the preview has devices for the job.
 func (p *pins) any() bool {
-	return p != nil && slices.ContainsFunc(p.members.words, func(w uint64) bool { return w != 0 })
+	return p != nil && !p.Empty(p.job)
 }
 
 // matchPins holds a cohort that is listed in full against the preview. Whoever
@@ -66,11 +65,11 @@ func (d *dispatcher) matchPins() error {
 		}
 	}
 	var left []item
-	for i := range uint32(d.pins.devices.Size()) {
-		if !d.pins.members.has(i) {
+	for i := range uint32(d.pins.Devices()) {
+		if !d.pins.Has(d.pins.job, i) {
 			continue
 		}
-		key := d.pins.devices.Target(i)
+		key := d.pins.Device(i)
 		if index, known := d.Cohort.Add(key); !known {
 			left = append(left, item{Key: key, index: index})
 		}
@@ -119,7 +118,7 @@ func (w *worker) heldToPin(it *item, s *target.Sight) (finished, bool) {
 	if w.pins == nil {
 		return finished{}, false
 	}
-	i, _ := w.pins.index(it.Key)
+	i, _ := w.pins.Index(it.Key)
 	state := w.pins.compare(i, w.Job.Name, s)
 	if it.doubt != nil && !w.pins.mayHave(i, w.Job.Name) { // another patch of ours came before it
 		it.doubt, it.unsure = nil, false
@@ -150,8 +149,8 @@ func (w *worker) heldToPayload(it *item, payload json.RawMessage) (finished, boo
 	if w.pins == nil {
 		return finished{}, false
 	}
-	i, _ := w.pins.index(it.Key)
-	if was := w.pins.sums[w.Job.Name][i]; was == payloadSum(payload) {
+	i, _ := w.pins.Index(it.Key)
+	if w.pins.SamePayload(w.Job.Name, i, payload) {
 		return finished{}, false
 	}
 	if it.unsure {
@@ -166,7 +165,7 @@ func (w *worker) heldToPayload(it *item, payload json.RawMessage) (finished, boo
 // openPin notes that the item's twin is about to be patched.
 func (w *worker) openPin(it *item, s *target.Sight, patch *spec.Sections) {
 	if w.pins != nil {
-		i, _ := w.pins.index(it.Key)
+		i, _ := w.pins.Index(it.Key)
 		w.pins.sending(i, w.Job.Name, s.ETag, patch)
 	}
 }
@@ -174,7 +173,7 @@ func (w *worker) openPin(it *item, s *target.Sight, patch *spec.Sections) {
 // answerPin notes that a patch was not accepted, or that nobody knows.
 func (w *worker) answerPin(it *item, v decide.Verdict) {
 	if w.pins != nil {
-		i, _ := w.pins.index(it.Key)
+		i, _ := w.pins.Index(it.Key)
 		w.pins.answered(i, w.Job.Name, v.Outcome == spec.OutcomeUnanswered)
 	}
 }
@@ -189,7 +188,7 @@ func (w *worker) closePin(it *item, row *spec.Row) {
 	if row.Outcome == spec.OutcomeSucceeded {
 		left = row.Twin
 	}
-	i, known := w.pins.index(it.Key)
+	i, known := w.pins.Index(it.Key)
 	if known { // who joined since has no pin
 		w.pins.ended(i, w.Job.Name, left, row.Outcome == spec.OutcomeUnanswered)
 	}

@@ -5,14 +5,35 @@ import (
 	"io"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/tidwall/gjson"
 
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/preview"
 	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
+
+// pinnedTwins are the twins of a pinned preview as the run of it follows them.
+type pinnedTwins struct {
+	*preview.Pinned
+
+	mu       sync.Mutex             // guards ETags as well
+	versions []int64                // of the twins with these etags; 0 as long as they are as pinned
+	own      map[uint32][]*ownPatch // by index in the preview
+}
+
+func newPinnedTwins(p *preview.Pinned) *pinnedTwins {
+	return &pinnedTwins{Pinned: p, versions: make([]int64, len(p.ETags)), own: map[uint32][]*ownPatch{}}
+}
+
+func (p *pinnedTwins) etag(i uint32) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ETags[i]
+}
 
 // ownPatch is a patch that a job of the run sent to a pinned twin, while it is
 // not known what became of it. Each is sent with the etag that it was computed
@@ -44,10 +65,10 @@ const (
 // has no patch of its own under way. A twin with another etag is still as
 // pinned if a patch of ours, whose answer is lost, was sent to the twin as it
 // was pinned and now shows in it: then its etag is the one to expect.
-func (p *Pinned) compare(i uint32, job string, s *target.Sight) pinState {
+func (p *pinnedTwins) compare(i uint32, job string, s *target.Sight) pinState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	head := p.etags[i]
+	head := p.ETags[i]
 	if s.ETag == head {
 		return pinKept
 	}
@@ -64,7 +85,7 @@ func (p *Pinned) compare(i uint32, job string, s *target.Sight) pinState {
 	}
 	switch {
 	case author != nil:
-		p.etags[i], p.versions[i] = s.ETag, s.Version
+		p.ETags[i], p.versions[i] = s.ETag, s.Version
 		p.refuteLocked(i, author, head)
 		return pinKept
 	case flying, s.Version < p.versions[i]: // or it was read before a patch of ours was answered
@@ -75,7 +96,7 @@ func (p *Pinned) compare(i uint32, job string, s *target.Sight) pinState {
 
 // refuteLocked drops the lost patches that were sent with an etag which gave
 // way to another patch of ours: they had no effect.
-func (p *Pinned) refuteLocked(i uint32, author *ownPatch, base string) {
+func (p *pinnedTwins) refuteLocked(i uint32, author *ownPatch, base string) {
 	kept := slices.DeleteFunc(p.own[i], func(o *ownPatch) bool {
 		if o == author || o.base != base || base == "" {
 			return false
@@ -86,7 +107,7 @@ func (p *Pinned) refuteLocked(i uint32, author *ownPatch, base string) {
 	p.keepLocked(i, kept)
 }
 
-func (p *Pinned) keepLocked(i uint32, own []*ownPatch) {
+func (p *pinnedTwins) keepLocked(i uint32, own []*ownPatch) {
 	if len(own) == 0 {
 		delete(p.own, i)
 		return
@@ -94,7 +115,7 @@ func (p *Pinned) keepLocked(i uint32, own []*ownPatch) {
 	p.own[i] = own
 }
 
-func (p *Pinned) findLocked(i uint32, job string) *ownPatch {
+func (p *pinnedTwins) findLocked(i uint32, job string) *ownPatch {
 	for _, o := range p.own[i] {
 		if o.job == job {
 			return o
@@ -103,13 +124,13 @@ func (p *Pinned) findLocked(i uint32, job string) *ownPatch {
 	return nil
 }
 
-func (p *Pinned) removeLocked(i uint32, job string) {
+func (p *pinnedTwins) removeLocked(i uint32, job string) {
 	p.keepLocked(i, slices.DeleteFunc(p.own[i], func(o *ownPatch) bool { return o.job == job }))
 }
 
 // mayHave tells whether a patch of a job whose answer is lost may have taken
 // effect.
-func (p *Pinned) mayHave(i uint32, job string) bool {
+func (p *pinnedTwins) mayHave(i uint32, job string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o := p.findLocked(i, job)
@@ -117,13 +138,13 @@ func (p *Pinned) mayHave(i uint32, job string) bool {
 }
 
 // sending notes a patch that is about to be sent.
-func (p *Pinned) sending(i uint32, job, base string, patch *spec.Sections) {
+func (p *pinnedTwins) sending(i uint32, job, base string, patch *spec.Sections) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sendingLocked(i, job, base, patch).flying = true
 }
 
-func (p *Pinned) sendingLocked(i uint32, job, base string, patch *spec.Sections) *ownPatch {
+func (p *pinnedTwins) sendingLocked(i uint32, job, base string, patch *spec.Sections) *ownPatch {
 	o := p.findLocked(i, job)
 	if o == nil {
 		o = &ownPatch{job: job}
@@ -135,7 +156,7 @@ func (p *Pinned) sendingLocked(i uint32, job, base string, patch *spec.Sections)
 }
 
 // answered notes that a patch was not accepted, or that its answer is lost.
-func (p *Pinned) answered(i uint32, job string, lost bool) {
+func (p *pinnedTwins) answered(i uint32, job string, lost bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o := p.findLocked(i, job)
@@ -147,7 +168,7 @@ func (p *Pinned) answered(i uint32, job string, lost bool) {
 
 // ended notes that a job has done with a twin, and how it left it; nil if it did
 // not change the twin. What is in doubt stays so.
-func (p *Pinned) ended(i uint32, job string, left *spec.TwinResult, inDoubt bool) {
+func (p *pinnedTwins) ended(i uint32, job string, left *spec.TwinResult, inDoubt bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o := p.findLocked(i, job)
@@ -155,8 +176,8 @@ func (p *Pinned) ended(i uint32, job string, left *spec.TwinResult, inDoubt bool
 		return
 	}
 	o.flying = false
-	if left != nil && left.ETag != "" && (p.etags[i] == o.base || o.base == "") {
-		p.etags[i], p.versions[i] = left.ETag, left.Version
+	if left != nil && left.ETag != "" && (p.ETags[i] == o.base || o.base == "") {
+		p.ETags[i], p.versions[i] = left.ETag, left.Version
 		p.refuteLocked(i, o, o.base)
 	}
 	if !inDoubt {
@@ -166,11 +187,11 @@ func (p *Pinned) ended(i uint32, job string, left *spec.TwinResult, inDoubt bool
 
 // recallPins learns from the journal which changes of twins were this run's
 // own, and which patches an earlier run left without an answer.
-func (r *Run) recallPins(p *Pinned) error {
+func (r *Run) recallPins(p *pinnedTwins) error {
 	if r.past == nil {
 		return nil
 	}
-	rec := recall{Pinned: p, twins: map[string]bool{}}
+	rec := recall{pinnedTwins: p, twins: map[string]bool{}}
 	for _, j := range r.jobs {
 		rec.twins[j.Job.Name] = j.Job.Twin != nil
 	}
@@ -184,18 +205,18 @@ func (r *Run) recallPins(p *Pinned) error {
 // any intent that builds on it, so the version says which etag is the newest
 // that was ours.
 type recall struct {
-	*Pinned
+	*pinnedTwins
 	twins map[string]bool // jobs that patch
 }
 
 func (r *recall) visit(_ journal.Position, rec journal.Record) error {
 	switch rec := rec.(type) {
 	case journal.Intent:
-		if i, known := r.index(cohort.KeyOf(rec.Target)); known && r.twins[rec.Job] {
+		if i, known := r.Index(cohort.KeyOf(rec.Target)); known && r.twins[rec.Job] {
 			r.intent(i, &rec)
 		}
 	case journal.Result:
-		if i, known := r.index(cohort.KeyOf(rec.Target)); known && r.twins[rec.Job] {
+		if i, known := r.Index(cohort.KeyOf(rec.Target)); known && r.twins[rec.Job] {
 			r.result(i, &rec)
 		}
 	}
@@ -211,7 +232,7 @@ func (r *recall) intent(i uint32, rec *journal.Intent) {
 		return
 	}
 	if rec.Version > r.versions[i] {
-		r.versions[i], r.etags[i] = rec.Version, rec.ETag
+		r.versions[i], r.ETags[i] = rec.Version, rec.ETag
 	}
 	r.sendingLocked(i, rec.Job, rec.ETag, parseSections(bytes.Clone(rec.Patch))).lost = true
 }
@@ -229,7 +250,7 @@ func (r *recall) result(i uint32, rec *journal.Result) {
 	if outcome == spec.OutcomeSucceeded {
 		version, etag := row.Get("twin.version").Int(), row.Get("twin.etag").Str
 		if etag != "" && version > r.versions[i] {
-			r.versions[i], r.etags[i] = version, etag
+			r.versions[i], r.ETags[i] = version, etag
 		}
 		if o != nil {
 			r.refuteLocked(i, o, o.base)

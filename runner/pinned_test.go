@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/preview"
 	"iothub-runner/internal/target"
-	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
 
@@ -30,13 +30,13 @@ func (g *rig) pin(jobs ...spec.Job) []byte {
 		Vars: map[string]string{"a": "1", "pw": "secret"}, Sensitive: []string{"pw"},
 	}
 	var file bytes.Buffer
-	o := runner.PreviewOptions{Runner: "test", Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}}
-	w, err := runner.NewPinWriter(&file, g.plan, []byte("the text"), o)
+	o := preview.Options{Runner: "test", Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}}
+	w, err := preview.NewPinWriter(&file, g.plan, []byte("the text"), o)
 	if err != nil {
 		g.Fatalf("NewPinWriter: %v", err)
 	}
 	o.Pin = w
-	if _, err := runner.Preview(context.Background(), g.plan, o); err != nil {
+	if _, err := preview.Make(context.Background(), g.plan, o); err != nil {
 		g.Fatalf("Preview: %v", err)
 	}
 	if err := w.Close(); err != nil {
@@ -56,7 +56,7 @@ func (g *rig) applyPinned(file []byte, jobs ...spec.Job) result {
 // it if they are given.
 func (g *rig) readPinned(file []byte, jobs ...spec.Job) {
 	g.Helper()
-	p, err := runner.ReadPinned(bytes.NewReader(file))
+	p, err := preview.ReadPinned(bytes.NewReader(file))
 	if err != nil {
 		g.Fatalf("ReadPinned: %v", err)
 	}
@@ -264,7 +264,7 @@ func TestApplyDoesWhatPreviewSaid(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 7))
 			g := randomFleet(t, r)
 			jobs := pinnableJobs(r)
-			f := g.preview(runner.PreviewOptions{}, jobs...)
+			f := g.preview(preview.Options{}, jobs...)
 			var res result
 			if seed%2 == 0 {
 				res = g.applyPinned(g.pin(jobs...), jobs...)
@@ -310,7 +310,7 @@ func effectOf(row spec.Row) string {
 	return "failed"
 }
 
-func sayingOf(g *runner.Group) string {
+func sayingOf(g *preview.Group) string {
 	switch kindOf(g) {
 	case "change":
 		return fmt.Sprintf("%s %s -> %s %s", g.Before.Desired, g.Before.Tags, g.Patch.Desired, g.Patch.Tags)
@@ -369,14 +369,14 @@ func TestReadPinnedRefusesDamage(t *testing.T) {
 		t.Errorf("the file does not end with %s, or is not JSON:\n%s", want, file)
 	}
 	for cut := range file {
-		if _, err := runner.ReadPinned(bytes.NewReader(file[:cut])); err == nil {
+		if _, err := preview.ReadPinned(bytes.NewReader(file[:cut])); err == nil {
 			t.Errorf("a file that was cut at byte %d of %d was read", cut, len(file))
 		}
 	}
 	for at := range file {
 		edited := slices.Clone(file)
 		edited[at] ^= 1
-		p, err := runner.ReadPinned(bytes.NewReader(edited))
+		p, err := preview.ReadPinned(bytes.NewReader(edited))
 		if err == nil && at < bytes.LastIndex(file, []byte(`],"end"`)) {
 			t.Errorf("a file with another byte at %d was read: %+v", at, p.Header)
 		}
@@ -394,7 +394,7 @@ func TestReadPinnedSaysWhatIsWrong(t *testing.T) {
 		{`{"schema":"runner/pinned/v2","targets":[` + "\n" + `{"job":"x"}` + "\n", `line 2: there is no job "x" in it`},
 	}
 	for _, tt := range tests {
-		_, err := runner.ReadPinned(strings.NewReader(tt.text))
+		_, err := preview.ReadPinned(strings.NewReader(tt.text))
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("ReadPinned(%q) = %v, want %q", tt.text, err, tt.want)
 		}
@@ -404,7 +404,7 @@ func TestReadPinnedSaysWhatIsWrong(t *testing.T) {
 func TestPinnedIsOfOnePlan(t *testing.T) {
 	g := newRig(t, "a")
 	move := update("move", `{"floor":3}`, "")
-	p, err := runner.ReadPinned(bytes.NewReader(g.pin(move, method("lock"))))
+	p, err := preview.ReadPinned(bytes.NewReader(g.pin(move, method("lock"))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -437,14 +437,14 @@ func TestPinnedIsOfOnePlan(t *testing.T) {
 func TestPreviewWithoutRoomForThePin(t *testing.T) {
 	g := newRig(t, devices(5000)...)
 	g.plan = &spec.Plan{Name: "test", Jobs: []spec.Job{method("lock")}}
-	o := runner.PreviewOptions{Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}}
-	w, err := runner.NewPinWriter(fullDisk{}, g.plan, nil, o)
+	o := preview.Options{Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}}
+	w, err := preview.NewPinWriter(fullDisk{}, g.plan, nil, o)
 	if err != nil {
 		t.Fatalf("NewPinWriter: %v", err)
 	}
 	o.Pin = w
-	_, err = runner.Preview(context.Background(), g.plan, o)
-	if pin, ok := errors.AsType[*runner.PinError](err); !ok || !errors.Is(pin, errDiskFull) {
+	_, err = preview.Make(context.Background(), g.plan, o)
+	if pin, ok := errors.AsType[*preview.PinError](err); !ok || !errors.Is(pin, errDiskFull) {
 		t.Errorf("Preview: %v, want a PinError of the full disk", err)
 	}
 }
@@ -462,11 +462,11 @@ func TestPinnedHoldsToWhatIsSent(t *testing.T) {
 		for _, id := range []string{"same", "other", "moved"} {
 			g.hub.set(id, `{}`, `{"site":"A"}`)
 		}
-		f := g.preview(runner.PreviewOptions{}, lock)
+		f := g.preview(preview.Options{}, lock)
 		if f.Summary.Calls != 3 || f.Summary.Failing != 1 || f.Jobs[0].Groups[0].Error != "the device's tags.site is missing" {
 			t.Errorf("preview: %+v, want three calls and one device without a site: %+v", f.Summary, f.Jobs[0].Groups)
 		}
-		if want := `{"door":"moved","site":"A"}`; !slices.ContainsFunc(f.Jobs[0].Groups, func(g runner.Group) bool { return g.Call != nil && string(g.Call.Payload) == want }) {
+		if want := `{"door":"moved","site":"A"}`; !slices.ContainsFunc(f.Jobs[0].Groups, func(g preview.Group) bool { return g.Call != nil && string(g.Call.Payload) == want }) {
 			t.Errorf("groups %+v, want one with the payload %s", f.Jobs[0].Groups, want)
 		}
 		file := g.pin(lock)

@@ -14,13 +14,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/preview"
 	"iothub-runner/internal/target"
-	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
 
 // preview looks at the rig's hub, and checks what holds for every preview.
-func (g *rig) preview(o runner.PreviewOptions, jobs ...spec.Job) *runner.Forecast {
+func (g *rig) preview(o preview.Options, jobs ...spec.Job) *preview.Forecast {
 	g.Helper()
 	f, err := g.tryPreview(o, jobs...)
 	if err != nil {
@@ -29,11 +29,11 @@ func (g *rig) preview(o runner.PreviewOptions, jobs ...spec.Job) *runner.Forecas
 	return f
 }
 
-func (g *rig) tryPreview(o runner.PreviewOptions, jobs ...spec.Job) (*runner.Forecast, error) {
+func (g *rig) tryPreview(o preview.Options, jobs ...spec.Job) (*preview.Forecast, error) {
 	g.Helper()
 	g.plan = &spec.Plan{File: "plan.yaml", SHA256: strings.Repeat("ab", 32), Version: 1, Name: "test", Jobs: jobs, Hub: g.size}
 	o.Hubs, o.Runner = []target.NamedHub{{Name: "test.example", Hub: g.hub}}, "test"
-	f, err := runner.Preview(context.Background(), g.plan, o)
+	f, err := preview.Make(context.Background(), g.plan, o)
 	if n := len(g.hub.of(opPatch, "")) + len(g.hub.of(opInvoke, "")); n > 0 {
 		g.Errorf("a preview sent %d patches and calls, want none", n)
 	}
@@ -44,9 +44,9 @@ func (g *rig) tryPreview(o runner.PreviewOptions, jobs ...spec.Job) (*runner.For
 }
 
 // checkForecast fails the test if the numbers of a forecast do not add up.
-func checkForecast(tb testing.TB, f *runner.Forecast) {
+func checkForecast(tb testing.TB, f *preview.Forecast) {
 	tb.Helper()
-	var sum runner.ForecastSummary
+	var sum preview.ForecastSummary
 	for i := range f.Jobs {
 		j := &f.Jobs[i]
 		sum.Targets += j.Targets
@@ -81,7 +81,7 @@ func checkForecast(tb testing.TB, f *runner.Forecast) {
 	}
 }
 
-func kindOf(g *runner.Group) string {
+func kindOf(g *preview.Group) string {
 	switch {
 	case g.Error != "":
 		return "failing"
@@ -109,8 +109,8 @@ func TestPreviewGroupsWhatIsAlike(t *testing.T) {
 	g.hub.set("a", `{"floor":1}`, `{}`)
 	g.hub.set("b", `{"floor":1}`, `{"site":"x"}`)
 	g.hub.set("c", `{"floor":3}`, `{"moved":true}`)
-	f := g.preview(runner.PreviewOptions{}, update("move", `{"floor":3}`, `{"moved":true}`), method("lock"))
-	want := []runner.Group{
+	f := g.preview(preview.Options{}, update("move", `{"floor":3}`, `{"moved":true}`), method("lock"))
+	want := []preview.Group{
 		{Count: 2, Devices: []string{"a", "b"}, Before: sectionsOf(`{"floor":1}`, `{"moved":null}`), Patch: sectionsOf(`{"floor":3}`, `{"moved":true}`)},
 		{Count: 1, Devices: []string{"d"}, Before: sectionsOf(`{"floor":null}`, `{"moved":null}`), Patch: sectionsOf(`{"floor":3}`, `{"moved":true}`)},
 		{Count: 1, Devices: []string{"c"}, Unchanged: true},
@@ -118,7 +118,7 @@ func TestPreviewGroupsWhatIsAlike(t *testing.T) {
 	if diff := cmp.Diff(want, f.Jobs[0].Groups); diff != "" {
 		t.Errorf("groups of the twin job (-want +have):\n%s", diff)
 	}
-	want = []runner.Group{{Count: 4, Devices: []string{"a", "b", "c", "d"}, Call: &runner.CallForecast{
+	want = []preview.Group{{Count: 4, Devices: []string{"a", "b", "c", "d"}, Call: &preview.CallForecast{
 		MethodName: "lock", Payload: json.RawMessage(`{"lockTime":"10m"}`), ResponseTimeoutInSeconds: 30,
 	}}}
 	if diff := cmp.Diff(want, f.Jobs[1].Groups); diff != "" {
@@ -137,7 +137,7 @@ func TestPreviewGroupsWhatIsAlike(t *testing.T) {
 // listing shows is read by itself.
 func TestPreviewAsksLittle(t *testing.T) {
 	g := newRig(t, devices(250)...)
-	f := g.preview(runner.PreviewOptions{}, update("move", `{"floor":3}`, ""), method("lock"), update("tag", "", `{"a":1}`))
+	f := g.preview(preview.Options{}, update("move", `{"floor":3}`, ""), method("lock"), update("tag", "", `{"a":1}`))
 	if n := len(g.hub.of(opQuery, "")); n != 3 {
 		t.Errorf("%d queries for 250 devices, want 3", n)
 	}
@@ -171,7 +171,7 @@ func TestPreviewOfNamedDevices(t *testing.T) {
 			g := newRig(t, ids...)
 			g.hub.match[""] = nil
 			g.hub.matchIDs = true
-			f := g.preview(runner.PreviewOptions{}, update("move", `{"floor":3}`, "", named(append(ids, "nobody")...)))
+			f := g.preview(preview.Options{}, update("move", `{"floor":3}`, "", named(append(ids, "nobody")...)))
 			if n := len(g.hub.of(opQuery, "")); n != tt.queries {
 				t.Errorf("%d queries, want %d", n, tt.queries)
 			}
@@ -195,10 +195,10 @@ func TestPreviewOfAStaleIndex(t *testing.T) {
 	g.hub.freezeIndex()
 	g.hub.set("new", `{"floor":3}`, `{}`)
 	job := update("move", `{"floor":3}`, "")
-	if f := g.preview(runner.PreviewOptions{}, job); f.Summary.Changes != 2 || f.TwinsFrom != "index" {
+	if f := g.preview(preview.Options{}, job); f.Summary.Changes != 2 || f.TwinsFrom != "index" {
 		t.Errorf("by the index: %d changes from %q, want both", f.Summary.Changes, f.TwinsFrom)
 	}
-	f := g.preview(runner.PreviewOptions{Direct: true}, job)
+	f := g.preview(preview.Options{Direct: true}, job)
 	if f.Summary.Changes != 1 || f.Summary.Unchanged != 1 || f.TwinsFrom != "twins" {
 		t.Errorf("direct: %+v from %q, want one change", f.Summary, f.TwinsFrom)
 	}
@@ -235,7 +235,7 @@ func TestPreviewOfWhatWouldNotRun(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			g := newRig(t, "a", "b", "c", "d")
 			g.hub.match["nobody"] = func(hub.Target) bool { return false }
-			f := g.preview(runner.PreviewOptions{}, method("lock", tt.change), method("ring"))
+			f := g.preview(preview.Options{}, method("lock", tt.change), method("ring"))
 			j := f.Jobs[0]
 			if (tt.stopped == "") != (j.Stopped == "") || !strings.Contains(j.Stopped, tt.stopped) {
 				t.Errorf("stopped %q, want %q", j.Stopped, tt.stopped)
@@ -270,14 +270,14 @@ func TestPreviewSelectsLikeARun(t *testing.T) {
 	limited := func(j *spec.Job) { j.Target.Limit = 2 }
 	g := newRig(t, append(devices(4), "extra")...)
 	g.hub.pageSize = 2
-	f := g.preview(runner.PreviewOptions{}, method("all", select3), method("two", select3, limited))
+	f := g.preview(preview.Options{}, method("all", select3), method("two", select3, limited))
 	if n := f.Jobs[0].Calls; n != 4 {
 		t.Errorf("%d calls, want 4: device-000000 is left out, none comes twice", n)
 	}
 	if n := len(g.hub.of(opQuery, "")); n != 3 {
 		t.Errorf("%d queries for both jobs, want 3 pages of 2", n)
 	}
-	g.preview(runner.PreviewOptions{}, method("two", limited))
+	g.preview(preview.Options{}, method("two", limited))
 	if n := len(g.hub.of(opQuery, "")); n != 4 {
 		t.Errorf("%d queries more for the limited job, want 1: it needs no second page", n-3)
 	}
@@ -290,20 +290,20 @@ func TestPreviewOfAnUnusableHub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, "a")
 		g.hub.on(opPreflight, "", 0, refused(unauthorized()))
-		_, err := g.tryPreview(runner.PreviewOptions{}, method("lock"))
+		_, err := g.tryPreview(preview.Options{}, method("lock"))
 		if _, ok := errors.AsType[*target.HubError](err); !ok {
 			t.Errorf("Preview of a hub that refuses us: %v, want a HubError", err)
 		}
 		g = newRig(t, "a")
 		g.hub.on(opQuery, "", 2, refused(unauthorized()))
 		g.hub.pageSize = 1
-		_, err = g.tryPreview(runner.PreviewOptions{}, update("u", `{"a":1}`, "", named("x")), method("lock"))
+		_, err = g.tryPreview(preview.Options{}, update("u", `{"a":1}`, "", named("x")), method("lock"))
 		if err != nil {
 			t.Errorf("Preview with one query: %v", err)
 		}
 		g.plan.Hub.HostName = "other.example"
-		_, err = runner.Preview(context.Background(), g.plan, runner.PreviewOptions{Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}})
-		if _, ok := errors.AsType[*runner.WrongHubError](err); !ok {
+		_, err = preview.Make(context.Background(), g.plan, preview.Options{Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}})
+		if _, ok := errors.AsType[*target.WrongHubError](err); !ok {
 			t.Errorf("Preview on another hub than the plan's: %v, want a WrongHubError", err)
 		}
 	})
@@ -322,7 +322,7 @@ func TestPreviewFoldsManyGroups(t *testing.T) {
 		}
 		g.hub.set(id, before, fmt.Sprintf(`{"serial":"%d"}`, i))
 	}
-	f := g.preview(runner.PreviewOptions{}, update("move", `{"floor":3}`, ""))
+	f := g.preview(preview.Options{}, update("move", `{"floor":3}`, ""))
 	groups := f.Jobs[0].Groups
 	if len(groups) > 1100 {
 		t.Errorf("%d groups, want about 1000 at most", len(groups))
@@ -337,7 +337,7 @@ func TestPreviewFoldsManyGroups(t *testing.T) {
 			t.Errorf("parts with other values in a group that stands for many (-want +got):\n%s", diff)
 		}
 	}
-	often := slices.IndexFunc(groups, func(g runner.Group) bool {
+	often := slices.IndexFunc(groups, func(g preview.Group) bool {
 		return g.Before != nil && string(g.Before.Desired) == `{"floor":-1}` && !g.Various
 	})
 	if often < 0 || groups[often].Count != n/4 {

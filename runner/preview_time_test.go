@@ -9,7 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
+	"iothub-runner/internal/schedule"
 	"iothub-runner/spec"
 )
 
@@ -37,7 +38,7 @@ func TestPreviewForecastsTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t, devices(240)...)
 				g.size = tt.size
-				f := g.preview(runner.PreviewOptions{}, tt.job)
+				f := g.preview(preview.Options{}, tt.job)
 				load := f.Jobs[0].Load
 				if load.Seconds != tt.seconds || load.Limit != tt.limit {
 					t.Errorf("takes %v s for %q, want %v s for %q", load.Seconds, load.Limit, tt.seconds, tt.limit)
@@ -70,7 +71,7 @@ func TestPreviewForecastsStarts(t *testing.T) {
 			j.Window = &spec.Window{From: 2 * time.Hour, To: 2*time.Hour + 5*time.Second, Days: []time.Weekday{time.Monday}, Location: paris}
 		}
 		g := newRig(t, devices(10)...)
-		f := g.preview(runner.PreviewOptions{},
+		f := g.preview(preview.Options{},
 			method("third", needs("second", "first"), delay(5*time.Second)),
 			method("first", delay(time.Minute), slow),
 			method("second", needs("first"), slow, deadline(4*time.Second)),
@@ -116,8 +117,8 @@ func TestPreviewForecastsStarts(t *testing.T) {
 // A job that needs one which is left out cannot run, and has no preview.
 func TestPreviewOfSomeJobs(t *testing.T) {
 	g := newRig(t, "a")
-	_, err := g.tryPreview(runner.PreviewOptions{}, method("second", func(j *spec.Job) { j.Needs = []spec.Need{{Job: "first"}} }))
-	if diff := cmp.Diff(&runner.NeedError{Job: "second", Need: "first"}, err); diff != "" {
+	_, err := g.tryPreview(preview.Options{}, method("second", func(j *spec.Job) { j.Needs = []spec.Need{{Job: "first"}} }))
+	if diff := cmp.Diff(&schedule.NeedError{Job: "second", Need: "first"}, err); diff != "" {
 		t.Errorf("Preview (-want +have):\n%s", diff)
 	}
 }
@@ -142,7 +143,7 @@ func TestPreviewForecastsMessages(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				g := newRig(t, devices(10)...)
 				g.size = spec.Hub{SKU: tt.sku, Units: 1}
-				f := g.preview(runner.PreviewOptions{}, tt.job)
+				f := g.preview(preview.Options{}, tt.job)
 				if f.Summary.Messages != tt.messages || f.Summary.Quota == 0 {
 					t.Errorf("%d messages of %d, want %d", f.Summary.Messages, f.Summary.Quota, tt.messages)
 				}

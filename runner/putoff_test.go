@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/decide"
+	"iothub-runner/internal/schedule"
 	"iothub-runner/spec"
 )
 
@@ -43,7 +44,7 @@ func TestDue(t *testing.T) {
 		{spec.Job{At: start.Add(-time.Hour)}, start},
 	}
 	for _, tt := range tests {
-		if got := due(start, &tt.job); !got.Equal(tt.want) {
+		if got := schedule.Due(start, &tt.job); !got.Equal(tt.want) {
 			t.Errorf("due(%+v) = %v, want %v", tt.job, got, tt.want)
 		}
 	}

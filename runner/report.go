@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/cohort"
+	"iothub-runner/internal/inputs"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/target"
 	"iothub-runner/spec"
@@ -124,7 +125,10 @@ func (r *Run) inputs() *spec.Inputs {
 	if r.past != nil {
 		return r.past.Inputs()
 	}
-	in := InputsOf(r.plan, r.pinned)
+	in := inputs.Of(r.plan)
+	if r.pinned != nil {
+		in.Pinned = r.pinned.Sum()
+	}
 	return &in
 }
 

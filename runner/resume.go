@@ -15,7 +15,9 @@ import (
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/inputs"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/preview"
 	"iothub-runner/spec"
 )
 
@@ -76,7 +78,7 @@ func (p *Past) Inputs() *spec.Inputs {
 // Check refuses what would make the run another one: a plan, hubs or a pinned
 // preview that are not those of the journal, or a plan that was filled in with
 // something else. The preview is nil if there is none.
-func (p *Past) Check(plan *spec.Plan, hubs []string, pinned *Pinned) error {
+func (p *Past) Check(plan *spec.Plan, hubs []string, pinned *preview.Pinned) error {
 	switch {
 	case p.Header.Plan != plan.Name:
 		return &MismatchError{What: "plan", Have: plan.Name, Want: p.Header.Plan}
@@ -92,14 +94,14 @@ func (p *Past) Check(plan *spec.Plan, hubs []string, pinned *Pinned) error {
 	if err := checkPinned(was.Pinned, pinned); err != nil {
 		return err
 	}
-	return checkInputs(was, plan, p.Header.Runner)
+	return inputs.Check(was, plan, p.Header.Runner)
 }
 
 // checkPinned refuses to go on beyond what a pinned preview allowed, or within
 // one that the run knew nothing of.
-func checkPinned(was string, now *Pinned) error {
+func checkPinned(was string, now *preview.Pinned) error {
 	switch {
-	case now == nil && was == "", now != nil && was == now.sum:
+	case now == nil && was == "", now != nil && was == now.Sum():
 		return nil
 	case now == nil:
 		return errWasPinned

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/hub"
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
 	"iothub-runner/spec"
 )
 
@@ -155,7 +155,7 @@ func TestPreviewOfAJobThatWouldFail(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			g := newRig(t, "a")
-			f := g.preview(runner.PreviewOptions{},
+			f := g.preview(preview.Options{},
 				method("lock", needs("move", tt.need)), update("move", `{"floor":3}`, "", tt.change))
 			if diff := cmp.Diff(tt.warnings, f.Warnings); diff != "" {
 				t.Errorf("warnings (-want +have):\n%s", diff)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/preview"
 	"iothub-runner/internal/render"
 	"iothub-runner/internal/target"
 	"iothub-runner/runner"
@@ -163,7 +164,7 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 
 // prepare reads the plan and opens its hub, for as many calls at once as the
 // plan has once the flags stand above it.
-func (f *applyFlags) prepare(env environment, talk *talk, file string) (*spec.Plan, *runner.Pinned, *openedHub, error) {
+func (f *applyFlags) prepare(env environment, talk *talk, file string) (*spec.Plan, *preview.Pinned, *openedHub, error) {
 	plan, pinned, err := f.planOf(env, talk, file)
 	if err == nil {
 		err = override(plan, f)

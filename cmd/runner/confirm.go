@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"iothub-runner/internal/preview"
 	"iothub-runner/internal/target"
-	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
 
@@ -17,7 +17,7 @@ const handful = 5
 // confirm asks a person who sits at a terminal whether the plan is meant: it says
 // how many devices of which hub each job would touch. Nobody is asked elsewhere,
 // or about an emulated hub, or about a run that was begun before.
-func (f *applyFlags) confirm(ctx context.Context, env environment, talk *talk, hub *openedHub, plan *spec.Plan, pinned *runner.Pinned) error {
+func (f *applyFlags) confirm(ctx context.Context, env environment, talk *talk, hub *openedHub, plan *spec.Plan, pinned *preview.Pinned) error {
 	if f.yes || hub.count == nil || f.resume != "" || env.getenv("CI") != "" || !isTerminal(env.stdin) || !isTerminal(env.stderr) {
 		return nil
 	}
@@ -30,7 +30,7 @@ func (f *applyFlags) confirm(ctx context.Context, env environment, talk *talk, h
 			return err
 		}
 		if pinned != nil {
-			n = min(n, pinned.Size())
+			n = min(n, pinned.Devices())
 		}
 		most = max(most, n)
 		lines = append(lines, fmt.Sprintf("job %s: %s on %s", job.Name, deed(job), count(n, kindOf(job))))

@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/preview"
 	"iothub-runner/internal/render"
+	"iothub-runner/internal/schedule"
 	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
@@ -106,16 +108,16 @@ func classify(err error) *failure {
 	if e, ok := errors.AsType[*runner.InterruptedError](err); ok {
 		return &failure{code: e.ExitCode, err: err, hint: "nothing was sent"}
 	}
-	if e, ok := errors.AsType[*runner.WrongHubError](err); ok {
+	if e, ok := errors.AsType[*target.WrongHubError](err); ok {
 		return &failure{code: exitHub, err: err, hint: "nothing was sent; " + wrongHubHint(e)}
 	}
 	if errors.Is(err, errOutputClosed) {
 		return &failure{code: exitStopped, err: err, hint: "write the report to a file with --report"}
 	}
-	if e, ok := errors.AsType[*runner.NeedError](err); ok {
+	if e, ok := errors.AsType[*schedule.NeedError](err); ok {
 		return &failure{code: exitInvalid, err: err, hint: fmt.Sprintf("nothing was sent; name --job %s as well", e.Need)}
 	}
-	if _, ok := errors.AsType[*runner.PinMismatchError](err); ok {
+	if _, ok := errors.AsType[*preview.PinMismatchError](err); ok {
 		return &failure{code: exitMismatch, err: err, hint: "nothing was sent; preview the plan again with --out, and apply that"}
 	}
 	if e, ok := errors.AsType[*target.HubError](err); ok {
@@ -127,7 +129,7 @@ func classify(err error) *failure {
 	return &failure{code: exitInternal, err: fmt.Errorf("internal error: %w", err), hint: bugHint}
 }
 
-func wrongHubHint(e *runner.WrongHubError) string {
+func wrongHubHint(e *target.WrongHubError) string {
 	if e.Pinned {
 		return "apply it on the hub that it was made on, or preview the plan on this one with --out"
 	}

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"iothub-runner/internal/inputs"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/preview"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -22,17 +24,17 @@ type record struct {
 	id     string
 	began  time.Time // of the run
 	path   string
-	shown  string         // path to tell the user; empty if the journal is not kept
-	prune  string         // folder to remove old journals from; empty for none
-	dir    string         // to remove at the end; empty if the journal is kept
-	plan   string         // the argument of apply, to go on with
-	flags  []string       // and those flags that the run needs to find its hub and its jobs again
-	past   *runner.Past   // what it held when it was opened; nil if it is new
-	only   []spec.Outcome // of the past, what to take up again
-	pinned *runner.Pinned // the preview that bounds the run; nil if there is none
-	inputs spec.Inputs    // of the run
-	keep   bool           // keep it all the same: it is the only trace
-	unused bool           // nothing was begun, so there is nothing to keep
+	shown  string          // path to tell the user; empty if the journal is not kept
+	prune  string          // folder to remove old journals from; empty for none
+	dir    string          // to remove at the end; empty if the journal is kept
+	plan   string          // the argument of apply, to go on with
+	flags  []string        // and those flags that the run needs to find its hub and its jobs again
+	past   *runner.Past    // what it held when it was opened; nil if it is new
+	only   []spec.Outcome  // of the past, what to take up again
+	pinned *preview.Pinned // the preview that bounds the run; nil if there is none
+	inputs spec.Inputs     // of the run
+	keep   bool            // keep it all the same: it is the only trace
+	unused bool            // nothing was begun, so there is nothing to keep
 }
 
 // Old journals of a plan on a hub are removed when there are more than so many
@@ -51,7 +53,7 @@ func newRunID(now time.Time) string {
 
 // openJournal opens the journal to go on with, or creates the run's own. That
 // of a rehearsal is thrown away: the hub it tells of is gone as well.
-func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Plan, pinned *runner.Pinned) (*record, error) {
+func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Plan, pinned *preview.Pinned) (*record, error) {
 	durability, err := parseDurability(f.durability)
 	if err != nil {
 		return nil, err
@@ -65,7 +67,10 @@ func (f *applyFlags) openJournal(env environment, hub *openedHub, plan *spec.Pla
 	}
 	now := time.Now()
 	r := &record{id: newRunID(now), began: now, only: only, pinned: pinned}
-	r.inputs = runner.InputsOf(plan, pinned)
+	r.inputs = inputs.Of(plan)
+	if pinned != nil {
+		r.inputs.Pinned = pinned.Sum()
+	}
 	if f.resume != "" {
 		named, err := f.findRun(env, placeOf(hub, plan))
 		if err != nil {
@@ -140,9 +145,9 @@ func (r *record) resume(id string, hub *openedHub, plan *spec.Plan, d journal.Du
 
 func otherPlan(err error) error {
 	hint := "resume with the plan file of that run"
-	if _, ok := errors.AsType[*runner.InputsError](err); ok {
+	if _, ok := errors.AsType[*inputs.ChangedError](err); ok {
 		hint = "resume with the variables and files of that run"
-	} else if e, ok := errors.AsType[*runner.NotPartError](err); ok {
+	} else if e, ok := errors.AsType[*inputs.NotPartError](err); ok {
 		hint = "resume with --job " + strings.Join(e.Were, " --job ")
 	} else if _, ok := errors.AsType[*otherRunError](err); ok {
 		hint = "name the journal of that run"

@@ -9,12 +9,12 @@ import (
 	"os"
 	"slices"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
 	"iothub-runner/spec"
 )
 
 // planOf reads the plan that apply is given, or the pinned preview of one.
-func (f *applyFlags) planOf(env environment, talk *talk, file string) (*spec.Plan, *runner.Pinned, error) {
+func (f *applyFlags) planOf(env environment, talk *talk, file string) (*spec.Plan, *preview.Pinned, error) {
 	pinned, err := openPinned(file)
 	if err != nil {
 		return nil, nil, err
@@ -51,7 +51,7 @@ func (f *applyFlags) loadPlan(env environment, talk *talk, file string) (*spec.P
 }
 
 // openPinned reads a pinned preview; nil if the file is not meant to be one.
-func openPinned(file string) (*runner.Pinned, error) {
+func openPinned(file string) (*preview.Pinned, error) {
 	if info, err := os.Stat(file); file == "-" || err != nil || !info.Mode().IsRegular() {
 		return nil, nil //nolint:nilnil // reading it as a plan says what is wrong; a pipe can be read once
 	}
@@ -61,10 +61,10 @@ func openPinned(file string) (*runner.Pinned, error) {
 	}
 	defer in.Close() //nolint:errcheck // only read
 	head := bufio.NewReader(in)
-	if start, _ := head.Peek(64); !runner.IsPinned(start) { // a shorter file is none
+	if start, _ := head.Peek(64); !preview.IsPinned(start) { // a shorter file is none
 		return nil, nil //nolint:nilnil // a plan
 	}
-	pinned, err := runner.ReadPinned(head)
+	pinned, err := preview.ReadPinned(head)
 	if err != nil {
 		return nil, &failure{
 			code: exitMismatch, err: fmt.Errorf("pinned preview %q: %w", file, reason(err)),
@@ -75,7 +75,7 @@ func openPinned(file string) (*runner.Pinned, error) {
 }
 
 // pinnedPlan reads the plan of a pinned preview, which must not have changed.
-func pinnedPlan(env environment, talk *talk, p *runner.Pinned) (*spec.Plan, error) {
+func pinnedPlan(env environment, talk *talk, p *preview.Pinned) (*spec.Plan, error) {
 	h := &p.Header
 	src, err := openPlan(env, h.Plan.File, h.Vars)
 	if err != nil {
@@ -85,14 +85,14 @@ func pinnedPlan(env environment, talk *talk, p *runner.Pinned) (*spec.Plan, erro
 		}
 	}
 	if sum := sha256.Sum256(src.text); hex.EncodeToString(sum[:]) != h.Plan.SHA256 {
-		return nil, &runner.PinMismatchError{What: fmt.Sprintf("the plan file %q has changed", h.Plan.File)}
+		return nil, &preview.PinMismatchError{What: fmt.Sprintf("the plan file %q has changed", h.Plan.File)}
 	}
 	plan, err := src.load(talk)
 	if err != nil {
 		return nil, err
 	}
 	plan.Jobs = slices.DeleteFunc(plan.Jobs, func(j spec.Job) bool {
-		return !slices.ContainsFunc(h.Jobs, func(p runner.PinnedJob) bool { return p.Name == j.Name })
+		return !slices.ContainsFunc(h.Jobs, func(p preview.PinnedJob) bool { return p.Name == j.Name })
 	})
 	return plan, nil
 }

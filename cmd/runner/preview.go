@@ -14,8 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/preview"
 	"iothub-runner/internal/target"
-	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
 
@@ -67,14 +67,14 @@ It ends with 0, or with 5 if apply would stop a job before it sent anything.`,
 
 // forecastFormat returns what writes a forecast in a format, nil if there is no
 // such format.
-func forecastFormat(name string) func(io.Writer, *runner.Forecast) error {
+func forecastFormat(name string) func(io.Writer, *preview.Forecast) error {
 	switch name {
 	case "text":
 		return writePreviewText
 	case "markdown":
 		return writePreviewMarkdown
 	case "json":
-		return func(w io.Writer, f *runner.Forecast) error {
+		return func(w io.Writer, f *preview.Forecast) error {
 			out := json.NewEncoder(w)
 			out.SetEscapeHTML(false)
 			out.SetIndent("", "  ")
@@ -110,7 +110,7 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 	}
 	defer hub.close()
 	progress := newLookProgress(talk)
-	o := runner.PreviewOptions{
+	o := preview.Options{
 		Hubs: []target.NamedHub{{Name: hub.name, Hub: hub.client}}, Runner: version,
 		Rehearsal: hub.emulated, Direct: f.direct, Looked: progress.looked, Paused: talk.paused,
 	}
@@ -121,7 +121,7 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 	defer pin.discard()
 	ctx, stop := untilSignal(ctx)
 	defer stop()
-	forecast, err := runner.Preview(ctx, plan, o)
+	forecast, err := preview.Make(ctx, plan, o)
 	if err != nil {
 		return err
 	}
@@ -162,13 +162,13 @@ func (f *previewFlags) previewed(env environment, talk *talk, file string) (plan
 }
 
 // refused is the error of a plan that apply would not carry out as it stands.
-func refused(f *runner.Forecast) error {
+func refused(f *preview.Forecast) error {
 	if err := f.Stopped(); err != nil {
 		if isLate(err) {
 			return &failure{code: exitStopped, err: fmt.Errorf("apply would stop: %w", err), hint: lateHint}
 		}
 		hint := "nothing was sent"
-		if slices.ContainsFunc(f.Jobs, func(j runner.JobForecast) bool { return j.Stopped == "" && j.Error == "" }) {
+		if slices.ContainsFunc(f.Jobs, func(j preview.JobForecast) bool { return j.Stopped == "" && j.Error == "" }) {
 			hint += "; apply would carry out the other jobs, and end with 5"
 		}
 		return &failure{code: exitStopped, err: fmt.Errorf("apply would stop %w", err), hint: hint}
@@ -183,10 +183,10 @@ func refused(f *runner.Forecast) error {
 type pinFile struct {
 	name    string
 	file    *pendingFile
-	preview *runner.PinWriter
+	preview *preview.PinWriter
 }
 
-func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *runner.PreviewOptions) (*pinFile, error) {
+func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *preview.Options) (*pinFile, error) {
 	if f.out == "" {
 		return nil, nil //nolint:nilnil // no file, and no error
 	}
@@ -211,7 +211,7 @@ func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *runner.Previe
 		return nil, fail(err)
 	}
 	p := &pinFile{name: f.out, file: file}
-	if p.preview, err = runner.NewPinWriter(file, plan, src.text, *o); err != nil {
+	if p.preview, err = preview.NewPinWriter(file, plan, src.text, *o); err != nil {
 		p.discard()
 		return nil, fail(err)
 	}

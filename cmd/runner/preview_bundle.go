@@ -7,7 +7,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
 )
 
 // fewGroups is how many groups of a job that change the same properties are
@@ -22,7 +22,7 @@ type bundle struct {
 	devices   []string // the first of them
 	unchanged bool
 	errors    values
-	call      *runner.CallForecast // the first device's
+	call      *preview.CallForecast // the first device's
 	parts     []span
 	groups    int
 	various   bool // the devices get values of their own
@@ -41,7 +41,7 @@ type values struct {
 }
 
 // bundles puts the groups of a job together, in the order of their first ones.
-func bundles(groups []runner.Group) []bundle {
+func bundles(groups []preview.Group) []bundle {
 	alike := map[string]int{}
 	shapes := make([]string, len(groups))
 	for i := range groups {
@@ -65,7 +65,7 @@ func bundles(groups []runner.Group) []bundle {
 }
 
 // shape is what a group does, less the values.
-func shape(g *runner.Group) string {
+func shape(g *preview.Group) string {
 	var b strings.Builder
 	switch {
 	case g.Error != "":
@@ -82,7 +82,7 @@ func shape(g *runner.Group) string {
 }
 
 // parts lists what a group sends, each property or part of a payload by itself.
-func parts(g *runner.Group) []change {
+func parts(g *preview.Group) []change {
 	if g.Call == nil {
 		return changes(g)
 	}
@@ -100,7 +100,7 @@ func appendParts(all []change, path string, value gjson.Result) []change {
 	return all
 }
 
-func (b *bundle) add(g *runner.Group) {
+func (b *bundle) add(g *preview.Group) {
 	if b.groups++; b.groups == 1 {
 		b.call, b.unchanged = g.Call, g.Unchanged
 	}
@@ -121,7 +121,7 @@ func (b *bundle) add(g *runner.Group) {
 }
 
 // varies tells whether a group stands for devices with other values of a part.
-func varies(g *runner.Group, path string) bool {
+func varies(g *preview.Group, path string) bool {
 	return slices.ContainsFunc(g.Varies, func(v string) bool {
 		return v == path || strings.HasPrefix(path, v+".") || strings.HasPrefix(v, path+".")
 	})

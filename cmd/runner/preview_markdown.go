@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
 )
 
 // Bounds of a preview in Markdown. A comment on GitHub may have 65,536
@@ -39,7 +39,7 @@ func (m *markdown) add(text string, reserve int) bool {
 
 // writePreviewMarkdown writes a forecast as the comment of a pull request. It
 // is complete in what it counts, whatever it leaves out.
-func writePreviewMarkdown(w io.Writer, f *runner.Forecast) error {
+func writePreviewMarkdown(w io.Writer, f *preview.Forecast) error {
 	m := &markdown{}
 	h := &f.Hubs[0]
 	m.add(markdownHead(f, h), 0)
@@ -50,7 +50,7 @@ func writePreviewMarkdown(w io.Writer, f *runner.Forecast) error {
 	return err
 }
 
-func markdownHead(f *runner.Forecast, h *runner.HubForecast) string {
+func markdownHead(f *preview.Forecast, h *preview.HubForecast) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## Preview of %s: %s\n\n", code(f.Plan.Name, 64), headline(f))
 	size := hubSize(h)
@@ -73,7 +73,7 @@ func markdownHead(f *runner.Forecast, h *runner.HubForecast) string {
 const maxJobRows = 40
 
 // markdownJobs is the table of totals.
-func markdownJobs(f *runner.Forecast) string {
+func markdownJobs(f *preview.Forecast) string {
 	var b strings.Builder
 	b.WriteString("\n| job | does | targets | to change | calls | as wanted | cannot be done | starts | takes at least |\n")
 	b.WriteString("|---|---|--:|--:|--:|--:|--:|---|---|\n")
@@ -95,7 +95,7 @@ func markdownJobs(f *runner.Forecast) string {
 }
 
 // markdownTimes says when a job starts and how long it takes, in two cells.
-func markdownTimes(j *runner.JobForecast) (starts, takes string) {
+func markdownTimes(j *preview.JobForecast) (starts, takes string) {
 	if why := j.Stopped + j.Error; why != "" {
 		fate := "never"
 		if j.Skipped {
@@ -116,7 +116,7 @@ func markdownTimes(j *runner.JobForecast) (starts, takes string) {
 	return cell(starts), round(j.EndsAt.Sub(j.StartsAt.Time)).String()
 }
 
-func markdownFoot(f *runner.Forecast, h *runner.HubForecast) string {
+func markdownFoot(f *preview.Forecast, h *preview.HubForecast) string {
 	text := "\n" + loadText(&f.Summary.Load, h) + "."
 	if quota := quotaText(&f.Summary.Load); quota != "" {
 		text += " " + quota + "."

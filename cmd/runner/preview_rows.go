@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
 )
 
 // What a preview in Markdown shows of the devices: a table with some rows
@@ -28,7 +28,7 @@ const markdownFails = markdownRows / 2
 // bundle of every job, the second and so on, because a large job must not hide
 // the others. More than can ever be shown is not chosen; total counts it all the
 // same. What fails comes first, the rest in the order of the plan.
-func rowGroups(f *runner.Forecast) (all []*rowGroup, total int) {
+func rowGroups(f *preview.Forecast) (all []*rowGroup, total int) {
 	chosen, open := 0, 0
 	choose := func(job int, b *bundle, most int) {
 		if chosen > markdownLimit/50 {
@@ -90,7 +90,7 @@ func rowsOf(b *bundle) int {
 	return properties
 }
 
-func newRowGroup(j *runner.JobForecast, b *bundle) *rowGroup {
+func newRowGroup(j *preview.JobForecast, b *bundle) *rowGroup {
 	var named []string
 	for _, d := range b.devices[:min(markdownDevices, len(b.devices))] {
 		named = append(named, code(d, markdownCell))
@@ -128,7 +128,7 @@ const tableHead = "\n| job | devices | which | what | is | becomes |\n|---|--:|-
 
 // table writes the first rows in the open and as many of the others as fit
 // folded away.
-func (m *markdown) table(f *runner.Forecast) {
+func (m *markdown) table(f *preview.Forecast) {
 	all, rows := rowGroups(f)
 	if rows == 0 {
 		m.add("\nNo device would get anything.\n", markdownReserve)

@@ -9,40 +9,40 @@ import (
 	"strings"
 	"testing"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
 	"iothub-runner/spec"
 )
 
 // crowded is a forecast whose first job has more rows than are in the open, and
 // whose texts are markup to whoever takes them for it.
-func crowded(groups int) *runner.Forecast {
+func crowded(groups int) *preview.Forecast {
 	f := everything()
 	f.Warnings = []string{"job label would fail: 1 of its 3 targets cannot be done; what needs its success would not start: lock"}
-	move := runner.JobForecast{
+	move := preview.JobForecast{
 		Name: "move", Type: spec.TypeUpdateTwin, Target: `tags.site = 'a\|b' AND tags.x = '<b>'`, StartsAt: when(0),
 		Targets: groups, Limit: groups, Changes: groups,
 	}
 	for i := range groups {
-		move.Groups = append(move.Groups, runner.Group{
+		move.Groups = append(move.Groups, preview.Group{
 			Count: 1, Devices: []string{fmt.Sprintf("door-%04d", i)},
 			Before: sections(fmt.Sprintf(`{"floor":1,"n%d":null,"s":"\u003cb\u003e"}`, i), ""), Patch: sections(fmt.Sprintf(`{"floor":3,"n%d":%d,"s":"caf\u00e9 \\u003c"}`, i, i), ""), // no two change the same
 		})
 	}
-	call := runner.CallForecast{MethodName: "lockDoor", Payload: json.RawMessage(`{"text":"` + "```js\\n</details>\\n| a | b |\\n```" + `"}`), ResponseTimeoutInSeconds: 30}
-	f.Jobs = []runner.JobForecast{
+	call := preview.CallForecast{MethodName: "lockDoor", Payload: json.RawMessage(`{"text":"` + "```js\\n</details>\\n| a | b |\\n```" + `"}`), ResponseTimeoutInSeconds: 30}
+	f.Jobs = []preview.JobForecast{
 		move,
 		{
 			Name: "label", Type: spec.TypeUpdateTwin, Target: "devices: a*_b_*@octocat#12", StartsAt: when(0), Targets: 3, Changes: 2, Failing: 1,
-			Groups: []runner.Group{
+			Groups: []preview.Group{
 				{Count: 1, Devices: []string{"plain:warning:"}, Error: "no value for @octocat, see #12 & ~~this~~ <!-- x -->"},
 				{Count: 2, Devices: []string{"a*_b_*@octocat#12", "it's(x)?!"}, Before: sections("", `{}`), Patch: sections("", `{"site":"</details> a\\|b"}`)},
 			},
 		},
 		{
 			Name: "lock", Type: spec.TypeDirectMethod, Target: "devices: door-1", StartsAt: when(9), After: []string{"move", "label"}, AfterAny: []string{"label"}, Targets: 1, Calls: 1,
-			Groups: []runner.Group{{Count: 1, Devices: []string{"door-1"}, Call: &call}},
+			Groups: []preview.Group{{Count: 1, Devices: []string{"door-1"}, Call: &call}},
 		},
-		{Name: "nightly", Type: spec.TypeDirectMethod, Target: "all devices", StartsAt: when(0), Stopped: "its at has passed, and ifLate is skip", Skipped: true, Groups: []runner.Group{}},
+		{Name: "nightly", Type: spec.TypeDirectMethod, Target: "all devices", StartsAt: when(0), Stopped: "its at has passed, and ifLate is skip", Skipped: true, Groups: []preview.Group{}},
 	}
 	return f
 }
@@ -105,8 +105,8 @@ func number(t *testing.T, pattern, text string) int {
 func TestMarkdownShowsMoreThanFailures(t *testing.T) {
 	f := crowded(1)
 	for i := range 80 {
-		failing := runner.Group{Count: 1, Devices: []string{fmt.Sprint("d", i)}, Error: "the device's tags.site is missing"}
-		f.Jobs = slices.Insert(f.Jobs, 0, runner.JobForecast{Name: fmt.Sprint("job-", i), StartsAt: when(0), Groups: []runner.Group{failing}})
+		failing := preview.Group{Count: 1, Devices: []string{fmt.Sprint("d", i)}, Error: "the device's tags.site is missing"}
+		f.Jobs = slices.Insert(f.Jobs, 0, preview.JobForecast{Name: fmt.Sprint("job-", i), StartsAt: when(0), Groups: []preview.Group{failing}})
 	}
 	open, _, _ := strings.Cut(string(rendered(t, "markdown", f)), "<details>")
 	if n := strings.Count(open, "**cannot be done**"); n != markdownFails {

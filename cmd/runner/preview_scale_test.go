@@ -19,6 +19,7 @@ import (
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/hubclient"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/preview"
 	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
@@ -110,14 +111,14 @@ func TestPreviewOfALargeFleet(t *testing.T) {
 	n := sized(100, 1000)
 	server, h := largeFleet(t, n)
 	plan := parsed(t, largePlan)
-	o := runner.PreviewOptions{Hubs: []target.NamedHub{{Name: "hub", Hub: h}}}
+	o := preview.Options{Hubs: []target.NamedHub{{Name: "hub", Hub: h}}}
 	var file bytes.Buffer
-	pin, err := runner.NewPinWriter(&file, plan, nil, o)
+	pin, err := preview.NewPinWriter(&file, plan, nil, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	o.Pin = pin
-	f, err := runner.Preview(t.Context(), plan, o)
+	f, err := preview.Make(t.Context(), plan, o)
 	if err != nil {
 		t.Fatalf("Preview: %v", err)
 	}
@@ -138,7 +139,7 @@ func TestPreviewOfALargeFleet(t *testing.T) {
 	}
 
 	h.calls = map[string]int{}
-	pinned, err := runner.ReadPinned(&file)
+	pinned, err := preview.ReadPinned(&file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,14 +186,14 @@ func TestPreviewOfAStaleIndex(t *testing.T) {
 	}
 	plan := parsed(t, largePlan)
 	plan.Jobs = plan.Jobs[:1]
-	o := runner.PreviewOptions{Hubs: []target.NamedHub{{Name: "hub", Hub: h}}}
+	o := preview.Options{Hubs: []target.NamedHub{{Name: "hub", Hub: h}}}
 	var file bytes.Buffer
-	pin, err := runner.NewPinWriter(&file, plan, nil, o)
+	pin, err := preview.NewPinWriter(&file, plan, nil, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	o.Pin = pin
-	f, err := runner.Preview(t.Context(), plan, o)
+	f, err := preview.Make(t.Context(), plan, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,14 +204,14 @@ func TestPreviewOfAStaleIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Pin, o.Direct = nil, true
-	direct, err := runner.Preview(t.Context(), plan, o)
+	direct, err := preview.Make(t.Context(), plan, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if direct.Summary.Changes != 1_850 || direct.Summary.Unchanged != 150 {
 		t.Errorf("directly: %+v, want 1,850 changes", direct.Summary)
 	}
-	pinned, err := runner.ReadPinned(&file)
+	pinned, err := preview.ReadPinned(&file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +264,7 @@ jobs:
   - {name: move, type: updateTwin, target: {all: true}, desired: {floor: -1, serial: x}}
 `)
 	peak := uint64(0)
-	o := runner.PreviewOptions{
+	o := preview.Options{
 		Hubs: []target.NamedHub{{Name: "hub", Hub: &endless{devices: n}}},
 		Looked: func(_ string, targets int) {
 			if targets%(n/10) == 0 {
@@ -274,7 +275,7 @@ jobs:
 			}
 		},
 	}
-	f, err := runner.Preview(t.Context(), plan, o)
+	f, err := preview.Make(t.Context(), plan, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
 	"iothub-runner/spec"
 )
 
@@ -41,7 +41,7 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-func rendered(tb testing.TB, format string, f *runner.Forecast) []byte {
+func rendered(tb testing.TB, format string, f *preview.Forecast) []byte {
 	tb.Helper()
 	var b bytes.Buffer
 	if err := forecastFormat(format)(&b, f); err != nil {
@@ -66,22 +66,22 @@ func sections(desired, tags string) *spec.Sections {
 }
 
 // everything is a forecast in which everything happens that can.
-func everything() *runner.Forecast {
+func everything() *preview.Forecast {
 	end, deadline := when(12), when(120)
-	load := runner.Load{Requests: map[string]int{"queries": 3, "twinReads": 20, "twinUpdates": 181, "methodCalls": 1}, Messages: 240, Seconds: 9, Limit: "queries", Quota: 400_000, PerDay: 0.0006}
-	return &runner.Forecast{
-		Schema: runner.ForecastSchema, Plan: spec.PlanRef{Name: "lock-building-43", File: "plans/lock.yaml", SHA256: "ab"},
-		Hubs: []runner.HubForecast{{Name: "contoso.azure-devices.net", SKU: "S1", Units: 1}}, CreatedAt: when(0), TwinsFrom: "index",
-		Summary: runner.ForecastSummary{Targets: 205, Changes: 181, Calls: 1, Unchanged: 20, Failing: 3, Load: load},
+	load := preview.Load{Requests: map[string]int{"queries": 3, "twinReads": 20, "twinUpdates": 181, "methodCalls": 1}, Messages: 240, Seconds: 9, Limit: "queries", Quota: 400_000, PerDay: 0.0006}
+	return &preview.Forecast{
+		Schema: preview.ForecastSchema, Plan: spec.PlanRef{Name: "lock-building-43", File: "plans/lock.yaml", SHA256: "ab"},
+		Hubs: []preview.HubForecast{{Name: "contoso.azure-devices.net", SKU: "S1", Units: 1}}, CreatedAt: when(0), TwinsFrom: "index",
+		Summary: preview.ForecastSummary{Targets: 205, Changes: 181, Calls: 1, Unchanged: 20, Failing: 3, Load: load},
 		Warnings: []string{
 			"job move takes 12m at least, its window closes after 5m: not every device will be reached in it",
 		},
-		Jobs: []runner.JobForecast{
+		Jobs: []preview.JobForecast{
 			{
 				Name: "move", Type: spec.TypeUpdateTwin, Target: "tags.building = 43 AND tags.a = 'x|y'", StartsAt: when(0), EndsAt: &end, Deadline: &deadline,
-				Window: &runner.Opening{From: when(0), To: when(5)}, Targets: 203, Changes: 181, Unchanged: 20, Failing: 2, Waves: []int{1, 10, 203},
-				Load: runner.Load{Requests: map[string]int{"queries": 3, "twinReads": 20, "twinUpdates": 181}, Seconds: 720, Limit: "rate"},
-				Groups: []runner.Group{
+				Window: &preview.Opening{From: when(0), To: when(5)}, Targets: 203, Changes: 181, Unchanged: 20, Failing: 2, Waves: []int{1, 10, 203},
+				Load: preview.Load{Requests: map[string]int{"queries": 3, "twinReads": 20, "twinUpdates": 181}, Seconds: 720, Limit: "rate"},
+				Groups: []preview.Group{
 					{Count: 2, Devices: []string{"door-8", "door-9"}, Error: "the device's tags.site is missing"},
 					{Count: 150, Devices: []string{"door-1", "door-2", "door-3", "door-4", "door-5", "door-6"}, Before: sections(`{"building":42,"floor":null}`, `{"old":"x"}`), Patch: sections(`{"building":43,"floor":3}`, `{"old":null}`)},
 					{Count: 31, Devices: []string{"gate-1", "gate-2"}, Various: true, Varies: []string{"before.desired.cfg.a"}, Before: sections(`{"cfg":{"a":1}}`, ""), Patch: sections(`{"cfg":{"a":2}}`, "")},
@@ -90,23 +90,23 @@ func everything() *runner.Forecast {
 			},
 			{
 				Name: "lock", Type: spec.TypeDirectMethod, Target: "devices: door-1, door-0", StartsAt: when(13), After: []string{"move"}, Targets: 2, Calls: 1, Failing: 1,
-				Load: runner.Load{Requests: map[string]int{"methodCalls": 1}},
-				Groups: []runner.Group{
+				Load: preview.Load{Requests: map[string]int{"methodCalls": 1}},
+				Groups: []preview.Group{
 					{Count: 1, Devices: []string{"door-0"}, Error: "hub answered 404001 DeviceNotFound"},
-					{Count: 1, Devices: []string{"door-1"}, Call: &runner.CallForecast{MethodName: "lockDoor", Payload: json.RawMessage("{\"note\":\"a|b `c`\"}"), ResponseTimeoutInSeconds: 30}},
+					{Count: 1, Devices: []string{"door-1"}, Call: &preview.CallForecast{MethodName: "lockDoor", Payload: json.RawMessage("{\"note\":\"a|b `c`\"}"), ResponseTimeoutInSeconds: 30}},
 				},
 			},
-			{Name: "empty", Type: spec.TypeDirectMethod, Target: "tags.building = 99", StartsAt: when(0), Stopped: "the target matched no device", Groups: []runner.Group{}},
-			{Name: "broken", Type: spec.TypeDirectMethod, Target: "tags.x = 1", StartsAt: when(0), Error: "hub answered HTTP 400", Groups: []runner.Group{}},
+			{Name: "empty", Type: spec.TypeDirectMethod, Target: "tags.building = 99", StartsAt: when(0), Stopped: "the target matched no device", Groups: []preview.Group{}},
+			{Name: "broken", Type: spec.TypeDirectMethod, Target: "tags.x = 1", StartsAt: when(0), Error: "hub answered HTTP 400", Groups: []preview.Group{}},
 		},
 	}
 }
 
 func TestPreviewGolden(t *testing.T) {
-	nothing := &runner.Forecast{
-		Schema: runner.ForecastSchema, Plan: spec.PlanRef{Name: "calm", File: "calm.yaml"}, TwinsFrom: "twins", CreatedAt: when(0),
-		Hubs: []runner.HubForecast{{Name: "contoso.azure-devices.net"}}, Summary: runner.ForecastSummary{Targets: 1, Unchanged: 1, Load: runner.Load{Requests: map[string]int{"queries": 2, "twinReads": 1}}},
-		Jobs: []runner.JobForecast{{Name: "a", Type: spec.TypeUpdateTwin, Target: "all devices", StartsAt: when(0), Targets: 1, Unchanged: 1, Groups: []runner.Group{{Count: 1, Devices: []string{"d"}, Unchanged: true}}}},
+	nothing := &preview.Forecast{
+		Schema: preview.ForecastSchema, Plan: spec.PlanRef{Name: "calm", File: "calm.yaml"}, TwinsFrom: "twins", CreatedAt: when(0),
+		Hubs: []preview.HubForecast{{Name: "contoso.azure-devices.net"}}, Summary: preview.ForecastSummary{Targets: 1, Unchanged: 1, Load: preview.Load{Requests: map[string]int{"queries": 2, "twinReads": 1}}},
+		Jobs: []preview.JobForecast{{Name: "a", Type: spec.TypeUpdateTwin, Target: "all devices", StartsAt: when(0), Targets: 1, Unchanged: 1, Groups: []preview.Group{{Count: 1, Devices: []string{"d"}, Unchanged: true}}}},
 	}
 	golden(t, "everything.txt", rendered(t, "text", everything()))
 	golden(t, "everything.md", rendered(t, "markdown", everything()))
@@ -117,32 +117,32 @@ func TestPreviewGolden(t *testing.T) {
 }
 
 // filled is a forecast of a plan that fills in values of each device.
-func filled() *runner.Forecast {
+func filled() *preview.Forecast {
 	f := everything()
 	f.Warnings = nil
-	move := runner.JobForecast{Name: "move", Type: spec.TypeUpdateTwin, Target: "all devices", StartsAt: when(0), Targets: 520, Changes: 520}
-	lock := runner.JobForecast{Name: "lock", Type: spec.TypeDirectMethod, Target: "all devices", StartsAt: when(0), Targets: 520, Calls: 519, Failing: 1}
-	lock.Groups = []runner.Group{{Count: 1, Devices: []string{"door-9"}, Error: "the device's tags.site is missing"}}
+	move := preview.JobForecast{Name: "move", Type: spec.TypeUpdateTwin, Target: "all devices", StartsAt: when(0), Targets: 520, Changes: 520}
+	lock := preview.JobForecast{Name: "lock", Type: spec.TypeDirectMethod, Target: "all devices", StartsAt: when(0), Targets: 520, Calls: 519, Failing: 1}
+	lock.Groups = []preview.Group{{Count: 1, Devices: []string{"door-9"}, Error: "the device's tags.site is missing"}}
 	for i := range 8 {
 		id := []string{fmt.Sprintf("door-%d", i), fmt.Sprintf("gate-%d", i)}
-		move.Groups = append(move.Groups, runner.Group{
+		move.Groups = append(move.Groups, preview.Group{
 			Count: 60, Devices: id,
 			Before: sections(fmt.Sprintf(`{"floor":%d,"building":41}`, i%4), ""), Patch: sections(fmt.Sprintf(`{"floor":3,"building":43,"note":"%s|%d"}`, id[0], i), ""),
 		})
-		lock.Groups = append(lock.Groups, runner.Group{
+		lock.Groups = append(lock.Groups, preview.Group{
 			Count: 60, Devices: id,
-			Call: &runner.CallForecast{MethodName: "lockDoor", Payload: json.RawMessage(fmt.Sprintf(`{"lockTime":"10m","door":{"id":"%s","keys":[]}}`, id[0])), ResponseTimeoutInSeconds: 30},
+			Call: &preview.CallForecast{MethodName: "lockDoor", Payload: json.RawMessage(fmt.Sprintf(`{"lockTime":"10m","door":{"id":"%s","keys":[]}}`, id[0])), ResponseTimeoutInSeconds: 30},
 		})
 	}
 	move.Groups = append(move.Groups,
-		runner.Group{Count: 39, Devices: []string{"lift-1"}, Before: sections(`{"floor":9}`, ""), Patch: sections(`{"floor":3}`, "")},
-		runner.Group{Count: 1, Devices: []string{"lift-2"}, Before: sections(`{"floor":8}`, ""), Patch: sections(`{"floor":3}`, "")})
-	f.Jobs = []runner.JobForecast{move, lock}
+		preview.Group{Count: 39, Devices: []string{"lift-1"}, Before: sections(`{"floor":9}`, ""), Patch: sections(`{"floor":3}`, "")},
+		preview.Group{Count: 1, Devices: []string{"lift-2"}, Before: sections(`{"floor":8}`, ""), Patch: sections(`{"floor":3}`, "")})
+	f.Jobs = []preview.JobForecast{move, lock}
 	return f
 }
 
 // hostile is a forecast that tries to break out of whatever shows it.
-func hostile(groups, properties int, word string) *runner.Forecast {
+func hostile(groups, properties int, word string) *preview.Forecast {
 	f := everything()
 	f.Plan.File = word
 	f.Hubs[0].Name = word
@@ -161,9 +161,9 @@ func hostile(groups, properties int, word string) *runner.Forecast {
 	}
 	patched := "{" + patch.String()[1:] + "}"
 	for k := range 300 {
-		j := runner.JobForecast{Name: fmt.Sprintf("job-%d", k), Type: spec.TypeUpdateTwin, Target: word, StartsAt: when(0), After: []string{word, word}, Targets: 1_000_000, Changes: 1_000_000}
+		j := preview.JobForecast{Name: fmt.Sprintf("job-%d", k), Type: spec.TypeUpdateTwin, Target: word, StartsAt: when(0), After: []string{word, word}, Targets: 1_000_000, Changes: 1_000_000}
 		for i := range groups / 300 {
-			j.Groups = append(j.Groups, runner.Group{Count: 1000, Devices: []string{word, fmt.Sprint(i), word, word}, Before: sections("{}", ""), Patch: sections(patched, "")})
+			j.Groups = append(j.Groups, preview.Group{Count: 1000, Devices: []string{word, fmt.Sprint(i), word, word}, Before: sections("{}", ""), Patch: sections(patched, "")})
 		}
 		f.Jobs = append(f.Jobs, j)
 	}

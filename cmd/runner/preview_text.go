@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
 )
 
 // Bounds of a preview in text.
@@ -17,7 +17,7 @@ const (
 )
 
 // writePreviewText writes a forecast for a terminal.
-func writePreviewText(w io.Writer, f *runner.Forecast) error {
+func writePreviewText(w io.Writer, f *preview.Forecast) error {
 	out := bufio.NewWriter(w)
 	h := &f.Hubs[0]
 	fmt.Fprintf(out, "Plan %s (%s) on hub %s", f.Plan.Name, clip(f.Plan.File, 500), clip(h.Name, 300))
@@ -46,7 +46,7 @@ func writePreviewText(w io.Writer, f *runner.Forecast) error {
 	return out.Flush()
 }
 
-func textJob(out io.Writer, j *runner.JobForecast, h *runner.HubForecast) {
+func textJob(out io.Writer, j *preview.JobForecast, h *preview.HubForecast) {
 	fmt.Fprintf(out, "job %s: %s of %s\n", j.Name, actionText(j), clip(j.Target, 200))
 	switch {
 	case j.Stopped != "":

@@ -10,7 +10,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/preview"
 	"iothub-runner/spec"
 )
 
@@ -28,7 +28,7 @@ const (
 )
 
 // changes lists the properties that a group changes, each by itself.
-func changes(g *runner.Group) []change {
+func changes(g *preview.Group) []change {
 	var all []change
 	if g.Patch == nil {
 		return nil
@@ -94,7 +94,7 @@ func plainJSON(raw string) string {
 }
 
 // actionText says what a job does to whom.
-func actionText(j *runner.JobForecast) string {
+func actionText(j *preview.JobForecast) string {
 	if j.Type == spec.TypeDirectMethod {
 		return "call a direct method"
 	}
@@ -102,7 +102,7 @@ func actionText(j *runner.JobForecast) string {
 }
 
 // callText is a method call in one line.
-func callText(c *runner.CallForecast) string {
+func callText(c *preview.CallForecast) string {
 	payload := "without payload"
 	if c.Payload != nil {
 		payload = "with payload " + plainJSON(string(c.Payload))
@@ -110,7 +110,7 @@ func callText(c *runner.CallForecast) string {
 	return fmt.Sprintf("%s, %s; %s", c.MethodName, payload, timeoutText(c))
 }
 
-func timeoutText(c *runner.CallForecast) string {
+func timeoutText(c *preview.CallForecast) string {
 	connect := "only if the device is connected"
 	if c.ConnectTimeoutInSeconds > 0 {
 		connect = fmt.Sprintf("waits %d s for the device to connect", c.ConnectTimeoutInSeconds)
@@ -119,7 +119,7 @@ func timeoutText(c *runner.CallForecast) string {
 }
 
 // countsText says what becomes of the targets of a job.
-func countsText(j *runner.JobForecast) string {
+func countsText(j *preview.JobForecast) string {
 	parts := []string{}
 	add := func(n int, one, many string) {
 		switch {
@@ -145,7 +145,7 @@ func countsText(j *runner.JobForecast) string {
 
 // headline sums a preview up. Jobs that would not run come first: nothing to
 // do because nothing is wrong, and because something is, are not the same.
-func headline(f *runner.Forecast) string {
+func headline(f *preview.Forecast) string {
 	stopped, skipped := 0, 0
 	for i := range f.Jobs {
 		switch j := &f.Jobs[i]; {
@@ -166,7 +166,7 @@ func headline(f *runner.Forecast) string {
 }
 
 // changesText sums up what a preview counts.
-func changesText(s *runner.ForecastSummary) string {
+func changesText(s *preview.ForecastSummary) string {
 	var parts []string
 	if s.Changes > 0 {
 		parts = append(parts, count(s.Changes, "twin")+" to change")
@@ -194,7 +194,7 @@ func devicesText(b *bundle, most int) string {
 }
 
 // startText says when a job starts and when its time is over.
-func startText(j *runner.JobForecast) string {
+func startText(j *preview.JobForecast) string {
 	text := "starts " + at(j.StartsAt)
 	if len(j.After) > 0 {
 		text = "starts after " + clip(needsText(j), 300) + ", " + at(j.StartsAt) + " at the earliest"
@@ -212,7 +212,7 @@ func startText(j *runner.JobForecast) string {
 }
 
 // needsText names the jobs that one waits for, and what it wants of them.
-func needsText(j *runner.JobForecast) string {
+func needsText(j *preview.JobForecast) string {
 	parts := make([]string, len(j.After))
 	for i, name := range j.After {
 		parts[i] = name + " succeeds"
@@ -225,10 +225,10 @@ func needsText(j *runner.JobForecast) string {
 
 // cutOff tells whether the targets of a job are as many as its limit lets: there
 // may be more that match, and which of them a run meets is for the hub to say.
-func cutOff(j *runner.JobForecast) bool { return j.Limit > 0 && j.Targets >= j.Limit }
+func cutOff(j *preview.JobForecast) bool { return j.Limit > 0 && j.Targets >= j.Limit }
 
 // wavesText says how a rollout goes on; empty if there is none.
-func wavesText(j *runner.JobForecast) string {
+func wavesText(j *preview.JobForecast) string {
 	if len(j.Waves) == 0 {
 		return ""
 	}
@@ -243,7 +243,7 @@ func wavesText(j *runner.JobForecast) string {
 func at(t spec.Time) string { return t.UTC().Truncate(time.Second).Format(time.RFC3339) }
 
 // loadText says what something asks of the hub, and how long that takes.
-func loadText(l *runner.Load, h *runner.HubForecast) string {
+func loadText(l *preview.Load, h *preview.HubForecast) string {
 	names := map[string]string{"queries": "query", "twinReads": "twin read", "twinUpdates": "twin update", "methodCalls": "method call"}
 	var parts []string
 	total := 0
@@ -280,7 +280,7 @@ func className(calls string) string {
 	}[calls]
 }
 
-func limitText(limit string, h *runner.HubForecast) string {
+func limitText(limit string, h *preview.HubForecast) string {
 	if limit == "rate" {
 		return "the job's rate"
 	}
@@ -288,7 +288,7 @@ func limitText(limit string, h *runner.HubForecast) string {
 }
 
 // hubSize is "S1 × 2", or "" for a hub of unknown size.
-func hubSize(h *runner.HubForecast) string {
+func hubSize(h *preview.HubForecast) string {
 	if h.SKU == "" {
 		return ""
 	}
@@ -297,7 +297,7 @@ func hubSize(h *runner.HubForecast) string {
 
 // quotaText says which part of a day's messages a run takes; empty if that is
 // not known.
-func quotaText(l *runner.Load) string {
+func quotaText(l *preview.Load) string {
 	if l.Quota == 0 {
 		return ""
 	}
@@ -312,7 +312,7 @@ func percent(share float64) string {
 }
 
 // sourceText says where the values came from, and what that means.
-func sourceText(f *runner.Forecast) string {
+func sourceText(f *preview.Forecast) string {
 	if f.TwinsFrom == "twins" {
 		return "Each twin was read by itself."
 	}
@@ -320,7 +320,7 @@ func sourceText(f *runner.Forecast) string {
 }
 
 // unknownSize tells whether nothing can be said about time.
-func unknownSize(f *runner.Forecast) bool { return f.Hubs[0].SKU == "" }
+func unknownSize(f *preview.Forecast) bool { return f.Hubs[0].SKU == "" }
 
 // clip puts a text on one line of so many characters at most. What could steer
 // a terminal, or hide a part of the text, is replaced.
@@ -348,7 +348,7 @@ func properties(n int) string {
 }
 
 // fateText says how a job that would send nothing ends.
-func fateText(j *runner.JobForecast) string {
+func fateText(j *preview.JobForecast) string {
 	if j.Skipped {
 		return "would be skipped"
 	}

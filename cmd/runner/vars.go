@@ -12,7 +12,8 @@ import (
 	"github.com/spf13/pflag"
 	"gopkg.in/yaml.v3"
 
-	"iothub-runner/runner"
+	"iothub-runner/internal/inputs"
+	"iothub-runner/internal/preview"
 	"iothub-runner/spec"
 )
 
@@ -71,7 +72,7 @@ func lookup(env environment, recorded map[string]string) func(name string, sensi
 		if sensitive {
 			return "", false
 		}
-		return runner.RecordedVar(recorded, name)
+		return inputs.RecordedVar(recorded, name)
 	}
 }
 
@@ -127,7 +128,7 @@ func openPlan(env environment, file string, vars map[string]string) (planSource,
 	if err != nil {
 		return planSource{}, &failure{code: exitInvalid, err: fmt.Errorf("read plan %q: %w", file, reason(err)), hint: "name a plan file, or - for stdin"}
 	}
-	if runner.IsPinned(text) {
+	if preview.IsPinned(text) {
 		return planSource{}, usageError(fmt.Sprintf("%q is a pinned preview, not a plan", file), "only apply takes one, by the name of its file; validate and preview the plan itself")
 	}
 	return planSource{file: file, text: text, opts: spec.Options{FS: folder(filepath.Dir(file)), Vars: vars, Lookup: lookup(env, nil)}}, nil

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"unicode"
 
+	"iothub-runner/internal/schedule"
 	"iothub-runner/internal/target"
-	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
 
@@ -48,7 +48,7 @@ func verdict(rep *spec.Report, cause error, seeWhy string, record *record) *fail
 const lateHint = "nothing was sent; with ifLate: run a late job starts at once, with ifLate: skip it is left out"
 
 func isLate(err error) bool {
-	_, ok := errors.AsType[*runner.LateError](err)
+	_, ok := errors.AsType[*schedule.LateError](err)
 	return ok
 }
 

@@ -1,4 +1,6 @@
-package runner
+// Package preview works out what a run would do, without doing it, and writes and
+// reads the pinned form of that. It cannot touch a journal.
+package preview
 
 import (
 	"encoding/json"

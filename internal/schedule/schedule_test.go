@@ -1,4 +1,4 @@
-package runner
+package schedule
 
 import (
 	"testing"
@@ -39,9 +39,9 @@ func TestNextOpening(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			from, to := nextOpening(&tt.w, at)
+			from, to := NextOpening(&tt.w, at)
 			if f, e := from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339); f != tt.from || e != tt.to {
-				t.Errorf("nextOpening = %s to %s, want %s to %s", f, e, tt.from, tt.to)
+				t.Errorf("NextOpening = %s to %s, want %s to %s", f, e, tt.from, tt.to)
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-package runner
+package preview
 
 import (
 	"context"
@@ -14,13 +14,15 @@ import (
 
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/mask"
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/schedule"
 	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
-// PreviewOptions are the parts that a preview is made of.
-type PreviewOptions struct {
+// Options are the parts that a preview is made of.
+type Options struct {
 	// Hubs are the hubs to look at; at least one.
 	Hubs []target.NamedHub
 	// Runner is the version of the program.
@@ -44,12 +46,12 @@ type PreviewOptions struct {
 const maxReads = 32
 
 // preview looks at a fleet for a plan.
-type preview struct {
-	PreviewOptions
+type previewer struct {
+	Options
 	plan  *spec.Plan
 	pools []*target.Pool
 	jobs  []*view // in the order of the plan
-	held  holds
+	held  schedule.Holds
 }
 
 // view is what a preview sees of one job.
@@ -58,14 +60,14 @@ type view struct {
 	pin    *PinWriter
 	direct bool
 	looked func(job string, targets int)
-	mask   *mask
+	mask   *mask.Mask
 
 	meter  int // bytes of one message of the daily quota
 	groups *groups
 	counts jobCounts
-	closed bool  // no more targets belong to it
-	held   *hold // why the job would not begin; nil if it would
-	err    error // why its listing ended
+	closed bool           // no more targets belong to it
+	held   *schedule.Hold // why the job would not begin; nil if it would
+	err    error          // why its listing ended
 }
 
 // jobCounts are what a forecast of time and quota is made of.
@@ -82,12 +84,12 @@ type jobCounts struct {
 	dearest   int // of those, what one call takes at most
 }
 
-// Preview works out what Apply would do now, and sends nothing to any device.
+// Make works out what Apply would do now, and sends nothing to any device.
 // Targets are found by the code that Apply finds them with. An error means that
 // a hub could not be used, or that ctx ended; what keeps a single job from
 // running stands in the forecast.
-func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast, error) {
-	if err := checkHubs(plan, o.Hubs, o.Rehearsal); err != nil {
+func Make(ctx context.Context, plan *spec.Plan, o Options) (*Forecast, error) {
+	if err := target.CheckHubs(plan, o.Hubs, o.Rehearsal); err != nil {
 		return nil, err
 	}
 	for i := range plan.Jobs {
@@ -96,7 +98,7 @@ func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast,
 		}
 	}
 	now := time.Now()
-	p := &preview{PreviewOptions: o, plan: plan}
+	p := &previewer{Options: o, plan: plan}
 	for _, h := range o.Hubs {
 		p.pools = append(p.pools, target.NewPool(h, plan, 0, o.Paused))
 	}
@@ -105,8 +107,8 @@ func Preview(ctx context.Context, plan *spec.Plan, o PreviewOptions) (*Forecast,
 			return nil, err
 		}
 	}
-	var late *LateError
-	p.held, late = holdLate(plan, now, nil)
+	var late *schedule.LateError
+	p.held, late = schedule.HoldLate(plan, now, nil)
 	for _, s := range p.surveys() {
 		if err := s.run(ctx); err != nil {
 			return nil, err
@@ -128,16 +130,16 @@ type survey struct {
 }
 
 // surveys makes the views, and puts those together that can share a listing.
-func (p *preview) surveys() []*survey {
+func (p *previewer) surveys() []*survey {
 	var all []*survey
 	_, meter := pace.DailyQuota(p.plan.Hub.SKU, p.plan.Hub.Units)
 	for i := range p.plan.Jobs {
 		job := &p.plan.Jobs[i]
-		v := &view{Roster: target.NewRoster(job, p.pools), pin: p.Pin, direct: p.Direct, looked: p.Looked, mask: newMask(p.plan), meter: meter, groups: newGroups()}
+		v := &view{Roster: target.NewRoster(job, p.pools), pin: p.Pin, direct: p.Direct, looked: p.Looked, mask: mask.New(p.plan), meter: meter, groups: newGroups()}
 		p.jobs = append(p.jobs, v)
 		if h, ok := p.held[job.Name]; ok {
 			v.AddNamed()
-			v.held, v.err = &h, h.err
+			v.held, v.err = &h, h.Err
 			continue
 		}
 		s := find(all, &job.Target)
@@ -333,7 +335,7 @@ func inLists(named []hub.Row) iter.Seq2[string, int] {
 func checkNeeds(plan *spec.Plan, job *spec.Job) error {
 	for _, need := range job.Needs {
 		if !slices.ContainsFunc(plan.Jobs, func(j spec.Job) bool { return j.Name == need.Job }) {
-			return &NeedError{Job: job.Name, Need: need.Job}
+			return &schedule.NeedError{Job: job.Name, Need: need.Job}
 		}
 	}
 	return nil
@@ -437,7 +439,7 @@ func (v *view) group(e *target.Effect, named bool) Group {
 		c.messages += messages
 		c.dearest = max(c.dearest, messages)
 		return Group{Call: &CallForecast{
-			MethodName: m.Name, Payload: v.mask.json(e.Payload),
+			MethodName: m.Name, Payload: v.mask.JSON(e.Payload),
 			ConnectTimeoutInSeconds: seconds(m.ConnectTimeout), ResponseTimeoutInSeconds: seconds(m.ResponseTimeout),
 		}}
 	}
@@ -449,8 +451,8 @@ func (v *view) group(e *target.Effect, named bool) Group {
 	c.changes++
 	c.messages += pace.Steps(len(e.Desired.Patch)+len(e.Tags.Patch), v.meter)
 	return Group{
-		Before: v.mask.sections(&spec.Sections{Desired: e.Desired.Before, Tags: e.Tags.Before}),
-		Patch:  v.mask.sections(&spec.Sections{Desired: e.Desired.Patch, Tags: e.Tags.Patch}),
+		Before: v.mask.Sections(&spec.Sections{Desired: e.Desired.Before, Tags: e.Tags.Before}),
+		Patch:  v.mask.Sections(&spec.Sections{Desired: e.Desired.Patch, Tags: e.Tags.Patch}),
 	}
 }
 

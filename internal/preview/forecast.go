@@ -1,4 +1,4 @@
-package runner
+package preview
 
 import (
 	"errors"
@@ -10,12 +10,13 @@ import (
 
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/pace"
+	"iothub-runner/internal/schedule"
 	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
 // forecast puts together what the views have seen, for a run that starts at now.
-func (p *preview) forecast(now time.Time) *Forecast {
+func (p *previewer) forecast(now time.Time) *Forecast {
 	f := &Forecast{
 		Schema: ForecastSchema, Runner: p.Runner, CreatedAt: spec.Time{Time: now}, TwinsFrom: "index", Warnings: []string{},
 		Plan: spec.PlanRef{Name: p.plan.Name, File: p.plan.File, SHA256: p.plan.SHA256},
@@ -99,7 +100,7 @@ func (f *Forecast) stop(v *view, j *JobForecast) {
 	switch {
 	case err == nil:
 	case v.held != nil:
-		j.Stopped, j.Skipped = err.Error(), v.held.status == spec.StatusSkipped
+		j.Stopped, j.Skipped = err.Error(), v.held.Status == spec.StatusSkipped
 	case errors.Is(err, errUnmet):
 		j.Stopped = err.Error()
 	case expect || errors.Is(err, target.ErrNoTargets):
@@ -120,7 +121,7 @@ var errUnmet = errors.New("it would not succeed")
 
 // stopDependents finds the jobs that would not start, because one whose success
 // they need would not even be carried out.
-func (p *preview) stopDependents() {
+func (p *previewer) stopDependents() {
 	views := map[string]*view{}
 	for _, v := range p.jobs {
 		views[v.Job.Name] = v
@@ -142,15 +143,15 @@ func (v *view) doubts(c *calendar, at span) (all []string) {
 	if v.err != nil {
 		return nil
 	}
-	if !v.Job.At.IsZero() && at.start.After(later(v.Job.At, c.now)) && at.opens == (Opening{}) {
+	if !v.Job.At.IsZero() && at.start.After(schedule.Later(v.Job.At, c.now)) && at.opens == (Opening{}) {
 		all = append(all, fmt.Sprintf("job %s is due at %s, but what it needs ends at %s at the earliest: it starts then",
 			v.Job.Name, v.Job.At.UTC().Format(time.RFC3339), at.start.UTC().Format(time.RFC3339)))
 	}
 	if text := v.waiting(&c.plan.Hub); text != "" {
 		all = append(all, text)
 	}
-	miss := misses{failed: v.counts.failing}
-	if miss.beyond(v.Job.Tolerate, v.Cohort.Size()) == nil {
+	miss := decide.Misses{Failed: v.counts.failing}
+	if miss.Beyond(v.Job.Tolerate, v.Cohort.Size()) == nil {
 		return all
 	}
 	text := "job " + v.Job.Name + " would fail"
@@ -286,22 +287,22 @@ func (c *calendar) span(job *spec.Job) span {
 	if s, ok := c.times[job.Name]; ok {
 		return s
 	}
-	start := due(c.now, job)
+	start := schedule.Due(c.now, job)
 	for _, need := range job.Needs {
 		s := c.span(c.job(need.Job))
 		after := s.start
 		if !s.end.IsZero() {
 			after = s.end
 		}
-		start = later(start, after.Add(job.Delay))
+		start = schedule.Later(start, after.Add(job.Delay))
 	}
 	s := span{start: start}
 	if s.start.Before(c.now) {
 		s.start = c.now
 	}
 	if job.Window != nil {
-		from, to := nextOpening(job.Window, s.start)
-		s.start, s.opens = later(s.start, from), Opening{From: spec.Time{Time: from}, To: spec.Time{Time: to}}
+		from, to := schedule.NextOpening(job.Window, s.start)
+		s.start, s.opens = schedule.Later(s.start, from), Opening{From: spec.Time{Time: from}, To: spec.Time{Time: to}}
 	}
 	load := c.loads[job.Name]
 	if _, known := pace.Rates(c.plan.Hub.SKU, c.plan.Hub.Units); known || load.Limit == "rate" {
@@ -317,33 +318,6 @@ func (c *calendar) span(job *spec.Job) span {
 func (c *calendar) job(name string) *spec.Job {
 	i := slices.IndexFunc(c.plan.Jobs, func(j spec.Job) bool { return j.Name == name })
 	return &c.plan.Jobs[i] // checkNeeds has made sure that there is one
-}
-
-// nextOpening returns the first span of a window that ends after t. It is empty
-// if there is none within a fortnight, which no valid window has.
-func nextOpening(w *spec.Window, t time.Time) (from, to time.Time) {
-	local := t.In(w.Location)
-	for day := -1; day < 15; day++ { // the one that opened yesterday may still be open
-		y, m, d := local.Date()
-		from, to = clock(y, m, d+day, w.From, w.Location), clock(y, m, d+day, w.To, w.Location)
-		if w.To <= w.From {
-			to = clock(y, m, d+day+1, w.To, w.Location)
-		}
-		if to.After(t) && opensOn(w, from.Weekday()) {
-			return from, to
-		}
-	}
-	return time.Time{}, time.Time{}
-}
-
-func opensOn(w *spec.Window, day time.Weekday) bool {
-	return len(w.Days) == 0 || slices.Contains(w.Days, day)
-}
-
-// clock returns a time of day; one that the change to summer time leaves out is
-// an hour later.
-func clock(y int, m time.Month, d int, sinceMidnight time.Duration, in *time.Location) time.Time {
-	return time.Date(y, m, d, int(sinceMidnight/time.Hour), int(sinceMidnight%time.Hour/time.Minute), int(sinceMidnight%time.Minute/time.Second), 0, in)
 }
 
 // waiting says what it may cost to wait for devices that are not online, if that

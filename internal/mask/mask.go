@@ -1,4 +1,6 @@
-package runner
+// Package mask takes the values of sensitive variables out of what is written
+// down or shown.
+package mask
 
 import (
 	"cmp"
@@ -11,18 +13,18 @@ import (
 	"iothub-runner/spec"
 )
 
-// mask takes the values of sensitive variables out of what is written down or
+// Mask takes the values of sensitive variables out of what is written down or
 // shown: what a patch sends, what a twin had, what a device answers. A nil mask
 // takes out nothing.
-type mask struct{ secrets []string }
+type Mask struct{ secrets []string }
 
 // masked stands for a secret.
 const masked = "***"
 
-// newMask returns the mask of a plan, nil if it has no secret. The longest comes
+// New returns the mask of a plan, nil if it has no secret. The longest comes
 // first: another may be a part of it.
-func newMask(plan *spec.Plan) *mask {
-	m := &mask{}
+func New(plan *spec.Plan) *Mask {
+	m := &Mask{}
 	for _, name := range plan.Sensitive {
 		if value := plan.Vars[name]; value != "" {
 			m.secrets = append(m.secrets, value)
@@ -35,8 +37,8 @@ func newMask(plan *spec.Plan) *mask {
 	return m
 }
 
-// text takes the secrets out of a text.
-func (m *mask) text(s string) string {
+// Text takes the secrets out of a text.
+func (m *Mask) Text(s string) string {
 	if m == nil {
 		return s
 	}
@@ -46,31 +48,31 @@ func (m *mask) text(s string) string {
 	return s
 }
 
-// json takes them out of a JSON text: from the texts in it, however they are
+// JSON takes them out of a JSON text: from the texts in it, however they are
 // escaped, and a number or boolean that is one becomes a text.
-func (m *mask) json(v json.RawMessage) json.RawMessage {
+func (m *Mask) JSON(v json.RawMessage) json.RawMessage {
 	if m == nil || len(v) == 0 {
 		return v
 	}
 	return m.value(nil, gjson.ParseBytes(v))
 }
 
-func (m *mask) value(b []byte, v gjson.Result) []byte {
+func (m *Mask) value(b []byte, v gjson.Result) []byte {
 	switch {
 	case v.Type == gjson.String:
-		if clean := m.text(v.Str); clean != v.Str {
-			return appendString(b, clean)
+		if clean := m.Text(v.Str); clean != v.Str {
+			return gjson.AppendJSONString(b, clean)
 		}
 	case v.IsObject() || v.IsArray():
 		return m.members(b, v)
 	case slices.Contains(m.secrets, v.Raw):
-		return appendString(b, masked)
+		return gjson.AppendJSONString(b, masked)
 	}
 	return append(b, v.Raw...)
 }
 
 // members masks what an object or an array holds.
-func (m *mask) members(b []byte, v gjson.Result) []byte {
+func (m *Mask) members(b []byte, v gjson.Result) []byte {
 	open, end := byte('{'), byte('}')
 	if v.IsArray() {
 		open, end = '[', ']'
@@ -91,25 +93,25 @@ func (m *mask) members(b []byte, v gjson.Result) []byte {
 	return append(b, end)
 }
 
-// sections masks the sections of a twin.
-func (m *mask) sections(s *spec.Sections) *spec.Sections {
+// Sections masks the sections of a twin.
+func (m *Mask) Sections(s *spec.Sections) *spec.Sections {
 	if m == nil || s == nil {
 		return s
 	}
-	return &spec.Sections{Desired: m.json(s.Desired), Tags: m.json(s.Tags)}
+	return &spec.Sections{Desired: m.JSON(s.Desired), Tags: m.JSON(s.Tags)}
 }
 
-// row masks all of a row that comes from the plan, a twin or a device.
-func (m *mask) row(r *spec.Row) *spec.Row {
+// Row masks all of a row that comes from the plan, a twin or a device.
+func (m *Mask) Row(r *spec.Row) *spec.Row {
 	if m == nil {
 		return r
 	}
 	row := *r
 	if row.Method != nil {
-		row.Method = &spec.MethodResult{Status: row.Method.Status, Payload: m.json(row.Method.Payload)}
+		row.Method = &spec.MethodResult{Status: row.Method.Status, Payload: m.JSON(row.Method.Payload)}
 	}
 	if t := row.Twin; t != nil {
-		row.Twin = &spec.TwinResult{Before: m.sections(t.Before), Patch: m.sections(t.Patch), Version: t.Version, ETag: t.ETag}
+		row.Twin = &spec.TwinResult{Before: m.Sections(t.Before), Patch: m.Sections(t.Patch), Version: t.Version, ETag: t.ETag}
 	}
 	row.Error = m.rowError(row.Error)
 	row.History = slices.Clone(row.History)
@@ -119,11 +121,11 @@ func (m *mask) row(r *spec.Row) *spec.Row {
 	return &row
 }
 
-func (m *mask) rowError(e *spec.RowError) *spec.RowError {
+func (m *Mask) rowError(e *spec.RowError) *spec.RowError {
 	if e == nil {
 		return nil
 	}
 	clean := *e
-	clean.Message = m.text(e.Message)
+	clean.Message = m.Text(e.Message)
 	return &clean
 }

@@ -1,4 +1,6 @@
-package runner
+// Package inputs tells whether a plan would still do what an earlier run, or a
+// preview, was made of: its jobs by hash, its variables and its files.
+package inputs
 
 import (
 	"bytes"
@@ -14,39 +16,37 @@ import (
 	"iothub-runner/spec"
 )
 
-// InputsOf says what a run is of besides the plan's file: its jobs as they were
+// Of says what a run is of besides the plan's file: its jobs as they were
 // filled in, and the variables that they were filled in with, but for secrets.
-func InputsOf(plan *spec.Plan, pinned *Pinned) spec.Inputs {
-	in := spec.Inputs{Jobs: map[string]string{}, Vars: publicVars(plan), Files: filesOf(plan)}
+func Of(plan *spec.Plan) spec.Inputs {
+	in := spec.Inputs{Jobs: map[string]string{}, Vars: PublicVars(plan), Files: FilesOf(plan)}
 	for i := range plan.Jobs {
-		in.Jobs[plan.Jobs[i].Name] = hashJob(&plan.Jobs[i])
-	}
-	if pinned != nil {
-		in.Pinned = pinned.sum
+		in.Jobs[plan.Jobs[i].Name] = HashJob(&plan.Jobs[i])
 	}
 	return in
 }
 
-func filesOf(plan *spec.Plan) map[string]string {
+// FilesOf are the hashes of the files that the jobs of a plan take values from.
+func FilesOf(plan *spec.Plan) map[string]string {
 	files := map[string]string{}
 	for i := range plan.Jobs {
 		for _, f := range plan.Jobs[i].Files {
-			files[f.Name] = f.SHA256[:min(len(f.SHA256), hashLength)]
+			files[f.Name] = f.SHA256[:min(len(f.SHA256), HashLength)]
 		}
 	}
 	return files
 }
 
 const (
-	// hashLength is how many hexadecimal digits of a hash are kept.
-	hashLength = 32
+	// HashLength is how many hexadecimal digits of a hash are kept.
+	HashLength = 32
 	// hiddenVar begins what journals of earlier versions have in place of a text.
 	hiddenVar       = "sha256:"
 	hiddenVarLength = len(hiddenVar) + 16
 )
 
-// publicVars are the variables of a plan that are no secrets.
-func publicVars(plan *spec.Plan) map[string]string {
+// PublicVars are the variables of a plan that are no secrets.
+func PublicVars(plan *spec.Plan) map[string]string {
 	vars := map[string]string{}
 	for name, value := range plan.Vars {
 		if !slices.Contains(plan.Sensitive, name) {
@@ -64,13 +64,13 @@ func RecordedVar(vars map[string]string, name string) (string, bool) {
 	return value, ok && !hidden
 }
 
-// hashJob hashes all that a job does to whom: what the plan takes from files
+// HashJob hashes all that a job does to whom: what the plan takes from files
 // beside it and from variables is filled in. How fast it goes is left out, which
 // the command line has a say in.
 //
 // A field that has its zero value counts as if there were no such field, so that
 // a later version of runner, which has more of them, comes to the same hash.
-func hashJob(job *spec.Job) string {
+func HashJob(job *spec.Job) string {
 	j := *job
 	h := jobHash{sha256.New()}
 	j.Pos, j.Files, j.Target.Text, j.Concurrency, j.Rate = spec.Pos{}, nil, "", 0, 0
@@ -100,7 +100,7 @@ func hashJob(job *spec.Job) string {
 		j.Twin = &bare
 	}
 	h.rest(&j)
-	return hex.EncodeToString(h.Sum(nil))[:hashLength]
+	return hex.EncodeToString(h.Sum(nil))[:HashLength]
 }
 
 // jobHash hashes the parts of a job.
@@ -175,9 +175,9 @@ func withoutZeros(v any) any {
 	return v
 }
 
-// InputsError means that a plan would not do any more what the run did that it
+// ChangedError means that a plan would not do any more what the run did that it
 // is to go on with: what it is filled in with has changed.
-type InputsError struct {
+type ChangedError struct {
 	Job    string   // the first job that differs
 	More   int      // how many others do
 	Why    []string // what has changed
@@ -185,7 +185,7 @@ type InputsError struct {
 }
 
 // Error says what has changed for which job.
-func (e *InputsError) Error() string {
+func (e *ChangedError) Error() string {
 	why := strings.Join(e.Why, ", ")
 	if why == "" {
 		why = fmt.Sprintf("runner %s, which began that run, reads it otherwise", e.Runner)
@@ -208,14 +208,14 @@ func (e *NotPartError) Error() string {
 	return fmt.Sprintf("job %q is not part of the run to go on with, which was of --job %s alone", e.Job, strings.Join(e.Were, " --job "))
 }
 
-// checkInputs holds a plan against what an earlier run was of. Nothing is
+// Check holds a plan against what an earlier run was of. Nothing is
 // compared if that run does not say.
-func checkInputs(was *spec.Inputs, plan *spec.Plan, version string) error {
+func Check(was *spec.Inputs, plan *spec.Plan, version string) error {
 	if len(was.Jobs) == 0 {
 		return nil
 	}
-	is := InputsOf(plan, nil)
-	var differ *InputsError
+	is := Of(plan)
+	var differ *ChangedError
 	for i := range plan.Jobs {
 		job := &plan.Jobs[i]
 		before, known := was.Jobs[job.Name]
@@ -226,7 +226,7 @@ func checkInputs(was *spec.Inputs, plan *spec.Plan, version string) error {
 		case differ != nil:
 			differ.More++
 		default:
-			differ = &InputsError{Job: job.Name, Runner: version, Why: slices.Concat(changedVars(was.Vars, is.Vars), changedFiles(was.Files, job))}
+			differ = &ChangedError{Job: job.Name, Runner: version, Why: slices.Concat(changedVars(was.Vars, is.Vars), ChangedFiles(was.Files, job))}
 			if len(differ.Why) == 0 && len(plan.Sensitive) > 0 {
 				differ.Why = []string{"a sensitive variable is not what it was: " + strings.Join(plan.Sensitive, " or ")}
 			}
@@ -252,7 +252,8 @@ func changedVars(was, is map[string]string) (why []string) {
 	return why
 }
 
-func changedFiles(was map[string]string, job *spec.Job) (why []string) {
+// ChangedFiles says which files of a job are not what they were.
+func ChangedFiles(was map[string]string, job *spec.Job) (why []string) {
 	for _, f := range job.Files {
 		if before, known := was[f.Name]; known && !strings.HasPrefix(f.SHA256, before) {
 			why = append(why, fmt.Sprintf("%s %q has changed", f.Field, f.Name))

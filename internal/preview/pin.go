@@ -1,4 +1,4 @@
-package runner
+package preview
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 	"io"
 	"time"
 
+	"iothub-runner/internal/inputs"
 	"iothub-runner/spec"
 )
 
@@ -91,16 +92,16 @@ type PinWriter struct {
 
 // NewPinWriter begins a pinned preview of a plan whose text is given. Apply
 // finds the plan under the plan's File.
-func NewPinWriter(w io.Writer, plan *spec.Plan, text []byte, o PreviewOptions) (*PinWriter, error) {
+func NewPinWriter(w io.Writer, plan *spec.Plan, text []byte, o Options) (*PinWriter, error) {
 	pw := &PinWriter{sum: sha256.New(), targets: map[string]int{}}
 	pw.out = bufio.NewWriterSize(io.MultiWriter(w, pw.sum), 64<<10)
 	h := PinHeader{
-		Schema: PinnedSchema, Vars: publicVars(plan), Files: filesOf(plan), CreatedAt: time.Now().UTC(), Runner: o.Runner,
+		Schema: PinnedSchema, Vars: inputs.PublicVars(plan), Files: inputs.FilesOf(plan), CreatedAt: time.Now().UTC(), Runner: o.Runner,
 		Plan: PinnedPlan{Name: plan.Name, File: plan.File, SHA256: plan.SHA256, Text: string(text)},
 	}
 	for i := range plan.Jobs {
 		job := &plan.Jobs[i]
-		h.Jobs = append(h.Jobs, PinnedJob{Name: job.Name, Hash: hashJob(job)})
+		h.Jobs = append(h.Jobs, PinnedJob{Name: job.Name, Hash: inputs.HashJob(job)})
 		pw.targets[job.Name] = 0
 	}
 	for _, hub := range o.Hubs {

@@ -1,4 +1,4 @@
-package runner
+package preview
 
 import (
 	"bufio"
@@ -9,11 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"sync"
 
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/inputs"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -27,10 +29,9 @@ type Pinned struct {
 	members map[string]*bitset           // of devices, by job
 	sums    map[string]map[uint32]string // of payloads that differ by device, by job
 
-	mu       sync.Mutex
-	etags    []string               // by index in devices: as pinned, then what our own patches made of it; empty if the twin was not looked at
-	versions []int64                // of the twins with these etags; 0 as long as they are as pinned
-	own      map[uint32][]*ownPatch // by index in devices
+	// ETags are those of the twins, by index; empty if the twin was not looked at.
+	// A run keeps them up to date with its own patches.
+	ETags []string
 }
 
 // ErrNotPinned means that a file is not a pinned preview.
@@ -68,7 +69,6 @@ func ReadPinned(r io.Reader) (*Pinned, error) {
 		} else {
 			var end bool
 			if end, err = p.line(line, sum.Sum(nil)); end && err == nil {
-				p.own, p.versions = map[uint32][]*ownPatch{}, make([]int64, len(p.etags))
 				return p, nil
 			}
 		}
@@ -112,7 +112,7 @@ func (p *Pinned) line(text, sum []byte) (end bool, err error) {
 		if line.SHA256 != hex.EncodeToString(sum) {
 			return true, errors.New("the file was changed after it was written: its hash is another")
 		}
-		p.sum = line.SHA256[:hashLength]
+		p.sum = line.SHA256[:inputs.HashLength]
 		return true, nil
 	}
 	members := p.members[line.Job]
@@ -126,10 +126,10 @@ func (p *Pinned) line(text, sum []byte) (end bool, err error) {
 		device, module, _ := strings.Cut(d[0], "/")
 		index, known := p.devices.Add(cohort.Key{Pool: line.Hub, Target: hub.Target{DeviceID: device, ModuleID: module}})
 		if !known {
-			p.etags = append(p.etags, "")
+			p.ETags = append(p.ETags, "")
 		}
-		if len(d) > 1 && p.etags[index] == "" {
-			p.etags[index] = d[1]
+		if len(d) > 1 && p.ETags[index] == "" {
+			p.ETags[index] = d[1]
 		}
 		if len(d) > 2 {
 			p.sums[line.Job][index] = d[2]
@@ -160,10 +160,10 @@ func (p *Pinned) Check(plan *spec.Plan, hubs []string) error {
 		if job.Name != j.Name {
 			return &PinMismatchError{What: "the jobs of the plan have changed"}
 		}
-		if hashJob(job) == j.Hash {
+		if inputs.HashJob(job) == j.Hash {
 			continue
 		}
-		if why := changedFiles(h.Files, job); len(why) > 0 {
+		if why := inputs.ChangedFiles(h.Files, job); len(why) > 0 {
 			return &PinMismatchError{What: fmt.Sprintf("job %q: %s", j.Name, strings.Join(why, ", "))}
 		}
 		return &PinMismatchError{What: fmt.Sprintf("job %q: what runner makes of it has changed", j.Name)}
@@ -173,22 +173,40 @@ func (p *Pinned) Check(plan *spec.Plan, hubs []string) error {
 	}
 	for i, name := range hubs {
 		if !strings.EqualFold(name, h.Hubs[i]) {
-			return &WrongHubError{Want: h.Hubs[i], Have: name, Pinned: true}
+			return &target.WrongHubError{Want: h.Hubs[i], Have: name, Pinned: true}
 		}
 	}
 	return nil
 }
 
-// Size returns how many targets the preview has, of all jobs together.
-func (p *Pinned) Size() int { return p.devices.Size() }
+// Sum is a hash of the file, to tell it from others.
+func (p *Pinned) Sum() string { return p.sum }
 
-// index returns where a target stands among the pinned devices.
-func (p *Pinned) index(t cohort.Key) (uint32, bool) { return p.devices.Lookup(t) }
+// Index returns where a target stands among the devices of all jobs.
+func (p *Pinned) Index(t cohort.Key) (uint32, bool) { return p.devices.Lookup(t) }
 
-func (p *Pinned) etag(i uint32) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.etags[i]
+// Device returns what stands there.
+func (p *Pinned) Device(i uint32) cohort.Key { return p.devices.Target(i) }
+
+// Devices is how many there are.
+func (p *Pinned) Devices() int { return p.devices.Size() }
+
+// Has tells whether a job may touch the device there.
+func (p *Pinned) Has(job string, i uint32) bool {
+	members := p.members[job]
+	return members != nil && members.has(i)
+}
+
+// Empty tells whether the preview has no device for a job.
+func (p *Pinned) Empty(job string) bool {
+	members := p.members[job]
+	return members == nil || !slices.ContainsFunc(members.words, func(w uint64) bool { return w != 0 })
+}
+
+// SamePayload tells whether a job would send to the device there what the
+// preview showed.
+func (p *Pinned) SamePayload(job string, i uint32, payload json.RawMessage) bool {
+	return p.sums[job][i] == payloadSum(payload)
 }
 
 // bitset is a set of small numbers.
