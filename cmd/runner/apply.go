@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -11,9 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/exit"
+	"iothub-runner/internal/hubclient"
+	"iothub-runner/internal/output"
 	"iothub-runner/internal/preview"
 	"iothub-runner/internal/render"
+	"iothub-runner/internal/state"
 	"iothub-runner/internal/target"
+	"iothub-runner/internal/terminal"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
@@ -54,10 +60,10 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 		Args: onePlan,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("concurrency") && f.concurrency < 1 {
-				return usageError(fmt.Sprintf("--concurrency %d: want at least 1", f.concurrency), "")
+				return exit.Usage(fmt.Sprintf("--concurrency %d: want at least 1", f.concurrency), "")
 			}
 			if f.outage <= 0 {
-				return usageError(fmt.Sprintf("--outage %s: want a time above zero, such as 10m", f.outage), "")
+				return exit.Usage(fmt.Sprintf("--outage %s: want a time above zero, such as 10m", f.outage), "")
 			}
 			env.state = f.stateDir
 			return runApply(cmd.Context(), env, &f, args[0])
@@ -90,7 +96,7 @@ const gcPercent = 20
 // runApply checks everything that can be checked before a hub is asked, then
 // carries the plan out.
 func runApply(ctx context.Context, env environment, f *applyFlags, file string) error {
-	talk, err := newTalk(env, f.talkFlags)
+	talk, err := f.talk(env)
 	if err != nil {
 		return err
 	}
@@ -110,61 +116,88 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	if err != nil {
 		return err
 	}
-	reports, err := openReports(env, f.reports, file, mode)
+	reports, err := output.Open(env.stdout, f.reports, file, mode)
 	if err != nil {
 		return err
 	}
-	defer reports.discard()
-	unlock, err := lock(ctx, env, hub, plan, f.lockTimeout)
+	defer reports.Discard()
+	unlock, err := placeOf(env, hub, plan).Lock(ctx, f.lockTimeout)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	record, err := f.openJournal(env, hub, plan, pinned)
+	record, err := f.request(placeOf(env, hub, plan)).Open(plan, pinned)
 	if err != nil {
 		return err
 	}
-	defer record.close()
-	record.plan, record.flags = file, f.again()
+	defer record.Close()
+	record.Plan, record.Flags = file, f.again()
 	if f.stateDir != "" {
-		record.flags = append(record.flags, "--state-dir", f.stateDir)
+		record.Flags = append(record.Flags, "--state-dir", f.stateDir)
 	}
 
-	signals := watchSignals(ctx, talk, f.grace)
-	defer signals.stop()
-	signals.watchOutput(reports.stdout)
-	reports.last = signals.stop // who does not read stdout can still end the program
+	signals := terminal.WatchSignals(ctx, talk, f.grace)
+	defer signals.Stop()
+	signals.WatchOutput(reports.Stdout)
+	reports.Last = signals.Stop // who does not read stdout can still end the program
 	if !hub.emulated {
-		talk.line("hub "+hub.name, slog.String("event", "hub"), slog.String("hub", hub.name))
+		talk.Line("hub "+hub.name, slog.String("event", "hub"), slog.String("hub", hub.name))
 	}
-	ui := startUI(talk, record.shown)
-	run, err := runner.Apply(signals.dispatch, plan, runner.Options{
+	ui := terminal.Watch(talk, record.Shown)
+	run, err := runner.Apply(signals.Dispatch, plan, runner.Options{
 		Hubs:      []target.NamedHub{{Name: hub.name, Hub: hub.client}},
-		Journal:   record.writer,
-		Past:      record.past,
-		Only:      record.only,
+		Journal:   record.Writer,
+		Past:      record.Past,
+		Only:      record.Only,
 		Pinned:    pinned,
-		RunID:     record.id,
+		RunID:     record.ID,
 		Runner:    version,
 		Observer:  ui,
 		Outage:    f.outage,
-		Paused:    talk.paused,
-		Work:      signals.work,
+		Paused:    talk.Paused,
+		Work:      signals.Work,
 		Grace:     f.grace,
 		Crashed:   func(value any, stack []byte) { os.Exit(crash(env, value, stack)) },
 		Rehearsal: hub.emulated,
 	})
-	ui.stop()
+	ui.Stop()
 	if err != nil {
-		record.unused = true
+		record.Unused = true
 		return err
 	}
 	return conclude(run, talk, reports, record)
 }
 
+// placeOf is where the state of a plan on a hub is kept.
+func placeOf(env environment, hub *openedHub, plan *spec.Plan) state.Place {
+	return state.Place{Hub: hub.name, Plan: plan.Name, Emulated: hub.emulated, StateDir: env.state, Getenv: env.getenv}
+}
+
+func (f *applyFlags) request(at state.Place) state.Request {
+	return state.Request{Place: at, Journal: f.journal, Resume: f.resume, Only: f.only, Durability: f.durability, Runner: version}
+}
+
+// recorded returns the variables of the run that is to go on, which may have been
+// given on a command line.
+func (f *applyFlags) recorded(env environment, text []byte) map[string]string {
+	if f.resume == "" {
+		return nil
+	}
+	at := state.Place{Plan: spec.NameOf(text), Emulated: f.emulator != "", StateDir: env.state, Getenv: env.getenv}
+	if cs, err := f.connectionString(env); err == nil && !at.Emulated {
+		if parsed, parseErr := hubclient.ParseConnectionString(cs); parseErr == nil {
+			at.Hub = parsed.HostName
+		}
+	}
+	if at.Plan == "" || at.Hub == "" && !at.Emulated {
+		return nil
+	}
+	return f.request(at).RecordedVars()
+}
+
 // prepare reads the plan and opens its hub, for as many calls at once as the
 // plan has once the flags stand above it.
-func (f *applyFlags) prepare(env environment, talk *talk, file string) (*spec.Plan, *preview.Pinned, *openedHub, error) {
+func (f *applyFlags) prepare(env environment, talk *terminal.Talk, file string) (*spec.Plan, *preview.Pinned, *openedHub, error) {
 	plan, pinned, err := f.planOf(env, talk, file)
 	if err == nil {
 		err = override(plan, f)
@@ -173,7 +206,7 @@ func (f *applyFlags) prepare(env environment, talk *talk, file string) (*spec.Pl
 		return nil, nil, nil, err
 	}
 	env.detach()
-	hub, err := f.openHub(env, connections(plan), talk.log)
+	hub, err := f.openHub(env, connections(plan), talk.Log)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -212,38 +245,38 @@ func (f *hubFlags) again() []string {
 }
 
 // conclude writes the reports of a run that has ended and says how it went.
-func conclude(run *runner.Run, talk *talk, reports *reportFiles, record *record) error {
+func conclude(run *runner.Run, talk *terminal.Talk, reports *output.Files, record *state.Record) error {
 	code := codeOfRun(run)
 	rep := run.Report(code)
-	talk.runEnded(&rep)
-	err := reports.write(func(w writer) error { return run.WriteReport(&render.Escaper{Out: w}, code) }, func(w writer) error {
-		return render.Summary(below(w), &rep, render.Style{Color: talk.env.getenv("NO_COLOR") == ""}, again(record))
+	talk.RunEnded(&rep)
+	err := reports.Write(func(w io.Writer) error { return run.WriteReport(&render.Escaper{Out: w}, code) }, func(w io.Writer) error {
+		return render.Summary(terminal.Below(w), &rep, render.Style{Color: talk.Colors()}, again(record))
 	})
 	if err != nil {
-		record.keep = true
-		return &failure{
-			code: max(code, exitMissed), err: err,
-			hint: "the run itself " + string(rep.Run.Status) + "; every row is in the journal " + record.path,
+		record.Keep = true
+		return &exit.Error{
+			Code: max(code, exit.Missed), Err: err,
+			Hint: "the run itself " + string(rep.Run.Status) + "; every row is in the journal " + record.Path,
 		}
 	}
-	for _, name := range reports.names {
-		talk.line("report "+name, slog.String("event", "report"), slog.String("file", name))
+	for _, name := range reports.Names {
+		talk.Line("report "+name, slog.String("event", "report"), slog.String("file", name))
 	}
-	if code == exitOK {
+	if code == exit.OK {
 		return nil
 	}
-	return verdict(&rep, run.Cause(), reports.seeWhy(), record)
+	return verdict(&rep, run.Cause(), reports.SeeWhy(), record)
 }
 
 // onePlan checks the arguments of apply and preview, which take one plan at a time.
 func onePlan(cmd *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
-		return usageError("no plan given", fmt.Sprintf("name the file: runner %s PLAN", cmd.Name()))
+		return exit.Usage("no plan given", fmt.Sprintf("name the file: runner %s PLAN", cmd.Name()))
 	case len(args) > 1 && cmd.Flags().Changed("emulator"):
-		return usageError(fmt.Sprintf("one plan at a time, not %d: %q", len(args), args), "the fleet goes after an equals sign: --emulator=FLEET.yaml")
+		return exit.Usage(fmt.Sprintf("one plan at a time, not %d: %q", len(args), args), "the fleet goes after an equals sign: --emulator=FLEET.yaml")
 	case len(args) > 1:
-		return usageError(fmt.Sprintf("one plan at a time, not %d: %q", len(args), args), "a plan can hold several jobs")
+		return exit.Usage(fmt.Sprintf("one plan at a time, not %d: %q", len(args), args), "a plan can hold several jobs")
 	}
 	return nil
 }
@@ -257,7 +290,7 @@ func override(plan *spec.Plan, f *applyFlags) error {
 	if f.rate != "" {
 		var err error
 		if limit, err = spec.ParseRate(f.rate); err != nil || limit <= 0 {
-			return usageError(fmt.Sprintf("--rate %q is not a rate", f.rate), "write a number per second, minute or hour: 40/s, 300/m or 10/h")
+			return exit.Usage(fmt.Sprintf("--rate %q is not a rate", f.rate), "write a number per second, minute or hour: 40/s, 300/m or 10/h")
 		}
 	}
 	for i := range plan.Jobs {

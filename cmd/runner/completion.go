@@ -8,6 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/exit"
+	"iothub-runner/internal/output"
+	"iothub-runner/internal/render"
 	"iothub-runner/spec"
 )
 
@@ -26,7 +29,7 @@ the names of a plan's jobs and variables.
 		ValidArgs: shells,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 || !slices.Contains(shells, args[0]) {
-				return usageError("name one shell: bash, zsh, fish or powershell", "as in source <(runner completion bash)")
+				return exit.Usage("name one shell: bash, zsh, fish or powershell", "as in source <(runner completion bash)")
 			}
 			return nil
 		},
@@ -55,7 +58,7 @@ func completePlan(cmd *cobra.Command) {
 		var names []string
 		for _, p := range plansOf(args) {
 			for i := range p.Jobs {
-				names = append(names, p.Jobs[i].Name+"\t"+string(p.Jobs[i].Type)+" of "+clip(p.Jobs[i].Target.Text, 60))
+				names = append(names, p.Jobs[i].Name+"\t"+string(p.Jobs[i].Type)+" of "+render.Clip(p.Jobs[i].Target.Text, 60))
 			}
 		}
 		return names
@@ -66,7 +69,7 @@ func completePlan(cmd *cobra.Command) {
 		var names []string
 		for _, p := range plansOf(args) {
 			for name, value := range p.Vars {
-				names = append(names, name+"=\tnow "+clip(value, 60))
+				names = append(names, name+"=\tnow "+render.Clip(value, 60))
 			}
 		}
 		slices.Sort(names)
@@ -105,7 +108,7 @@ func plansOf(files []string) []*spec.Plan {
 		if err != nil {
 			continue
 		}
-		plan, _ := spec.Parse(file, text, spec.Options{FS: folder(filepath.Dir(file)), AllowPlanned: true})
+		plan, _ := spec.Parse(file, text, spec.Options{FS: output.Folder(filepath.Dir(file)), AllowPlanned: true})
 		if plan != nil {
 			plans = append(plans, plan)
 		}

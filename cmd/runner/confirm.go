@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"strings"
 
+	"iothub-runner/internal/exit"
 	"iothub-runner/internal/preview"
+	"iothub-runner/internal/render"
 	"iothub-runner/internal/target"
+	"iothub-runner/internal/terminal"
 	"iothub-runner/spec"
 )
 
@@ -17,8 +20,8 @@ const handful = 5
 // confirm asks a person who sits at a terminal whether the plan is meant: it says
 // how many devices of which hub each job would touch. Nobody is asked elsewhere,
 // or about an emulated hub, or about a run that was begun before.
-func (f *applyFlags) confirm(ctx context.Context, env environment, talk *talk, hub *openedHub, plan *spec.Plan, pinned *preview.Pinned) error {
-	if f.yes || hub.count == nil || f.resume != "" || env.getenv("CI") != "" || !isTerminal(env.stdin) || !isTerminal(env.stderr) {
+func (f *applyFlags) confirm(ctx context.Context, env environment, talk *terminal.Talk, hub *openedHub, plan *spec.Plan, pinned *preview.Pinned) error {
+	if f.yes || hub.count == nil || f.resume != "" || env.getenv("CI") != "" || !terminal.IsTerminal(env.stdin) || !terminal.IsTerminal(env.stderr) {
 		return nil
 	}
 	var lines []string
@@ -33,13 +36,13 @@ func (f *applyFlags) confirm(ctx context.Context, env environment, talk *talk, h
 			n = min(n, pinned.Devices())
 		}
 		most = max(most, n)
-		lines = append(lines, fmt.Sprintf("job %s: %s on %s", job.Name, deed(job), count(n, kindOf(job))))
+		lines = append(lines, fmt.Sprintf("job %s: %s on %s", job.Name, deed(job), render.Count(n, kindOf(job))))
 	}
 	if most <= handful {
 		return nil
 	}
 	for _, line := range lines {
-		talk.line(line)
+		talk.Line(line)
 	}
 	fmt.Fprintf(env.stderr, "runner: on hub %s. Go on? [y/N] ", hub.name)
 	env.flush()
@@ -48,7 +51,7 @@ func (f *applyFlags) confirm(ctx context.Context, env environment, talk *talk, h
 	case "y", "yes":
 		return nil
 	}
-	return &failure{code: exitStopped, err: fmt.Errorf("not confirmed"), hint: "nothing was sent; --yes does not ask"}
+	return &exit.Error{Code: exit.Stopped, Err: fmt.Errorf("not confirmed"), Hint: "nothing was sent; --yes does not ask"}
 }
 
 // targetsOf is about how many targets a job has: the hub counts them by its index,

@@ -15,8 +15,10 @@ import (
 
 	"golang.org/x/net/http/httpproxy"
 
+	"iothub-runner/internal/exit"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/hubclient"
+	"iothub-runner/internal/output"
 	"iothub-runner/internal/target"
 )
 
@@ -38,20 +40,20 @@ func (c connection) connectionString(env environment) (string, error) {
 			text, err = oneString(text)
 		}
 		if err != nil {
-			return "", &failure{code: exitInvalid, err: fmt.Errorf("--connection-string-file %q: %w", c.stringFile, reason(err)), hint: "name a file that holds the connection string alone, or - for stdin"}
+			return "", &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("--connection-string-file %q: %w", c.stringFile, output.Reason(err)), Hint: "name a file that holds the connection string alone, or - for stdin"}
 		}
 		return string(text), nil
 	}
 	if s := env.getenv(connectionStringVar); s != "" {
 		text, err := oneString([]byte(s))
 		if err != nil {
-			return "", &failure{code: exitInvalid, err: fmt.Errorf("%s: %w", connectionStringVar, err), hint: "it is the connection string of one shared access policy"}
+			return "", &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("%s: %w", connectionStringVar, err), Hint: "it is the connection string of one shared access policy"}
 		}
 		return string(text), nil
 	}
-	return "", &failure{
-		code: exitInvalid, err: errors.New("no hub given"),
-		hint: "set " + connectionStringVar + " to the connection string of a shared access policy that has service connect, " +
+	return "", &exit.Error{
+		Code: exit.Invalid, Err: errors.New("no hub given"),
+		Hint: "set " + connectionStringVar + " to the connection string of a shared access policy that has service connect, " +
 			"such as service, or name a file that holds it with --connection-string-file; " +
 			"--emulator tries the plan without a hub",
 	}
@@ -108,7 +110,7 @@ func proxyOf(env environment) (func(*http.Request) (*url.URL, error), error) {
 	proxy := get("HTTPS_PROXY")
 	if proxy != "" {
 		if err := checkProxy(proxy); err != nil {
-			return nil, &failure{code: exitInvalid, err: fmt.Errorf("HTTPS_PROXY %w (not shown, it may hold a password)", err), hint: "write http://HOST:PORT, with special characters of a password as %XX, or unset it"}
+			return nil, &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("HTTPS_PROXY %w (not shown, it may hold a password)", err), Hint: "write http://HOST:PORT, with special characters of a password as %XX, or unset it"}
 		}
 	}
 	choose := (&httpproxy.Config{HTTPSProxy: proxy, NoProxy: get("NO_PROXY")}).ProxyFunc()
@@ -152,9 +154,9 @@ func (c connection) client(env environment, connectionString string, connections
 		Log:              log,
 	})
 	if err != nil {
-		return nil, &failure{
-			code: exitInvalid, err: err,
-			hint: "copy it from the hub's page in the Azure portal: Shared access policies, the policy, primary connection string",
+		return nil, &exit.Error{
+			Code: exit.Invalid, Err: err,
+			Hint: "copy it from the hub's page in the Azure portal: Shared access policies, the policy, primary connection string",
 		}
 	}
 	return client, nil
@@ -171,14 +173,14 @@ func (c connection) roots() (*x509.CertPool, error) {
 		text, err = plainText(text)
 	}
 	if err != nil {
-		return nil, &failure{code: exitInvalid, err: fmt.Errorf("--ca-file %q: %w", c.caFile, reason(err)), hint: "name a PEM file of certificate authorities"}
+		return nil, &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("--ca-file %q: %w", c.caFile, output.Reason(err)), Hint: "name a PEM file of certificate authorities"}
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {
 		roots = x509.NewCertPool() // a system without roots of its own has those of the file
 	}
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, &failure{code: exitInvalid, err: fmt.Errorf("--ca-file %q holds no PEM certificate", c.caFile), hint: "it looks like -----BEGIN CERTIFICATE-----"}
+		return nil, &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("--ca-file %q holds no PEM certificate", c.caFile), Hint: "it looks like -----BEGIN CERTIFICATE-----"}
 	}
 	return roots, nil
 }

@@ -48,7 +48,11 @@ func boundaries() []boundary {
 		{"internal/emulator/fleet", nil, "simulated devices know no hub"},
 		{"internal/faults", nil, "it is tests alone, and they are what may import everything"},
 		{"internal/bench", nil, "it measures the programs from outside"},
-		{"internal/render", []string{"spec"}, "it shows a report, whoever wrote it"},
+		{"internal/render", []string{"spec", "internal/preview"}, "it shows documents, whoever made them"},
+		{"internal/terminal", []string{"runner", "spec", "internal/render", "internal/pace", "internal/exit"}, "it shows a run and cannot change it"},
+		{"internal/exit", nil, "a code and a hint need nobody"},
+		{"internal/output", []string{"internal/exit", "internal/render", "internal/terminal"}, "it writes files, whatever is in them"},
+		{"internal/state", []string{"spec", "runner", "internal/exit", "internal/output", "internal/journal", "internal/inputs", "internal/preview"}, "it finds journals; runner reads them"},
 		{"internal/hubtest", []string{"internal/hub"}, "it is handed the hub and the client under test"},
 	}
 }

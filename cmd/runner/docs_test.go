@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"iothub-runner/internal/exit"
 	"iothub-runner/spec"
 )
 
@@ -69,7 +70,7 @@ func TestDocumentedPlans(t *testing.T) {
 				t.Fatal(err)
 			}
 			code, stdout, stderr := apply(t, "--emulator", plan)
-			if code != exitOK || strings.Contains(stderr, "warning") {
+			if code != exit.OK || strings.Contains(stderr, "warning") {
 				t.Errorf("%s:%d: exit code %d, want 0 without warnings\n%s", page, b.line, code, stderr)
 			}
 			if err := checkReport([]byte(stdout)); err != nil {
@@ -116,7 +117,7 @@ func TestREADMEOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, stdout, stderr := apply(t, "--emulator", plan)
-	if code != exitOK {
+	if code != exit.OK {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
 	rest := timeless(stderr + stdout)
@@ -209,7 +210,7 @@ func TestDocumentedTables(t *testing.T) {
 	}
 	table = section(t, string(text), "## Exit codes")
 	for _, code := range []int{
-		exitOK, exitMissed, exitInvalid, exitHub, exitStopped, exitLocked, exitMismatch, exitInternal, exitSIGHUP, exitSIGINT, exitSIGTERM,
+		exit.OK, exit.Missed, exit.Invalid, exit.Hub, exit.Stopped, exit.Locked, exit.Mismatch, exit.Internal, exit.SIGHUP, exit.SIGINT, exit.SIGTERM,
 	} {
 		if !regexp.MustCompile(fmt.Sprintf(`(?m)^\| (\d+, )*%d[ ,]`, code)).MatchString(table) {
 			t.Errorf("the README's table of exit codes lacks %d", code)
@@ -246,7 +247,7 @@ func TestDocumentedJQ(t *testing.T) {
 	}
 	dir := t.TempDir()
 	code, _, stderr := apply(t, "--emulator=../../examples/fleets/sensors.yaml", "--report", filepath.Join(dir, "report.json"), "../../examples/firmware.yaml")
-	if code != exitMissed {
+	if code != exit.Missed {
 		t.Fatalf("exit code %d\n%s", code, stderr)
 	}
 	cmd := exec.CommandContext(t.Context(), "sh", "-e", "-c", script.String())

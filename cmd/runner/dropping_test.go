@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"iothub-runner/internal/exit"
 )
 
 // A stderr that nobody reads holds up neither the run nor its report, and what
@@ -36,7 +38,7 @@ func TestUnreadTalkHoldsNothingUp(t *testing.T) {
 			code := run([]string{"apply", "--emulator=" + fleet, "-v", "--log-format", format, "--journal", filepath.Join(dir, format), plan}, environment{
 				getenv: func(string) string { return "" }, stdin: strings.NewReader(""), stdout: &report, stderr: w,
 			})
-			if code != exitOK {
+			if code != exit.OK {
 				t.Fatalf("exit code %d", code)
 			}
 			var doc struct {

@@ -15,7 +15,10 @@ import (
 
 	"iothub-runner/internal/emulator"
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/exit"
 	"iothub-runner/internal/hubclient"
+	"iothub-runner/internal/output"
+	"iothub-runner/internal/terminal"
 )
 
 // deviceStringVar is the variable of examples/device and of Microsoft's samples.
@@ -48,7 +51,7 @@ queries, for the devices of a fleet file or for none. It runs until interrupted.
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.units < 1 {
-				return usageError(fmt.Sprintf("--units %d: want at least 1", f.units), "")
+				return exit.Usage(fmt.Sprintf("--units %d: want at least 1", f.units), "")
 			}
 			return runEmulator(cmd.Context(), env, &f)
 		},
@@ -83,9 +86,9 @@ type ready struct {
 }
 
 func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
-	ctx, stop := signal.NotifyContext(ctx, ends()...)
+	ctx, stop := signal.NotifyContext(ctx, terminal.Ends()...)
 	defer stop()
-	talk, err := newTalk(env, f.talkFlags)
+	talk, err := f.talk(env)
 	if err != nil {
 		return err
 	}
@@ -95,25 +98,25 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 	if err != nil {
 		return err
 	}
-	readyFile, err := replaced(f.readyFile)
+	readyFile, err := output.Replaced(f.readyFile)
 	if err != nil {
-		return usageError(fmt.Sprintf("--ready-file %q: %v", f.readyFile, reason(err)), "name a file that can be written")
+		return exit.Usage(fmt.Sprintf("--ready-file %q: %v", f.readyFile, output.Reason(err)), "name a file that can be written")
 	}
 	f.readyFile = readyFile
 	server, err := emulator.Start(emulator.Options{
 		HostName: f.hostName, HTTPSAddr: f.https, MQTTAddr: f.mqtt, TLSDir: f.tlsDir,
 		AdminAddr: f.admin, StateFile: f.state, Behaviour: f.behaviour,
-		Fleet: devices, Tier: f.tier, Units: f.units, Log: talk.log,
+		Fleet: devices, Tier: f.tier, Units: f.units, Log: talk.Log,
 	})
 	if err != nil {
-		return &failure{code: exitInvalid, err: fmt.Errorf("start emulator: %w", err), hint: startHint(err)}
+		return &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("start emulator: %w", err), Hint: startHint(err)}
 	}
 	caFile, err := announce(server, f, talk)
 	if err != nil {
 		return errors.Join(err, server.Close())
 	}
 	<-ctx.Done()
-	talk.line("emulator: stopping")
+	talk.Line("emulator: stopping")
 	if f.tlsDir == "" {
 		_ = os.Remove(caFile) // a certificate of a hub that is gone; harmless if it stays
 	}
@@ -121,7 +124,7 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 		_ = os.Remove(f.readyFile) // so that nobody takes the next hub for ready too early
 	}
 	if err := server.Close(); err != nil {
-		return &failure{code: exitInternal, err: fmt.Errorf("stop emulator: %w", err)}
+		return &exit.Error{Code: exit.Internal, Err: fmt.Errorf("stop emulator: %w", err)}
 	}
 	return nil
 }
@@ -138,7 +141,7 @@ func startHint(err error) string {
 }
 
 // announce tells people and programs where the emulator is.
-func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile string, err error) {
+func announce(server *emulator.Server, f *emulatorFlags, talk *terminal.Talk) (caFile string, err error) {
 	if caFile = server.CAFile(); caFile != "" {
 		if caFile, err = filepath.Abs(caFile); err != nil { // readers have folders of their own
 			return "", fmt.Errorf("name the CA file: %w", err)
@@ -155,7 +158,7 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 	}
 	for _, id := range f.devices {
 		if r.DeviceConnectionStrings[id], err = server.AddDevice(id); err != nil {
-			return "", usageError("--device "+err.Error(), "")
+			return "", exit.Usage("--device "+err.Error(), "")
 		}
 	}
 	if f.readyFile != "" {
@@ -163,21 +166,21 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 		if err != nil {
 			return "", fmt.Errorf("encode ready file: %w", err)
 		}
-		if err := replaceFile(f.readyFile, append(text, '\n'), privateFile); err != nil {
-			return "", &failure{code: exitInvalid, err: fmt.Errorf("--ready-file %q: %w", f.readyFile, reason(err))}
+		if err := output.WriteFile(f.readyFile, append(text, '\n'), output.Private); err != nil {
+			return "", &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("--ready-file %q: %w", f.readyFile, output.Reason(err))}
 		}
 	}
-	talk.line(fmt.Sprintf("emulator: hub %s, service API at %s, devices at %s", r.HostName, r.HTTPSAddr, r.MQTTAddr),
+	talk.Line(fmt.Sprintf("emulator: hub %s, service API at %s, devices at %s", r.HostName, r.HTTPSAddr, r.MQTTAddr),
 		slog.String("event", "ready"), slog.String("hostName", r.HostName), slog.String("httpsAddr", r.HTTPSAddr), slog.String("mqttAddr", r.MQTTAddr))
 	if r.AdminAddr != "" {
-		talk.line("emulator: control at http://"+r.AdminAddr, slog.String("adminAddr", r.AdminAddr))
+		talk.Line("emulator: control at http://"+r.AdminAddr, slog.String("adminAddr", r.AdminAddr))
 	}
-	talk.line("emulator: trust it with SSL_CERT_FILE="+caFile+" or --ca-file "+caFile, slog.String("caFile", caFile))
+	talk.Line("emulator: trust it with SSL_CERT_FILE="+caFile+" or --ca-file "+caFile, slog.String("caFile", caFile))
 	if f.readyFile == "" {
-		talk.line("emulator: "+connectionStringVar+"='"+r.ServiceConnectionString+"'", slog.String("serviceConnectionString", r.ServiceConnectionString))
+		talk.Line("emulator: "+connectionStringVar+"='"+r.ServiceConnectionString+"'", slog.String("serviceConnectionString", r.ServiceConnectionString))
 		for _, id := range f.devices {
 			cs := r.DeviceConnectionStrings[id]
-			talk.line("emulator: "+deviceStringVar+"='"+cs+"'", slog.String("device", id), slog.String("deviceConnectionString", cs))
+			talk.Line("emulator: "+deviceStringVar+"='"+cs+"'", slog.String("device", id), slog.String("deviceConnectionString", cs))
 		}
 	}
 	return caFile, nil
@@ -186,11 +189,11 @@ func announce(server *emulator.Server, f *emulatorFlags, talk *talk) (caFile str
 func writeTempCA(pem []byte) (string, error) {
 	f, err := os.CreateTemp("", "runner-ca-*.pem")
 	if err != nil {
-		return "", &failure{code: exitInvalid, err: fmt.Errorf("write CA: %w", err)}
+		return "", &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("write CA: %w", err)}
 	}
 	_, err = f.Write(pem)
 	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil { // everybody may trust it
-		return "", &failure{code: exitInvalid, err: fmt.Errorf("write CA: %w", err)}
+		return "", &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("write CA: %w", err)}
 	}
 	return f.Name(), nil
 }
@@ -202,11 +205,11 @@ func loadFleet(file string) (*fleet.Fleet, error) {
 	}
 	src, err := os.ReadFile(file)
 	if err != nil {
-		return nil, &failure{code: exitInvalid, err: fmt.Errorf("read fleet %q: %w", file, reason(err)), hint: "name a fleet file: --emulator=FLEET.yaml, or --emulator alone for the built-in one"}
+		return nil, &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("read fleet %q: %w", file, output.Reason(err)), Hint: "name a fleet file: --emulator=FLEET.yaml, or --emulator alone for the built-in one"}
 	}
 	devices, err := fleet.Parse(file, src)
 	if err != nil {
-		return nil, &failure{code: exitInvalid, err: err}
+		return nil, &exit.Error{Code: exit.Invalid, Err: err}
 	}
 	return devices, nil
 }
@@ -222,7 +225,7 @@ func openEmulator(file string, connections int, log *slog.Logger) (*openedHub, e
 	}
 	server, err := emulator.Start(emulator.Options{HTTPSAddr: "127.0.0.1:0", Fleet: devices})
 	if err != nil {
-		return nil, &failure{code: exitInternal, err: fmt.Errorf("start emulator: %w", err)}
+		return nil, &exit.Error{Code: exit.Internal, Err: fmt.Errorf("start emulator: %w", err)}
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(server.CAPEM())

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"iothub-runner/internal/exit"
 	"iothub-runner/spec"
 )
 
@@ -28,11 +29,11 @@ func examplePlans() map[string]struct {
 		outcomes map[spec.Outcome]int
 	}
 	return map[string]ending{
-		"firmware.yaml":         {exitMissed, map[spec.Outcome]int{spec.OutcomeSucceeded: 348, spec.OutcomeRejected: 8, spec.OutcomeOffline: 4}},
-		"module-tags.yaml":      {exitOK, map[spec.Outcome]int{spec.OutcomeSucceeded: 133}},
-		"nightly.yaml":          {exitOK, map[spec.Outcome]int{spec.OutcomeSucceeded: 132}},
-		"tutorial.yaml":         {exitOK, map[spec.Outcome]int{spec.OutcomeSucceeded: 2}},
-		"wait-for-devices.yaml": {exitOK, map[spec.Outcome]int{spec.OutcomeSucceeded: 3}},
+		"firmware.yaml":         {exit.Missed, map[spec.Outcome]int{spec.OutcomeSucceeded: 348, spec.OutcomeRejected: 8, spec.OutcomeOffline: 4}},
+		"module-tags.yaml":      {exit.OK, map[spec.Outcome]int{spec.OutcomeSucceeded: 133}},
+		"nightly.yaml":          {exit.OK, map[spec.Outcome]int{spec.OutcomeSucceeded: 132}},
+		"tutorial.yaml":         {exit.OK, map[spec.Outcome]int{spec.OutcomeSucceeded: 2}},
+		"wait-for-devices.yaml": {exit.OK, map[spec.Outcome]int{spec.OutcomeSucceeded: 3}},
 	}
 }
 
@@ -110,7 +111,7 @@ func TestPlanFromPipe(t *testing.T) {
 	var writing sync.WaitGroup
 	writing.Go(func() { _ = os.WriteFile(pipe, plan, 0o600) })
 	code, _, stderr := apply(t, "--emulator=../../examples/fleets/sensors.yaml", pipe)
-	if code != exitOK {
+	if code != exit.OK {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 	writing.Wait()
@@ -148,7 +149,7 @@ func TestNightlyScript(t *testing.T) {
 		t.Errorf("a good night ends with %d and says %q, want 0 and nothing", code, said)
 	}
 	code, said := night("firmware.yaml")
-	if code != exitMissed || !strings.Contains(said, "runner: error: job install: 12 of 360") || !strings.Contains(said, "some devices did not do it") {
+	if code != exit.Missed || !strings.Contains(said, "runner: error: job install: 12 of 360") || !strings.Contains(said, "some devices did not do it") {
 		t.Errorf("a bad night ends with %d and says %q, want 1 and why", code, said)
 	}
 	entries, err := os.ReadDir(reports)

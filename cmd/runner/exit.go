@@ -8,52 +8,15 @@ import (
 	"strings"
 
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/exit"
 	"iothub-runner/internal/preview"
 	"iothub-runner/internal/render"
 	"iothub-runner/internal/schedule"
 	"iothub-runner/internal/target"
+	"iothub-runner/internal/terminal"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
 )
-
-// The exit codes, one cause each. They are part of what runner promises:
-// scripts branch on them, so a code never changes its meaning.
-const (
-	exitOK       = 0   // every job met its criteria
-	exitMissed   = 1   // finished, but a job missed its criteria or the report its file
-	exitChanges  = 2   // preview --exit-code: changes pending
-	exitInvalid  = 3   // plan invalid or wrong usage; nothing was sent
-	exitHub      = 4   // hub unreachable, unauthorised or the wrong one
-	exitStopped  = 5   // stopped by a safety rule, window or deadline
-	exitLocked   = 6   // another run of this plan on this hub holds the lock
-	exitMismatch = 7   // pinned preview or resumed plan no longer matches
-	exitInternal = 70  // internal error; a panic must not look like code 2
-	exitSIGHUP   = 129 // its terminal was closed; report written
-	exitSIGINT   = 130 // interrupted; report written
-	exitSIGTERM  = 143
-)
-
-// failure is an error with its exit code and, if there is one, a hint.
-type failure struct {
-	code int
-	err  error
-	hint string
-}
-
-// Error returns what went wrong.
-func (f *failure) Error() string {
-	if f.err == nil {
-		return "the plan would change something"
-	}
-	return f.err.Error()
-}
-
-// Unwrap returns the cause.
-func (f *failure) Unwrap() error { return f.err }
-
-func usageError(message, hint string) error {
-	return &failure{code: exitInvalid, err: errors.New(message), hint: hint}
-}
 
 // see points to the help of a command.
 func see(command string) string { return "see " + command + " --help" }
@@ -62,71 +25,71 @@ func see(command string) string { return "see " + command + " --help" }
 // given a code is a failure of ours.
 func exitCode(env environment, err error) int {
 	if err == nil {
-		return exitOK
+		return exit.OK
 	}
-	f, ok := errors.AsType[*failure](err)
+	f, ok := errors.AsType[*exit.Error](err)
 	if !ok {
 		f = classify(err)
 	}
-	if f.code == exitChanges { // an answer that was asked for
-		return f.code
+	if f.Code == exit.Changes { // an answer that was asked for
+		return f.Code
 	}
 	complain(env, f)
-	return f.code
+	return f.Code
 }
 
 // complain is the last word of a command that did not succeed: one line that
 // says what went wrong and, if something can be done about it, one that says
 // what.
-func complain(env environment, f *failure) {
-	text := f.err.Error()
-	if e, ok := errors.AsType[*fleet.Error](f.err); ok && len(e.Findings) > 0 {
+func complain(env environment, f *exit.Error) {
+	text := f.Err.Error()
+	if e, ok := errors.AsType[*fleet.Error](f.Err); ok && len(e.Findings) > 0 {
 		if !env.json {
 			fmt.Fprintln(env.stderr, render.Lines(e.Error()))
 		}
-		text = fmt.Sprintf("the fleet file %s is invalid: %s", e.Findings[0].File, count(len(e.Findings), "error"))
+		text = fmt.Sprintf("the fleet file %s is invalid: %s", e.Findings[0].File, render.Count(len(e.Findings), "error"))
 		if env.json {
 			text += ": " + e.Error()
 		}
 	}
 	if env.json {
-		attrs := []any{slog.Int("exitCode", f.code)}
-		if f.hint != "" {
-			attrs = append(attrs, slog.String("hint", f.hint))
+		attrs := []any{slog.Int("exitCode", f.Code)}
+		if f.Hint != "" {
+			attrs = append(attrs, slog.String("hint", f.Hint))
 		}
-		newJSONLog(&render.Escaper{Out: env.stderr}, slog.LevelInfo).Error(text, attrs...)
+		terminal.NewJSONLog(&render.Escaper{Out: env.stderr}, slog.LevelInfo).Error(text, attrs...)
 		return
 	}
 	fmt.Fprintf(env.stderr, "runner: error: %s\n", render.Lines(strings.ReplaceAll(text, "\n", "; ")))
-	if f.hint != "" {
-		fmt.Fprintf(env.stderr, "runner: hint: %s\n", render.Lines(f.hint))
+	if f.Hint != "" {
+		fmt.Fprintf(env.stderr, "runner: hint: %s\n", render.Lines(f.Hint))
 	}
 }
 
 // classify gives an error that came before anything was sent its code.
-func classify(err error) *failure {
+func classify(err error) *exit.Error {
 	if e, ok := errors.AsType[*runner.InterruptedError](err); ok {
-		return &failure{code: e.ExitCode, err: err, hint: "nothing was sent"}
+		return &exit.Error{Code: e.ExitCode, Err: err, Hint: "nothing was sent"}
 	}
 	if e, ok := errors.AsType[*target.WrongHubError](err); ok {
-		return &failure{code: exitHub, err: err, hint: "nothing was sent; " + wrongHubHint(e)}
+		return &exit.Error{Code: exit.Hub, Err: err, Hint: "nothing was sent; " + wrongHubHint(e)}
 	}
-	if errors.Is(err, errOutputClosed) {
-		return &failure{code: exitStopped, err: err, hint: "write the report to a file with --report"}
+	if errors.Is(err, terminal.ErrOutputClosed) {
+		return &exit.Error{Code: exit.Stopped, Err: err, Hint: "write the report to a file with --report"}
 	}
 	if e, ok := errors.AsType[*schedule.NeedError](err); ok {
-		return &failure{code: exitInvalid, err: err, hint: fmt.Sprintf("nothing was sent; name --job %s as well", e.Need)}
+		return &exit.Error{Code: exit.Invalid, Err: err, Hint: fmt.Sprintf("nothing was sent; name --job %s as well", e.Need)}
 	}
 	if _, ok := errors.AsType[*preview.PinMismatchError](err); ok {
-		return &failure{code: exitMismatch, err: err, hint: "nothing was sent; preview the plan again with --out, and apply that"}
+		return &exit.Error{Code: exit.Mismatch, Err: err, Hint: "nothing was sent; preview the plan again with --out, and apply that"}
 	}
 	if e, ok := errors.AsType[*target.HubError](err); ok {
-		return &failure{code: exitHub, err: err, hint: hubHint(e)}
+		return &exit.Error{Code: exit.Hub, Err: err, Hint: hubHint(e)}
 	}
 	if e, ok := errors.AsType[*fs.PathError](err); ok && e.Op == "write" { // a full disk is no fault of ours
-		return &failure{code: exitMissed, err: err}
+		return &exit.Error{Code: exit.Missed, Err: err}
 	}
-	return &failure{code: exitInternal, err: fmt.Errorf("internal error: %w", err), hint: bugHint}
+	return &exit.Error{Code: exit.Internal, Err: fmt.Errorf("internal error: %w", err), Hint: bugHint}
 }
 
 func wrongHubHint(e *target.WrongHubError) string {
@@ -142,25 +105,25 @@ const bugHint = "this is a fault of runner, not of your plan; please report it w
 func codeOfRun(r *runner.Run) int {
 	cause := r.Cause()
 	if _, ok := errors.AsType[*target.HubError](cause); ok {
-		return exitHub
+		return exit.Hub
 	}
 	if _, ok := errors.AsType[*runner.JournalError](cause); ok {
-		return exitInternal
+		return exit.Internal
 	}
-	if errors.Is(cause, errOutputClosed) {
-		return exitStopped
+	if errors.Is(cause, terminal.ErrOutputClosed) {
+		return exit.Stopped
 	}
 	switch r.Status() {
 	case spec.StatusSucceeded:
-		return exitOK
+		return exit.OK
 	case spec.StatusFailed:
-		return exitMissed
+		return exit.Missed
 	case spec.StatusStopped:
-		return exitStopped
+		return exit.Stopped
 	case spec.StatusInterrupted, spec.StatusNotStarted, spec.StatusSkipped:
 	}
 	if e, ok := errors.AsType[*runner.InterruptedError](cause); ok {
 		return e.ExitCode
 	}
-	return exitInternal
+	return exit.Internal
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/exit"
 	"iothub-runner/spec"
 )
 
@@ -53,7 +54,7 @@ func explain(name string) (string, error) {
 		}
 	}
 	if errors.Is(err, spec.ErrNoField) {
-		return "", usageError(err.Error(), "runner explain lists the keys of a plan, runner explain jobs those of a job")
+		return "", exit.Usage(err.Error(), "runner explain lists the keys of a plan, runner explain jobs those of a job")
 	}
 	return "", err
 }

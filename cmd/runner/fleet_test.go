@@ -9,6 +9,7 @@ import (
 
 	"iothub-runner/internal/emulator"
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/exit"
 	"iothub-runner/spec"
 )
 
@@ -55,8 +56,8 @@ func TestWholeFleet(t *testing.T) {
 	report := filepath.Join(dir, "report.json")
 	code, _, stderr := apply(t, "--ca-file", file("ca.pem", string(hub.CAPEM())), "--report", report, "--durability", "off",
 		"--connection-string-file", file("hub.txt", hub.ConnectionString()), file("plan.yaml", bigPlan))
-	if code != exitMissed {
-		t.Fatalf("exit code %d, want %d\n%s", code, exitMissed, stderr)
+	if code != exit.Missed {
+		t.Fatalf("exit code %d, want %d\n%s", code, exit.Missed, stderr)
 	}
 	text, err := os.ReadFile(report)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"iothub-runner/internal/exit"
 	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
@@ -70,7 +71,7 @@ func selectJobs(plan *spec.Plan, names []string) error {
 	}
 	for _, name := range names {
 		if !slices.ContainsFunc(plan.Jobs, func(j spec.Job) bool { return j.Name == name }) {
-			return usageError(fmt.Sprintf("--job %q: the plan has no such job", name), "its jobs are "+jobNames(plan))
+			return exit.Usage(fmt.Sprintf("--job %q: the plan has no such job", name), "its jobs are "+jobNames(plan))
 		}
 	}
 	plan.Jobs = slices.DeleteFunc(plan.Jobs, func(j spec.Job) bool { return !slices.Contains(names, j.Name) })

@@ -13,6 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/exit"
+	"iothub-runner/internal/output"
+	"iothub-runner/internal/render"
 	"iothub-runner/spec"
 )
 
@@ -54,7 +57,7 @@ it is on the emulated hub. - writes the plan to stdout.`,
 }
 
 func runInit(env environment, f *initFlags, file string) error {
-	talk, err := newTalk(env, f.talkFlags)
+	talk, err := f.talk(env)
 	if err != nil {
 		return err
 	}
@@ -64,20 +67,20 @@ func runInit(env environment, f *initFlags, file string) error {
 	}
 	schema := filepath.Join(filepath.Dir(file), schemaFile)
 	if !f.force && isForeign(schema) {
-		return &failure{code: exitInvalid, err: fmt.Errorf("%q is there already, and is no schema of plans", schema), hint: "name a plan in another folder, or replace the file with --force"}
+		return &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("%q is there already, and is no schema of plans", schema), Hint: "name a plan in another folder, or replace the file with --force"}
 	}
-	text := strings.ReplaceAll(firstPlan, "PLANFILE", shellWord(filepath.Base(file)))
+	text := strings.ReplaceAll(firstPlan, "PLANFILE", render.ShellWord(filepath.Base(file)))
 	if err := create(file, text, f.force); err != nil {
 		hint := "name a file that can be written"
 		if errors.Is(err, fs.ErrExist) {
 			hint = "name another file, or replace it with --force"
 		}
-		return &failure{code: exitInvalid, err: fmt.Errorf("write plan %q: %w", file, reason(err)), hint: hint}
+		return &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("write plan %q: %w", file, output.Reason(err)), Hint: hint}
 	}
 	if err := create(schema, string(spec.PlanSchemaJSON()), true); err != nil {
-		return &failure{code: exitInvalid, err: fmt.Errorf("write schema %q: %w", schema, reason(err)), hint: "the plan is written; runner schema prints its schema"}
+		return &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("write schema %q: %w", schema, output.Reason(err)), Hint: "the plan is written; runner schema prints its schema"}
 	}
-	talk.line(fmt.Sprintf("%s is written, and %s for your editor; try it: runner apply --emulator %s", file, schema, shellWord(file)),
+	talk.Line(fmt.Sprintf("%s is written, and %s for your editor; try it: runner apply --emulator %s", file, schema, render.ShellWord(file)),
 		slog.String("event", "written"), slog.String("plan", file), slog.String("schema", schema))
 	return nil
 }

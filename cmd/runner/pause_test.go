@@ -24,11 +24,11 @@ func TestPausedIsSaid(t *testing.T) {
 		{progress: "plain", logFormat: "text", quiet: true}: false,
 	} {
 		var stderr bytes.Buffer
-		talk, err := newTalk(environment{getenv: func(string) string { return "" }, stderr: &stderr, json: flags.logFormat == "json"}, flags)
+		talk, err := flags.talk(environment{getenv: func(string) string { return "" }, stderr: &stderr, json: flags.logFormat == "json"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		talk.paused(pause)
+		talk.Paused(pause)
 		text := stderr.String()
 		if !said && text != "" {
 			t.Errorf("%+v: %q, want nothing", flags, text)
@@ -45,13 +45,13 @@ func TestPausedSaysWhenJobsGiveUp(t *testing.T) {
 	now := time.Now()
 	pause := pace.Pause{Hub: "h.example", Calls: "queries", Since: now, Until: now.Add(24 * time.Hour), GiveUp: now.Add(time.Hour), Err: errors.New("hub answered 429001")}
 	var stderr bytes.Buffer
-	talk, err := newTalk(environment{getenv: func(string) string { return "" }, stderr: &stderr}, talkFlags{progress: "plain", logFormat: "text"})
+	talk, err := (&talkFlags{progress: "plain", logFormat: "text"}).talk(environment{getenv: func(string) string { return "" }, stderr: &stderr})
 	if err != nil {
 		t.Fatal(err)
 	}
-	talk.paused(pause)
+	talk.Paused(pause)
 	pause.Over, pause.Until = true, now.Add(12*time.Second)
-	talk.paused(pause)
+	talk.Paused(pause)
 	lines := strings.Split(stderr.String(), "\n")
 	if giveUp := pause.GiveUp.UTC().Truncate(time.Second).Format(time.RFC3339); !strings.Contains(lines[0], "no longer than until "+giveUp) {
 		t.Errorf("%q does not say that jobs give up at %s", lines[0], giveUp)

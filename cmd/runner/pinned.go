@@ -9,12 +9,15 @@ import (
 	"os"
 	"slices"
 
+	"iothub-runner/internal/exit"
+	"iothub-runner/internal/output"
 	"iothub-runner/internal/preview"
+	"iothub-runner/internal/terminal"
 	"iothub-runner/spec"
 )
 
 // planOf reads the plan that apply is given, or the pinned preview of one.
-func (f *applyFlags) planOf(env environment, talk *talk, file string) (*spec.Plan, *preview.Pinned, error) {
+func (f *applyFlags) planOf(env environment, talk *terminal.Talk, file string) (*spec.Plan, *preview.Pinned, error) {
 	pinned, err := openPinned(file)
 	if err != nil {
 		return nil, nil, err
@@ -24,19 +27,19 @@ func (f *applyFlags) planOf(env environment, talk *talk, file string) (*spec.Pla
 		return plan, nil, planErr
 	}
 	if len(f.jobs)+len(f.vars)+len(f.files) > 0 {
-		return nil, nil, usageError("--job, --var and --var-file are part of the pinned preview already", "give them to runner preview --out, and apply what that saves")
+		return nil, nil, exit.Usage("--job, --var and --var-file are part of the pinned preview already", "give them to runner preview --out, and apply what that saves")
 	}
 	plan, err := pinnedPlan(env, talk, pinned)
 	if err != nil {
 		return nil, nil, err
 	}
-	talk.line(fmt.Sprintf("pinned preview of %s, made at %s", plan.File, pinned.Header.CreatedAt.Format("2006-01-02T15:04:05Z07:00")),
+	talk.Line(fmt.Sprintf("pinned preview of %s, made at %s", plan.File, pinned.Header.CreatedAt.Format("2006-01-02T15:04:05Z07:00")),
 		slog.String("event", "pinned"), slog.String("plan", plan.File))
 	return plan, pinned, nil
 }
 
 // loadPlan reads and checks a plan. Every finding is on stderr when it returns.
-func (f *applyFlags) loadPlan(env environment, talk *talk, file string) (*spec.Plan, error) {
+func (f *applyFlags) loadPlan(env environment, talk *terminal.Talk, file string) (*spec.Plan, error) {
 	vars, err := f.values(env)
 	if err != nil {
 		return nil, err
@@ -66,22 +69,22 @@ func openPinned(file string) (*preview.Pinned, error) {
 	}
 	pinned, err := preview.ReadPinned(head)
 	if err != nil {
-		return nil, &failure{
-			code: exitMismatch, err: fmt.Errorf("pinned preview %q: %w", file, reason(err)),
-			hint: "nothing was sent; preview the plan again with --out, and apply that",
+		return nil, &exit.Error{
+			Code: exit.Mismatch, Err: fmt.Errorf("pinned preview %q: %w", file, output.Reason(err)),
+			Hint: "nothing was sent; preview the plan again with --out, and apply that",
 		}
 	}
 	return pinned, nil
 }
 
 // pinnedPlan reads the plan of a pinned preview, which must not have changed.
-func pinnedPlan(env environment, talk *talk, p *preview.Pinned) (*spec.Plan, error) {
+func pinnedPlan(env environment, talk *terminal.Talk, p *preview.Pinned) (*spec.Plan, error) {
 	h := &p.Header
 	src, err := openPlan(env, h.Plan.File, h.Vars)
 	if err != nil {
-		return nil, &failure{
-			code: exitMismatch, err: fmt.Errorf("the pinned preview's plan cannot be read: %w", err),
-			hint: "nothing was sent; apply it in the folder in which it was made, or preview the plan again with --out",
+		return nil, &exit.Error{
+			Code: exit.Mismatch, Err: fmt.Errorf("the pinned preview's plan cannot be read: %w", err),
+			Hint: "nothing was sent; apply it in the folder in which it was made, or preview the plan again with --out",
 		}
 	}
 	if sum := sha256.Sum256(src.text); hex.EncodeToString(sum[:]) != h.Plan.SHA256 {

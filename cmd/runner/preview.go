@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -14,8 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/exit"
+	"iothub-runner/internal/output"
 	"iothub-runner/internal/preview"
+	"iothub-runner/internal/render"
 	"iothub-runner/internal/target"
+	"iothub-runner/internal/terminal"
 	"iothub-runner/spec"
 )
 
@@ -65,37 +67,18 @@ It ends with 0, or with 5 if apply would stop a job before it sent anything.`,
 	return cmd
 }
 
-// forecastFormat returns what writes a forecast in a format, nil if there is no
-// such format.
-func forecastFormat(name string) func(io.Writer, *preview.Forecast) error {
-	switch name {
-	case "text":
-		return writePreviewText
-	case "markdown":
-		return writePreviewMarkdown
-	case "json":
-		return func(w io.Writer, f *preview.Forecast) error {
-			out := json.NewEncoder(w)
-			out.SetEscapeHTML(false)
-			out.SetIndent("", "  ")
-			return out.Encode(f)
-		}
-	}
-	return nil
-}
-
 func runPreview(ctx context.Context, env environment, f *previewFlags, file string) error {
-	write := forecastFormat(f.format)
+	write := render.PreviewFormat(f.format)
 	if write == nil {
-		return usageError(fmt.Sprintf("--format %q: want text, json or markdown", f.format), "")
+		return exit.Usage(fmt.Sprintf("--format %q: want text, json or markdown", f.format), "")
 	}
 	if f.out == "-" {
-		return usageError("--out -: stdout is where the preview stands", "name a file, as in --out pinned.json")
+		return exit.Usage("--out -: stdout is where the preview stands", "name a file, as in --out pinned.json")
 	}
 	if f.out != "" && file == "-" {
-		return usageError("--out needs a plan in a file: apply reads it again", "write the plan to a file first")
+		return exit.Usage("--out needs a plan in a file: apply reads it again", "write the plan to a file first")
 	}
-	talk, err := newTalk(env, f.talkFlags)
+	talk, err := f.talk(env)
 	if err != nil {
 		return err
 	}
@@ -104,7 +87,7 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 		return err
 	}
 	env.detach()
-	hub, err := f.openHub(env, maxPreviewConnections, talk.log)
+	hub, err := f.openHub(env, maxPreviewConnections, talk.Log)
 	if err != nil {
 		return err
 	}
@@ -112,21 +95,21 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 	progress := newLookProgress(talk)
 	o := preview.Options{
 		Hubs: []target.NamedHub{{Name: hub.name, Hub: hub.client}}, Runner: version,
-		Rehearsal: hub.emulated, Direct: f.direct, Looked: progress.looked, Paused: talk.paused,
+		Rehearsal: hub.emulated, Direct: f.direct, Looked: progress.looked, Paused: talk.Paused,
 	}
 	pin, err := f.openPin(src, plan, &o)
 	if err != nil {
 		return err
 	}
 	defer pin.discard()
-	ctx, stop := untilSignal(ctx)
+	ctx, stop := terminal.UntilSignal(ctx)
 	defer stop()
 	forecast, err := preview.Make(ctx, plan, o)
 	if err != nil {
 		return err
 	}
 	if err := write(env.stdout, forecast); err != nil {
-		return &failure{code: exitMissed, err: fmt.Errorf("write preview: %w", reason(err))}
+		return &exit.Error{Code: exit.Missed, Err: fmt.Errorf("write preview: %w", output.Reason(err))}
 	}
 	if err := refused(forecast); err != nil {
 		return err
@@ -135,7 +118,7 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 		return err
 	}
 	if f.exitCode && forecast.Changes() {
-		return &failure{code: exitChanges}
+		return &exit.Error{Code: exit.Changes}
 	}
 	return nil
 }
@@ -144,7 +127,7 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 const maxPreviewConnections = 33
 
 // previewed reads the plan.
-func (f *previewFlags) previewed(env environment, talk *talk, file string) (planSource, *spec.Plan, error) {
+func (f *previewFlags) previewed(env environment, talk *terminal.Talk, file string) (planSource, *spec.Plan, error) {
 	vars, err := f.values(env)
 	if err != nil {
 		return planSource{}, nil, err
@@ -165,16 +148,16 @@ func (f *previewFlags) previewed(env environment, talk *talk, file string) (plan
 func refused(f *preview.Forecast) error {
 	if err := f.Stopped(); err != nil {
 		if isLate(err) {
-			return &failure{code: exitStopped, err: fmt.Errorf("apply would stop: %w", err), hint: lateHint}
+			return &exit.Error{Code: exit.Stopped, Err: fmt.Errorf("apply would stop: %w", err), Hint: lateHint}
 		}
 		hint := "nothing was sent"
 		if slices.ContainsFunc(f.Jobs, func(j preview.JobForecast) bool { return j.Stopped == "" && j.Error == "" }) {
 			hint += "; apply would carry out the other jobs, and end with 5"
 		}
-		return &failure{code: exitStopped, err: fmt.Errorf("apply would stop %w", err), hint: hint}
+		return &exit.Error{Code: exit.Stopped, Err: fmt.Errorf("apply would stop %w", err), Hint: hint}
 	}
 	if err := f.Incomplete(); err != nil {
-		return &failure{code: exitMissed, err: err, hint: "nothing was sent"}
+		return &exit.Error{Code: exit.Missed, Err: err, Hint: "nothing was sent"}
 	}
 	return nil
 }
@@ -182,7 +165,7 @@ func refused(f *preview.Forecast) error {
 // pinFile is where a pinned preview is written; nil if nobody wants one.
 type pinFile struct {
 	name    string
-	file    *pendingFile
+	file    *output.File
 	preview *preview.PinWriter
 }
 
@@ -191,9 +174,9 @@ func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *preview.Optio
 		return nil, nil //nolint:nilnil // no file, and no error
 	}
 	fail := func(err error) error {
-		return &failure{code: exitInvalid, err: fmt.Errorf("--out %q: %w", f.out, reason(err)), hint: "name a file that can be written"}
+		return &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("--out %q: %w", f.out, output.Reason(err)), Hint: "name a file that can be written"}
 	}
-	place, err := replaced(f.out)
+	place, err := output.Replaced(f.out)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -206,7 +189,7 @@ func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *preview.Optio
 	if err != nil {
 		return nil, err
 	}
-	file, err := newPendingFile(place, mode)
+	file, err := output.Create(place, mode)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -220,30 +203,30 @@ func (f *previewFlags) openPin(src planSource, plan *spec.Plan, o *preview.Optio
 }
 
 // save puts the file where it belongs.
-func (p *pinFile) save(talk *talk) error {
+func (p *pinFile) save(talk *terminal.Talk) error {
 	if p == nil {
 		return nil
 	}
 	err := p.preview.Close()
 	if err == nil {
-		err = p.file.replace()
+		err = p.file.Replace()
 	}
 	if err != nil {
-		return &failure{code: exitMissed, err: fmt.Errorf("--out %q: %w", p.name, reason(err))}
+		return &exit.Error{Code: exit.Missed, Err: fmt.Errorf("--out %q: %w", p.name, output.Reason(err))}
 	}
-	talk.line(fmt.Sprintf("pinned preview %s; carry it out with: runner apply %s", p.name, shellWord(p.name)), slog.String("event", "pinned"), slog.String("file", p.name))
+	talk.Line(fmt.Sprintf("pinned preview %s; carry it out with: runner apply %s", p.name, render.ShellWord(p.name)), slog.String("event", "pinned"), slog.String("file", p.name))
 	return nil
 }
 
 func (p *pinFile) discard() {
 	if p != nil {
-		_ = p.file.discard() // a temporary file that stays does no harm
+		_ = p.file.Discard() // a temporary file that stays does no harm
 	}
 }
 
 // lookProgress says how far a long preview is.
 type lookProgress struct {
-	talk *talk
+	talk *terminal.Talk
 
 	mu   sync.Mutex
 	last time.Time
@@ -252,14 +235,16 @@ type lookProgress struct {
 // lookEvery is how often it says so.
 const lookEvery = 10 * time.Second
 
-func newLookProgress(talk *talk) *lookProgress { return &lookProgress{talk: talk, last: time.Now()} }
+func newLookProgress(talk *terminal.Talk) *lookProgress {
+	return &lookProgress{talk: talk, last: time.Now()}
+}
 
 func (p *lookProgress) looked(job string, targets int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.talk.progress == "none" || time.Since(p.last) < lookEvery {
+	if p.talk.Progress == "none" || time.Since(p.last) < lookEvery {
 		return
 	}
 	p.last = time.Now()
-	p.talk.line(fmt.Sprintf("job %s: %d devices so far", job, targets), slog.String("event", "looked"), slog.String("job", job), slog.Int("targets", targets))
+	p.talk.Line(fmt.Sprintf("job %s: %d devices so far", job, targets), slog.String("event", "looked"), slog.String("job", job), slog.Int("targets", targets))
 }

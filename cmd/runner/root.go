@@ -11,7 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/exit"
+	"iothub-runner/internal/mask"
 	"iothub-runner/internal/render"
+	"iothub-runner/internal/terminal"
 )
 
 // environment is what the process is given: commands reach the outside through
@@ -32,9 +35,9 @@ func run(args []string, env environment) (code int) {
 	signal.Ignore(syscall.SIGPIPE)
 	env.json = wantsJSON(args)
 	plain := env
-	env.stderr = &droppingWriter{
-		out: env.stderr, json: env.json,
-		crashed: func(value any, stack []byte) { os.Exit(crash(plain, value, stack)) },
+	env.stderr = &terminal.Writer{
+		Out: env.stderr, JSON: env.json, Clean: mask.Keys,
+		Crashed: func(value any, stack []byte) { os.Exit(crash(plain, value, stack)) },
 	}
 	env.stdout = &render.Escaper{Out: env.stdout}
 	defer env.flush()
@@ -54,16 +57,16 @@ func run(args []string, env environment) (code int) {
 
 // crash reports a panic as what it is: a fault of ours.
 func crash(env environment, value any, stack []byte) int {
-	f := &failure{code: exitInternal, err: fmt.Errorf("internal error: %v", value), hint: bugHint}
+	f := &exit.Error{Code: exit.Internal, Err: fmt.Errorf("internal error: %v", value), Hint: bugHint}
 	if env.json {
-		f.err = fmt.Errorf("%w\n%s", f.err, stack)
+		f.Err = fmt.Errorf("%w\n%s", f.Err, stack)
 		complain(env, f)
 	} else {
 		complain(env, f)
 		_, _ = env.stderr.Write(stack) // there is nobody left to tell
 	}
 	env.flush() // the process may end before run does
-	return f.code
+	return f.Code
 }
 
 // wantsJSON finds --log-format json by itself: what is wrong with the other
@@ -95,7 +98,7 @@ A job calls a direct method or patches twins, over a target query, after a delay
 		Version:       version,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError(fmt.Sprintf("unknown command %q", args[0]), didYouMean(cmd, args[0]))
+				return exit.Usage(fmt.Sprintf("unknown command %q", args[0]), didYouMean(cmd, args[0]))
 			}
 			return nil
 		},
@@ -108,7 +111,7 @@ A job calls a direct method or patches twins, over a target query, after a delay
 	root.SetErr(env.stderr)
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError(err.Error(), flagHint(cmd, err))
+		return exit.Usage(err.Error(), flagHint(cmd, err))
 	})
 	root.CompletionOptions.DisableDefaultCmd = true // ours is newCompletion
 	root.AddCommand(newInit(env), newValidate(env), newPreview(env), newApply(env), newEmulator(env),
@@ -120,7 +123,7 @@ A job calls a direct method or patches twins, over a target query, after a delay
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return usageError(err.Error(), see(cmd.CommandPath()))
+			return exit.Usage(err.Error(), see(cmd.CommandPath()))
 		}
 		return nil
 	}
@@ -144,4 +147,39 @@ func readFile(env environment, name string) ([]byte, error) {
 		return io.ReadAll(env.stdin)
 	}
 	return os.ReadFile(name) //nolint:gosec // the user names the file
+}
+
+// detach lets talk no longer hold up work.
+func (env environment) detach() {
+	if d, ok := env.stderr.(*terminal.Writer); ok {
+		d.Detach()
+	}
+}
+
+// showsKeys lets keys stand in what is said.
+func (env environment) showsKeys() {
+	if d, ok := env.stderr.(*terminal.Writer); ok {
+		d.Clean = nil
+	}
+}
+
+// flush waits a little for what was said to be read.
+func (env environment) flush() {
+	if d, ok := env.stderr.(*terminal.Writer); ok {
+		d.Flush()
+	}
+}
+
+// checkArguments refuses a command line that holds a secret, before any part of
+// it is read, echoed or written down. A path was meant where the text of the
+// file stands, most likely.
+func checkArguments(args []string) error {
+	for i, arg := range args {
+		if mask.KeyShape.MatchString(arg) {
+			return exit.Usage(
+				fmt.Sprintf("argument %d holds a key or a signature of a hub (not shown); every user of this machine can read arguments", i+1),
+				"put the connection string into "+connectionStringVar+", or into a file and name the file with --connection-string-file; then renew the key")
+		}
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/exit"
 	"iothub-runner/spec"
 )
 
@@ -30,7 +31,7 @@ put its file beside the plan, and name it in the first line, as runner init does
 			}
 			text := schemaOf(name)
 			if text == nil {
-				return usageError(fmt.Sprintf("there is no schema %q", name), "name plan, report or fleet")
+				return exit.Usage(fmt.Sprintf("there is no schema %q", name), "name plan, report or fleet")
 			}
 			_, err := env.stdout.Write(text)
 			return err

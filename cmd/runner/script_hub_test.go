@@ -23,6 +23,7 @@ import (
 
 	"iothub-runner/internal/emulator"
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/state"
 	"iothub-runner/spec"
 )
 
@@ -106,8 +107,7 @@ func lockPlan(ts *testscript.TestScript, verb, plan string) {
 		unlock.(func())()
 		return
 	}
-	env := environment{getenv: ts.Getenv}
-	unlock, err := lock(context.Background(), env, &openedHub{name: ts.Getenv("HUB")}, &spec.Plan{Name: plan}, 0)
+	unlock, err := state.Place{Hub: ts.Getenv("HUB"), Plan: plan, Getenv: ts.Getenv}.Lock(context.Background(), 0)
 	ts.Check(err)
 	made.Store(name, unlock)
 }

@@ -8,6 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/exit"
+	"iothub-runner/internal/output"
+	"iothub-runner/internal/render"
 	"iothub-runner/spec"
 )
 
@@ -37,7 +40,7 @@ given), with 1 if one of them is not, and with 3 if a file cannot be read.`,
   runner validate --format sarif plan.yaml > plan.sarif`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError("no plan given", "name the files: runner validate PLAN...")
+				return exit.Usage("no plan given", "name the files: runner validate PLAN...")
 			}
 			return nil
 		},
@@ -55,10 +58,10 @@ given), with 1 if one of them is not, and with 3 if a file cannot be read.`,
 
 func runValidate(env environment, f *validateFlags, files []string) error {
 	if !slices.Contains(spec.Formats(), spec.Format(f.format)) {
-		return usageError(fmt.Sprintf("--format %q: want text, json, github or sarif", f.format), "")
+		return exit.Usage(fmt.Sprintf("--format %q: want text, json, github or sarif", f.format), "")
 	}
 	if slices.Index(files, "-") != lastIndex(files, "-") {
-		return usageError("stdin can be read once: - is given twice", "")
+		return exit.Usage("stdin can be read once: - is given twice", "")
 	}
 	vars, err := f.values(env)
 	if err != nil {
@@ -67,7 +70,7 @@ func runValidate(env environment, f *validateFlags, files []string) error {
 	// A tree of YAML is all pointers, and the process ends soon: collecting
 	// costs more than it brings.
 	debug.SetGCPercent(validateGCPercent)
-	talk, err := newTalk(env, f.talkFlags)
+	talk, err := f.talk(env)
 	if err != nil {
 		return err
 	}
@@ -88,16 +91,16 @@ func runValidate(env environment, f *validateFlags, files []string) error {
 		all = append(all, found...)
 	}
 	if err := all.Write(env.stdout, spec.Format(f.format), version); err != nil {
-		return &failure{code: exitMissed, err: fmt.Errorf("write findings: %w", reason(err))}
+		return &exit.Error{Code: exit.Missed, Err: fmt.Errorf("write findings: %w", output.Reason(err))}
 	}
 	if len(unread) > 0 {
-		return &failure{code: exitInvalid, err: errors.Join(unread...), hint: "name plan files, or - for stdin"}
+		return &exit.Error{Code: exit.Invalid, Err: errors.Join(unread...), Hint: "name plan files, or - for stdin"}
 	}
 	errs, warnings := all.Count()
 	if len(bad) > 0 {
-		return &failure{code: exitMissed, err: fmt.Errorf("%s: %s", invalidText(bad), count(errs, "error"))}
+		return &exit.Error{Code: exit.Missed, Err: fmt.Errorf("%s: %s", invalidText(bad), render.Count(errs, "error"))}
 	}
-	talk.line(validText(files, warnings))
+	talk.Line(validText(files, warnings))
 	return nil
 }
 
@@ -105,10 +108,10 @@ func runValidate(env environment, f *validateFlags, files []string) error {
 func validText(files []string, warnings int) string {
 	text := files[0] + " is valid"
 	if len(files) > 1 {
-		text = count(len(files), "plan") + " are valid"
+		text = render.Count(len(files), "plan") + " are valid"
 	}
 	if warnings > 0 {
-		text += ", with " + count(warnings, "warning")
+		text += ", with " + render.Count(warnings, "warning")
 	}
 	return text
 }

@@ -12,8 +12,12 @@ import (
 	"github.com/spf13/pflag"
 	"gopkg.in/yaml.v3"
 
+	"iothub-runner/internal/exit"
 	"iothub-runner/internal/inputs"
+	"iothub-runner/internal/output"
 	"iothub-runner/internal/preview"
+	"iothub-runner/internal/render"
+	"iothub-runner/internal/terminal"
 	"iothub-runner/spec"
 )
 
@@ -34,10 +38,10 @@ func (f *varFlags) values(env environment) (map[string]string, error) {
 	for _, file := range f.files {
 		text, err := readFile(env, file)
 		if err != nil {
-			return nil, usageError(fmt.Sprintf("--var-file %q: %v", file, reason(err)), "name a YAML file of variables, as in building: 44")
+			return nil, exit.Usage(fmt.Sprintf("--var-file %q: %v", file, output.Reason(err)), "name a YAML file of variables, as in building: 44")
 		}
 		if err := readVars(values, text); err != nil {
-			return nil, usageError(fmt.Sprintf("--var-file %q: %v", file, err), "it holds a mapping of names to values, as in building: 44")
+			return nil, exit.Usage(fmt.Sprintf("--var-file %q: %v", file, err), "it holds a mapping of names to values, as in building: 44")
 		}
 	}
 	for _, v := range f.vars {
@@ -47,11 +51,11 @@ func (f *varFlags) values(env environment) (map[string]string, error) {
 		}
 		switch {
 		case name == "" || !utf8.ValidString(name):
-			return nil, usageError(fmt.Sprintf("--var %q: want NAME=VALUE", clean(v)), "as in --var building=44")
+			return nil, exit.Usage(fmt.Sprintf("--var %q: want NAME=VALUE", clean(v)), "as in --var building=44")
 		case !ok && value == "":
-			return nil, usageError(fmt.Sprintf("--var %s: the environment has no %s%s", name, varPrefix, name), "write --var NAME=VALUE, or set the variable")
+			return nil, exit.Usage(fmt.Sprintf("--var %s: the environment has no %s%s", name, varPrefix, name), "write --var NAME=VALUE, or set the variable")
 		case !utf8.ValidString(value):
-			return nil, usageError(fmt.Sprintf("--var %s: the value is not UTF-8", name), "")
+			return nil, exit.Usage(fmt.Sprintf("--var %s: the value is not UTF-8", name), "")
 		}
 		values[name] = value
 	}
@@ -126,26 +130,26 @@ type planSource struct {
 func openPlan(env environment, file string, vars map[string]string) (planSource, error) {
 	text, err := readFile(env, file)
 	if err != nil {
-		return planSource{}, &failure{code: exitInvalid, err: fmt.Errorf("read plan %q: %w", file, reason(err)), hint: "name a plan file, or - for stdin"}
+		return planSource{}, &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("read plan %q: %w", file, output.Reason(err)), Hint: "name a plan file, or - for stdin"}
 	}
 	if preview.IsPinned(text) {
-		return planSource{}, usageError(fmt.Sprintf("%q is a pinned preview, not a plan", file), "only apply takes one, by the name of its file; validate and preview the plan itself")
+		return planSource{}, exit.Usage(fmt.Sprintf("%q is a pinned preview, not a plan", file), "only apply takes one, by the name of its file; validate and preview the plan itself")
 	}
-	return planSource{file: file, text: text, opts: spec.Options{FS: folder(filepath.Dir(file)), Vars: vars, Lookup: lookup(env, nil)}}, nil
+	return planSource{file: file, text: text, opts: spec.Options{FS: output.Folder(filepath.Dir(file)), Vars: vars, Lookup: lookup(env, nil)}}, nil
 }
 
 // load checks the plan. Every finding is on stderr when it returns.
-func (s planSource) load(talk *talk) (*spec.Plan, error) {
+func (s planSource) load(talk *terminal.Talk) (*spec.Plan, error) {
 	plan, findings := spec.Parse(s.file, s.text, s.opts)
 	if s.strict {
 		findings = findings.Strict()
 	}
 	if len(findings) > 0 {
-		talk.findings(findings)
+		talk.Findings(findings)
 	}
 	if plan == nil || findings.HasErrors() {
 		n, _ := findings.Count()
-		return nil, &failure{code: exitInvalid, err: fmt.Errorf("the plan %s is invalid: %s", s.file, count(n, "error")), hint: "nothing was sent"}
+		return nil, &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("the plan %s is invalid: %s", s.file, render.Count(n, "error")), Hint: "nothing was sent"}
 	}
 	for i := range plan.Jobs {
 		target := &plan.Jobs[i].Target
