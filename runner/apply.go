@@ -175,15 +175,15 @@ func (r *Run) hold(now time.Time) *schedule.LateError {
 	}
 	held, late := schedule.HoldLate(r.plan, now, begun)
 	for _, j := range r.jobs {
-		h, ok := held[j.Job.Name]
-		if !r.picksJob(j.Job.Name) {
+		h, ok := held[j.job().Name]
+		if !r.picksJob(j.job().Name) {
 			h, ok = schedule.Hold{Status: spec.StatusNotStarted, Err: errNotPicked}, true
 		}
 		if ok {
 			j.held = &h
 			j.scheduledAt = r.startedAt
-			if !j.Job.At.IsZero() {
-				j.scheduledAt = j.Job.At
+			if !j.job().At.IsZero() {
+				j.scheduledAt = j.job().At
 			}
 		}
 	}
@@ -220,7 +220,7 @@ func (r *Run) makeJobs() error {
 // conclusion says whether anything is left for a run that goes on with this one.
 func (r *Run) conclusion() string {
 	for _, j := range r.jobs {
-		if j.status == spec.StatusInterrupted || j.status == spec.StatusStopped || j.misses().NotReached > 0 || j.unlisted || j.reason == errNotPicked { //nolint:errorlint // our own cause, kept as it is
+		if j.status == spec.StatusInterrupted || j.status == spec.StatusStopped || j.ledger.misses().NotReached > 0 || j.ledger.unlisted || j.reason == errNotPicked { //nolint:errorlint // our own cause, kept as it is
 			return "unfinished"
 		}
 	}

@@ -2,7 +2,6 @@ package runner
 
 import (
 	"container/heap"
-	"context"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -58,29 +57,29 @@ func (it *item) maySleep(v decide.Verdict, err *hub.Error) bool {
 }
 
 // putToBed lets go of an item whose row stands at f.asleep.
-func (d *dispatcher) putToBed(f finished) {
-	heap.Push(&d.asleep, asleep{due: f.due.UnixNano(), line: f.asleep, index: f.index, spent: uint16(min(f.spent, 1<<16-1))})
+func (f *feed) putToBed(done finished) {
+	heap.Push(&f.asleep, asleep{due: done.due.UnixNano(), line: done.asleep, index: done.index, spent: uint16(min(done.spent, 1<<16-1))})
 }
 
 // wake makes an item again of the device that is due first.
-func (d *dispatcher) wake() (*item, error) {
-	a, _ := heap.Pop(&d.asleep).(asleep)
-	return d.recall(a)
+func (f *feed) wake() (*item, error) {
+	a, _ := heap.Pop(&f.asleep).(asleep)
+	return f.recall(a)
 }
 
 // recall reads what the journal knows of a device that is waited for.
-func (d *dispatcher) recall(a asleep) (*item, error) {
-	e := d.Cohort.At(a.index)
-	it := &item{Key: d.Cohort.Target(a.index), index: a.index, line: cohort.NoLine, spent: int(a.spent), due: time.Unix(0, a.due)}
+func (f *feed) recall(a asleep) (*item, error) {
+	e := f.ledger.roster.Cohort.At(a.index)
+	it := &item{Key: f.ledger.roster.Cohort.Target(a.index), index: a.index, line: cohort.NoLine, spent: int(a.spent), due: time.Unix(0, a.due)}
 	if was, again := e.Reopened(); again {
-		if err := d.restore(it, was, e.Position()); err != nil {
+		if err := f.restore(it, was, e.Position()); err != nil {
 			return nil, err
 		}
 	}
-	if err := d.journal.Commit(a.line); err != nil {
+	if err := f.ledger.journal.Commit(a.line); err != nil {
 		return nil, err
 	}
-	text, _, err := journal.ReadRow(d.journal, a.line, nil)
+	text, _, err := journal.ReadRow(f.ledger.journal, a.line, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +88,7 @@ func (d *dispatcher) recall(a asleep) (*item, error) {
 		return nil, fmt.Errorf("read journal: the row of %q: %w", it.DeviceID, err)
 	}
 	it.attempts, it.began, it.history = row.Attempts, row.StartedAt.Time, row.History
-	it.err, it.last = errOffline(&row), decide.WhenOffline(d.policy)
+	it.err, it.last = errOffline(&row), decide.WhenOffline(f.policy)
 	return it, nil
 }
 
@@ -107,27 +106,28 @@ func errOffline(row *spec.Row) *hub.Error {
 	return e
 }
 
-// settleAsleep settles the devices that were waited for when the job ended.
-func (d *dispatcher) settleAsleep(ctx context.Context) {
-	outcome := atStop(decide.WhenOffline(d.policy), context.Cause(ctx))
-	w := worker{jobRun: d.jobRun}
-	for _, a := range d.asleep {
-		f := finished{outcome: outcome, line: a.line}
-		if was, again := d.Cohort.At(a.index).Reopened(); again && outcome == spec.OutcomeNotReached {
-			f.outcome = was
+// settleAsleep settles the devices that were waited for when the job ended by
+// cause.
+func (f *feed) settleAsleep(cause error) error {
+	outcome := atStop(decide.WhenOffline(f.policy), cause)
+	var broken error
+	for _, a := range f.asleep {
+		done := finished{item: &item{index: a.index}, outcome: outcome, line: a.line}
+		if was, again := f.ledger.roster.Cohort.At(a.index).Reopened(); again && outcome == spec.OutcomeNotReached {
+			done.outcome = was
 		}
-		it := &item{index: a.index}
 		if outcome != spec.OutcomeNotReached { // the row in the journal says that it was not reached
-			var err error
-			if it, err = d.recall(a); err != nil {
-				d.abortCause = &JournalError{Err: err}
-				return
+			it, err := f.recall(a)
+			if err != nil {
+				return &JournalError{Err: err}
 			}
-			f = w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: outcome})
+			done = f.clerk.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: outcome})
+			done.item = it
 		}
-		f.item = it
-		d.busy++
-		d.settle(f)
+		if f.ledger.enter(done); done.abort != nil && broken == nil {
+			broken = done.abort
+		}
 	}
-	d.asleep = nil
+	f.asleep = nil
+	return broken
 }

@@ -38,8 +38,8 @@ func causesOf(r *Run) []spec.Cause {
 	c := causes{run: r, groups: map[causeKey]*spec.Cause{}}
 	for _, j := range r.jobs {
 		rows := rowReader{journal: r.journal, lines: journal.NewRowReader(r.journal), pools: r.pools}
-		for i := range uint32(j.Cohort.Size()) {
-			if o, _ := j.Cohort.At(i).Outcome(); o != spec.OutcomeSucceeded && o != spec.OutcomeUnchanged {
+		for i := range uint32(j.ledger.roster.Cohort.Size()) {
+			if o, _ := j.ledger.roster.Cohort.At(i).Outcome(); o != spec.OutcomeSucceeded && o != spec.OutcomeUnchanged {
 				c.add(j, &rows, i, o)
 			}
 		}
@@ -48,10 +48,10 @@ func causesOf(r *Run) []spec.Cause {
 }
 
 func (c *causes) add(j *jobRun, rows *rowReader, index uint32, o spec.Outcome) {
-	key := causeKey{job: j.Job.Name, outcome: o}
+	key := causeKey{job: j.job().Name, outcome: o}
 	var row []byte
-	if j.Cohort.At(index).Position() != cohort.NoLine {
-		row, _ = rows.row(j.Cohort, index) // nothing is known of it then but its outcome
+	if j.ledger.roster.Cohort.At(index).Position() != cohort.NoLine {
+		row, _ = rows.row(j.ledger.roster.Cohort, index) // nothing is known of it then but its outcome
 		c.look(&key, row)
 	}
 	g := c.groups[key]
@@ -65,7 +65,7 @@ func (c *causes) add(j *jobRun, rows *rowReader, index uint32, o spec.Outcome) {
 	}
 	g.Count++
 	if len(g.Devices) < causeExamples {
-		g.Devices = append(g.Devices, idOf(j.Cohort.Target(index)))
+		g.Devices = append(g.Devices, idOf(j.ledger.roster.Cohort.Target(index)))
 	}
 }
 

@@ -37,16 +37,16 @@ func (r *Run) Progress() []JobProgress {
 	all := make([]JobProgress, len(r.jobs))
 	for i, j := range r.jobs {
 		p := JobProgress{
-			Name: j.Job.Name, Needs: j.Job.Needs, Held: j.held != nil,
-			Started: j.counters.started.Load(), Ended: j.counters.ended.Load(),
-			Listed: j.counters.listed.Load(), Whole: j.counters.whole.Load(), InFlight: j.counters.inFlight.Load(),
+			Name: j.job().Name, Needs: j.job().Needs, Held: j.held != nil,
+			Started: j.started.Load(), Ended: j.ended.Load(),
+			Listed: j.ledger.counters.listed.Load(), Whole: j.ledger.counters.whole.Load(), InFlight: j.ledger.counters.inFlight.Load(),
 			Outcomes: map[spec.Outcome]int64{},
 		}
-		if at := j.counters.due.Load(); at != 0 {
+		if at := j.due.Load(); at != 0 {
 			p.ScheduledAt = time.Unix(0, at)
 		}
 		for k, o := range spec.Outcomes() {
-			if n := j.counters.outcomes[k].Load(); n > 0 {
+			if n := j.ledger.counters.outcomes[k].Load(); n > 0 {
 				p.Outcomes[o] = n
 				p.Done += n
 			}

@@ -31,15 +31,15 @@ type pins struct {
 // pinTo binds the job to the devices of a pinned preview. All that the target
 // selects is listed, so that it shows who joined and who left; a target that
 // was cut off at a limit says nothing about the others, and they stay out.
-func (j *jobRun) pinTo(p *pinnedTwins) {
-	j.pins = &pins{pinnedTwins: p, job: j.Job.Name, expect: j.Job.Target.Expect}
-	if t := j.Job.Target; t.Limit > 0 || t.Top > 0 {
-		j.Only = func(t cohort.Key) bool { return j.pins.has(t) }
+func (l *ledger) pinTo(p *pinnedTwins) {
+	l.pins = &pins{pinnedTwins: p, job: l.roster.Job.Name, expect: l.roster.Job.Target.Expect}
+	if t := l.roster.Job.Target; t.Limit > 0 || t.Top > 0 {
+		l.roster.Only = func(t cohort.Key) bool { return l.pins.has(t) }
 	}
-	j.Overwrites = false // a pinned twin is patched as it was previewed, whatever the plan says
-	unbounded := *j.Job
+	l.roster.Overwrites = false // a pinned twin is patched as it was previewed, whatever the plan says
+	unbounded := *l.roster.Job
 	unbounded.Target.Limit, unbounded.Target.Top, unbounded.Target.Expect = 0, 0, spec.Expect{}
-	j.Job = &unbounded
+	l.roster.Job = &unbounded
 }
 
 func (p *pins) has(t cohort.Key) bool {
@@ -53,58 +53,63 @@ func (p *pins) any() bool {
 }
 
 // matchPins holds a cohort that is listed in full against the preview. Whoever
-// joined or left the target since is settled: it is not touched.
-func (d *dispatcher) matchPins() error {
-	listed := uint32(d.Cohort.Size())
+// joined or left the target since is settled: it is not touched. Unmet says that
+// too few are left to be touched.
+func (l *ledger) matchPins(c *clerk) (unmet, broken error) {
+	all, p := l.roster.Cohort, l.pins
+	listed := uint32(all.Size())
 	touched := 0
 	for i := range listed {
-		if key := d.Cohort.Target(i); d.pins.has(key) {
+		if key := all.Target(i); p.has(key) {
 			touched++
-		} else if d.leaveAlone(&item{Key: key, index: i}, kindJoined, "it was not in the preview; it has joined the target since") {
-			d.pins.joined++
+		} else if left, err := l.leaveAlone(c, &item{Key: key, index: i}, kindJoined, "it was not in the preview; it has joined the target since"); err != nil {
+			return nil, err
+		} else if left {
+			p.joined++
 		}
 	}
 	var left []item
-	for i := range uint32(d.pins.Devices()) {
-		if !d.pins.Has(d.pins.job, i) {
+	for i := range uint32(p.Devices()) {
+		if !p.Has(p.job, i) {
 			continue
 		}
-		key := d.pins.Device(i)
-		if index, known := d.Cohort.Add(key); !known {
+		key := p.Device(i)
+		if index, known := all.Add(key); !known {
 			left = append(left, item{Key: key, index: index})
 		}
 	}
 	if len(left) > 0 {
-		d.counters.listed.Add(int64(len(left)))
-		d.journalPage(left)
+		if err := l.list(left); err != nil {
+			return nil, err
+		}
 	}
 	for i := range left {
-		d.leaveAlone(&left[i], kindLeft, "it was in the preview; it is not in the target any more")
+		if _, err := l.leaveAlone(c, &left[i], kindLeft, "it was in the preview; it is not in the target any more"); err != nil {
+			return nil, err
+		}
 	}
-	d.pins.left = len(left)
-	if e := d.pins.expect; touched < e.Min {
-		return &target.ExpectError{Min: e.Min, Max: e.Max, Have: touched}
+	p.left = len(left)
+	if e := p.expect; touched < e.Min {
+		return &target.ExpectError{Min: e.Min, Max: e.Max, Have: touched}, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // leaveAlone settles a target that the run may not touch, unless an earlier run
 // has settled it.
-func (d *dispatcher) leaveAlone(it *item, kind, why string) bool {
-	if _, settled := d.Cohort.At(it.index).Outcome(); settled {
-		return false
+func (l *ledger) leaveAlone(c *clerk, it *item, kind, why string) (left bool, broken error) {
+	if _, settled := l.roster.Cohort.At(it.index).Outcome(); settled {
+		return false, nil
 	}
-	w := worker{jobRun: d.jobRun}
 	row := &spec.Row{DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: spec.OutcomeSkipped}
-	if len(d.Pools) > 1 {
-		row.Hub = d.Pools[it.Pool].Name
+	if len(l.roster.Pools) > 1 {
+		row.Hub = l.roster.Pools[it.Pool].Name
 	}
 	row.Error = &spec.RowError{Kind: kind, Message: why}
-	f := w.settle(it, row, 0)
+	f := c.settle(it, row, 0)
 	f.item = it
-	d.busy++ // settle takes it off again
-	d.settle(f)
-	return true
+	l.enter(f)
+	return true, f.abort
 }
 
 // pinPoll is how often a job looks again at a twin that another job of the run
@@ -115,12 +120,12 @@ const pinPoll = 100 * time.Millisecond
 // pass: somebody else has changed the twin, or a patch of this run is under way
 // and nobody can say. Such a patch ends, so the wait for it does.
 func (w *worker) heldToPin(it *item, s *target.Sight) (finished, bool) {
-	if w.pins == nil {
+	if w.ledger.pins == nil {
 		return finished{}, false
 	}
-	i, _ := w.pins.Index(it.Key)
-	state := w.pins.compare(i, w.Job.Name, s)
-	if it.doubt != nil && !w.pins.mayHave(i, w.Job.Name) { // another patch of ours came before it
+	i, _ := w.ledger.pins.Index(it.Key)
+	state := w.ledger.pins.compare(i, w.job().Name, s)
+	if it.doubt != nil && !w.ledger.pins.mayHave(i, w.job().Name) { // another patch of ours came before it
 		it.doubt, it.unsure = nil, false
 	}
 	switch {
@@ -132,65 +137,65 @@ func (w *worker) heldToPin(it *item, s *target.Sight) (finished, bool) {
 		return finished{}, true
 	case it.unsure:
 		it.attempts-- // nothing was sent in this pass
-		return w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered}), true
+		return w.clerk.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered}), true
 	}
-	row := w.newRow(it, spec.OutcomeSkipped)
+	row := w.clerk.newRow(it, spec.OutcomeSkipped)
 	row.Error = &spec.RowError{
 		Kind:    kindChanged,
-		Message: fmt.Sprintf("its twin has changed since the preview: the etag was %q and is %q", w.pins.etag(i), s.ETag),
+		Message: fmt.Sprintf("its twin has changed since the preview: the etag was %q and is %q", w.ledger.pins.etag(i), s.ETag),
 	}
 	row.History = it.history
-	return w.settle(it, row, 0), true
+	return w.clerk.settle(it, row, 0), true
 }
 
 // heldToPayload compares what would be sent with what the preview showed. It is
 // true when that ends the pass.
 func (w *worker) heldToPayload(it *item, payload json.RawMessage) (finished, bool) {
-	if w.pins == nil {
+	if w.ledger.pins == nil {
 		return finished{}, false
 	}
-	i, _ := w.pins.Index(it.Key)
-	if w.pins.SamePayload(w.Job.Name, i, payload) {
+	i, _ := w.ledger.pins.Index(it.Key)
+	if w.ledger.pins.SamePayload(w.job().Name, i, payload) {
 		return finished{}, false
 	}
 	if it.unsure {
-		return w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered}), true
+		return w.clerk.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered}), true
 	}
-	row := w.newRow(it, spec.OutcomeSkipped)
+	row := w.clerk.newRow(it, spec.OutcomeSkipped)
 	row.Error = &spec.RowError{Kind: kindChanged, Message: "what would be sent to it has changed since the preview, with its twin"}
 	row.History = it.history
-	return w.settle(it, row, 0), true
+	return w.clerk.settle(it, row, 0), true
 }
 
 // openPin notes that the item's twin is about to be patched.
-func (w *worker) openPin(it *item, s *target.Sight, patch *spec.Sections) {
-	if w.pins != nil {
-		i, _ := w.pins.Index(it.Key)
-		w.pins.sending(i, w.Job.Name, s.ETag, patch)
+func (l *ledger) openPin(it *item, s *target.Sight, patch *spec.Sections) {
+	if l.pins != nil {
+		i, _ := l.pins.Index(it.Key)
+		l.pins.sending(i, l.roster.Job.Name, s.ETag, patch)
 	}
 }
 
 // answerPin notes that a patch was not accepted, or that nobody knows.
-func (w *worker) answerPin(it *item, v decide.Verdict) {
-	if w.pins != nil {
-		i, _ := w.pins.Index(it.Key)
-		w.pins.answered(i, w.Job.Name, v.Outcome == spec.OutcomeUnanswered)
+func (l *ledger) answerPin(it *item, v decide.Verdict) {
+	if l.pins != nil {
+		i, _ := l.pins.Index(it.Key)
+		l.pins.answered(i, l.roster.Job.Name, v.Outcome == spec.OutcomeUnanswered)
 	}
 }
 
 // closePin notes what became of a twin, once that is in the journal: no intent
 // of another job may build on a change before it.
-func (w *worker) closePin(it *item, row *spec.Row) {
-	if w.pins == nil || w.Job.Twin == nil {
+func (l *ledger) closePin(it *item, row *spec.Row) {
+	if l.pins == nil || l.roster.Job.Twin == nil {
 		return
 	}
 	var left *spec.TwinResult
 	if row.Outcome == spec.OutcomeSucceeded {
 		left = row.Twin
 	}
-	i, known := w.pins.Index(it.Key)
+	i, known := l.pins.Index(it.Key)
 	if known { // who joined since has no pin
-		w.pins.ended(i, w.Job.Name, left, row.Outcome == spec.OutcomeUnanswered)
+		l.pins.ended(i, l.roster.Job.Name, left, row.Outcome == spec.OutcomeUnanswered)
 	}
 }
 

@@ -193,7 +193,7 @@ func (r *Run) recallPins(p *pinnedTwins) error {
 	}
 	rec := recall{pinnedTwins: p, twins: map[string]bool{}}
 	for _, j := range r.jobs {
-		rec.twins[j.Job.Name] = j.Job.Twin != nil
+		rec.twins[j.job().Name] = j.job().Twin != nil
 	}
 	if _, err := journal.Replay(io.NewSectionReader(r.journal, 0, math.MaxInt64), rec.visit); err != nil {
 		return &JournalError{Err: err}

@@ -17,28 +17,29 @@ import (
 
 // report returns the job's part of the report, less its rows.
 func (j *jobRun) report() spec.JobReport {
+	l, job := j.ledger, j.job()
 	rep := spec.JobReport{
-		Name: j.Job.Name, Type: j.Job.Type, Target: j.Job.Target.Text, Status: j.status,
+		Name: job.Name, Type: job.Type, Target: job.Target.Text, Status: j.status,
 		ScheduledAt: spec.Time{Time: j.dueAt()},
 		StartedAt:   optionalTime(j.startedAt), EndedAt: optionalTime(j.endedAt),
-		Targets: j.Cohort.Size(), Outcomes: map[spec.Outcome]int{},
-		Attempts: j.attempts, Retries: j.retries, RatePerSecond: j.ratePerSecond(),
+		Targets: l.roster.Cohort.Size(), Outcomes: map[spec.Outcome]int{},
+		Attempts: l.attempts, Retries: l.retries, RatePerSecond: j.ratePerSecond(),
 		LatencyMs: spec.Latency{
-			P50: j.quantile(50), P90: j.quantile(90), P99: j.quantile(99), Max: milliseconds(j.latency.Max()),
+			P50: l.quantile(50), P90: l.quantile(90), P99: l.quantile(99), Max: milliseconds(l.latency.Max()),
 		},
 		Waves: []spec.Wave{}, Devices: []spec.Row{},
 	}
 	if j.reason != nil {
 		rep.Reason = j.reason.Error()
 	}
-	if !j.whole && j.status != spec.StatusSkipped {
+	if !l.whole && j.status != spec.StatusSkipped {
 		rep.Listing = spec.ListingIncomplete
-	} else if j.listedHere {
-		idle := j.IdleExclusions()
+	} else if l.listedHere {
+		idle := l.roster.IdleExclusions()
 		rep.IdleExclusions = idle[:min(len(idle), maxIdle)]
 	}
 	for i, o := range spec.Outcomes() {
-		if n := j.counters.outcomes[i].Load(); n > 0 {
+		if n := l.counters.outcomes[i].Load(); n > 0 {
 			rep.Outcomes[o] = int(n)
 		}
 	}
@@ -51,10 +52,10 @@ const maxIdle = 100
 // dueAt is when the job was due; for one that had begun in an earlier run, then.
 func (j *jobRun) dueAt() time.Time {
 	switch {
-	case j.past == nil || !j.past.begun:
+	case j.ledger.past == nil || !j.ledger.past.begun:
 		return j.scheduledAt
 	case j.firstDue.IsZero():
-		return j.past.startedAt
+		return j.ledger.past.startedAt
 	}
 	return j.firstDue
 }
@@ -62,9 +63,9 @@ func (j *jobRun) dueAt() time.Time {
 // ratePerSecond is what the job kept up since it was started, or resumed if it
 // had anything to do then.
 func (j *jobRun) ratePerSecond() float64 {
-	made, since := j.attempts-j.before, j.resumedAt
+	made, since := j.ledger.attempts-j.ledger.before, j.resumedAt
 	if made == 0 {
-		made, since = j.attempts, j.startedAt
+		made, since = j.ledger.attempts, j.startedAt
 	}
 	took := j.endedAt.Sub(since).Seconds()
 	if since.IsZero() || took <= 0 {
@@ -73,7 +74,7 @@ func (j *jobRun) ratePerSecond() float64 {
 	return math.Round(float64(made)/took*10) / 10
 }
 
-func (j *jobRun) quantile(q float64) int64 { return milliseconds(j.latency.ValueAtQuantile(q)) }
+func (l *ledger) quantile(q float64) int64 { return milliseconds(l.latency.ValueAtQuantile(q)) }
 
 func milliseconds(us int64) int64 { return (time.Duration(us) * time.Microsecond).Milliseconds() }
 
@@ -176,8 +177,8 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 	const tail = "[]\n    }"
 	fmt.Fprintf(out, "\n    %s[", frame[:len(frame)-len(tail)])
 	rows := rowReader{journal: r.journal, lines: journal.NewRowReader(r.journal), several: len(r.pools) > 1, pools: r.pools}
-	for i, index := range j.Cohort.Sorted() {
-		row, err := rows.row(j.Cohort, index)
+	for i, index := range j.ledger.roster.Cohort.Sorted() {
+		row, err := rows.row(j.ledger.roster.Cohort, index)
 		if err != nil {
 			return err
 		}
@@ -189,7 +190,7 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 			return fmt.Errorf("write report: %w", err)
 		}
 	}
-	if j.Cohort.Size() > 0 {
+	if j.ledger.roster.Cohort.Size() > 0 {
 		fmt.Fprint(out, "\n      ")
 	}
 	fmt.Fprint(out, "]\n    }")

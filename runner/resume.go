@@ -246,30 +246,30 @@ func (p *Past) job(name string) *pastJob {
 
 // resume makes the past of a job this run's present: what is settled stays so,
 // unless the user has picked its outcome.
-func (j *jobRun) resume(p *pastJob) error {
-	j.Cohort, j.whole, j.latency = p.cohort, p.listed, p.latency
-	j.past = p
+func (l *ledger) resume(p *pastJob) error {
+	l.roster.Cohort, l.whole, l.latency = p.cohort, p.listed, p.latency
+	l.past = p
 	if p.listed {
-		j.Cohort.Freeze()
+		l.roster.Cohort.Freeze()
 	}
-	rows := journal.NewRowReader(j.journal)
+	rows := journal.NewRowReader(l.journal)
 	if err := p.discount(rows); err != nil {
 		return err
 	}
-	for i := range uint32(j.Cohort.Size()) {
-		made, err := attemptsOf(j.Cohort.At(i), j.journal, rows)
+	for i := range uint32(l.roster.Cohort.Size()) {
+		made, err := attemptsOf(l.roster.Cohort.At(i), l.journal, rows)
 		if err != nil {
 			return err
 		}
 		p.count(made)
-		j.takeUp(i)
+		l.takeUp(i)
 	}
-	j.attempts, j.retries, j.before = p.attempts, p.retries, p.attempts
-	j.counters.listed.Store(int64(j.Cohort.Size()))
-	j.backlog = uint32(j.Cohort.Size())
+	l.attempts, l.retries, l.before = p.attempts, p.retries, p.attempts
+	l.counters.listed.Store(int64(l.roster.Cohort.Size()))
+	l.resumed = uint32(l.roster.Cohort.Size())
 	// Targets that are not listed yet were not picked either.
-	j.more = !p.listed && j.picks(spec.OutcomeNotReached)
-	j.unlisted = !p.listed && !j.picks(spec.OutcomeNotReached)
+	l.more = !p.listed && l.picks(spec.OutcomeNotReached)
+	l.unlisted = !p.listed && !l.picks(spec.OutcomeNotReached)
 	return nil
 }
 
@@ -289,34 +289,34 @@ func attemptsOf(e *cohort.Entry, in io.ReaderAt, rows *journal.RowReader) (int, 
 
 // takeUp decides whether this run is to have another go at a target, and reopens
 // it if an earlier run settled it.
-func (j *jobRun) takeUp(index uint32) {
-	e := j.Cohort.At(index)
+func (l *ledger) takeUp(index uint32) {
+	e := l.roster.Cohort.At(index)
 	outcome, settled := e.Outcome()
-	again := settled && j.picks(outcome) && (len(j.picked) > 0 || outcome == spec.OutcomeNotReached)
+	again := settled && l.picks(outcome) && (len(l.picked) > 0 || outcome == spec.OutcomeNotReached)
 	// A patch in doubt is settled by reading the twin, which a run that is told to
 	// stop does not get to.
-	again = again || j.Job.Twin != nil && outcome == spec.OutcomeUnanswered && j.repeats()
+	again = again || l.roster.Job.Twin != nil && outcome == spec.OutcomeUnanswered && l.repeats()
 	switch {
 	case again:
-		j.Cohort.Reopen(index)
+		l.roster.Cohort.Reopen(index)
 	case settled:
-		j.counters.count(outcome)
+		l.counters.count(outcome)
 	case e.Begun():
-		outcome, again = spec.OutcomeUnanswered, j.repeats()
+		outcome, again = spec.OutcomeUnanswered, l.repeats()
 	default:
-		outcome, again = spec.OutcomeNotReached, j.picks(spec.OutcomeNotReached)
+		outcome, again = spec.OutcomeNotReached, l.picks(spec.OutcomeNotReached)
 	}
 	if again {
-		j.taken[cohort.OutcomeIndex(outcome)]++
+		l.taken[cohort.OutcomeIndex(outcome)]++
 	} else {
-		j.kept[cohort.OutcomeIndex(outcome)]++
+		l.kept[cohort.OutcomeIndex(outcome)]++
 	}
 }
 
 // repeats tells whether a call is made again that was begun and may have run.
-func (j *jobRun) repeats() bool {
-	harmless := j.Job.Twin != nil || j.policy.Idempotent
-	return j.picks(spec.OutcomeUnanswered) && (harmless || len(j.picked) > 0)
+func (l *ledger) repeats() bool {
+	harmless := l.roster.Job.Twin != nil || l.roster.Job.Method.Idempotent
+	return l.picks(spec.OutcomeUnanswered) && (harmless || len(l.picked) > 0)
 }
 
 // Resumption is what a run took over from the one that it goes on with.
@@ -335,53 +335,51 @@ func (r *Run) Resumed() *Resumption {
 	n := &Resumption{Began: r.startedAt, At: r.resumedAt, Taken: map[spec.Outcome]int{}, Kept: map[spec.Outcome]int{}}
 	for _, j := range r.jobs {
 		for i, o := range spec.Outcomes() {
-			n.Taken[o] += j.taken[i]
-			n.Kept[o] += j.kept[i]
+			n.Taken[o] += j.ledger.taken[i]
+			n.Kept[o] += j.ledger.kept[i]
 		}
-		n.More = n.More || j.more
+		n.More = n.More || j.ledger.more
 	}
 	return n
 }
 
 // picks tells whether targets that ended so are to be taken up by this run.
-func (j *jobRun) picks(o spec.Outcome) bool {
-	return len(j.picked) == 0 || slices.Contains(j.picked, o)
+func (l *ledger) picks(o spec.Outcome) bool {
+	return len(l.picked) == 0 || slices.Contains(l.picked, o)
 }
 
 // revive makes an item of a cohort's target that is still to be done; nil if
 // there is nothing to do for it. What a crash left open decides: a call may have
 // run, so it is not made again unless that does no harm or the user picked it.
-func (d *dispatcher) revive(index uint32) (*item, error) {
-	e := d.Cohort.At(index)
-	it := &item{Key: d.Cohort.Target(index), index: index, line: cohort.NoLine}
+func (f *feed) revive(index uint32) (*item, error) {
+	e := f.ledger.roster.Cohort.At(index)
+	it := &item{Key: f.ledger.roster.Cohort.Target(index), index: index, line: cohort.NoLine}
 	was, again := e.Reopened()
 	switch {
-	case e.Pending() && d.picks(spec.OutcomeNotReached):
+	case e.Pending() && f.ledger.picks(spec.OutcomeNotReached):
 		return it, nil
 	case again:
-		return it, d.restore(it, was, e.Position())
+		return it, f.restore(it, was, e.Position())
 	case !e.Begun():
 		return nil, nil //nolint:nilnil // neither an item nor an error
 	}
-	intent, err := journal.ReadIntent(d.journal, e.Position())
+	intent, err := journal.ReadIntent(f.ledger.journal, e.Position())
 	if err != nil {
 		return nil, err
 	}
 	it.attempts, it.unsure, it.began = intent.Attempt, true, intent.At
 	it.err = errForgotten()
 	it.record(intent.At, 0, it.err)
-	if d.Job.Twin != nil {
+	if f.ledger.roster.Job.Twin != nil {
 		it.doubt = &spec.TwinResult{Before: parseSections(intent.Before), Patch: parseSections(intent.Patch)}
 	}
-	if d.repeats() {
+	if f.ledger.repeats() {
 		return it, nil
 	}
-	w := worker{jobRun: d.jobRun}
-	f := w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered})
-	f.item = it
-	d.busy++ // settle takes it off again
-	d.settle(f)
-	return nil, nil //nolint:nilnil // settled just now
+	done := f.clerk.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered})
+	done.item = it
+	f.ledger.enter(done)
+	return nil, done.abort
 }
 
 // errForgotten is what became of an attempt whose intent stands alone.
@@ -392,12 +390,12 @@ func errForgotten() *hub.Error {
 // restore takes over how a reopened target ended and what its row says: its
 // attempts go on being counted, and the patch of one in doubt is needed to tell
 // whose change a twin has.
-func (d *dispatcher) restore(it *item, was spec.Outcome, line journal.Position) error {
+func (f *feed) restore(it *item, was spec.Outcome, line journal.Position) error {
 	it.was, it.line, it.unsure = was, line, was == spec.OutcomeUnanswered
 	if line == cohort.NoLine {
 		return nil
 	}
-	text, err := d.rows.Row(line)
+	text, err := f.rows.Row(line)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,10 @@ package runner
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"strconv"
 	"time"
 
-	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
@@ -21,12 +19,10 @@ import (
 // there one after the other, so each waits a little longer every time.
 const maxRereads = 20
 
-// worker makes the attempts of one job, one at a time, and writes down what
-// came of them.
+// worker makes attempts, one at a time, and has written down what came of them.
 type worker struct {
-	*jobRun
-	line []byte // scratch for journal lines
-	row  []byte // scratch for rows
+	*direct
+	clerk clerk
 }
 
 // try makes one attempt for an item, or one pass of several requests for a
@@ -34,7 +30,7 @@ type worker struct {
 func (w *worker) try(dispatch context.Context, it *item) finished {
 	before := it.attempts
 	var f finished
-	if w.Job.Method != nil {
+	if w.job().Method != nil {
 		f = w.tryMethod(dispatch, it)
 	} else {
 		f = w.tryTwin(dispatch, it)
@@ -58,7 +54,7 @@ func (it *item) begins() time.Time {
 
 // tryMethod calls the method once.
 func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
-	m := w.Job.Method
+	m := w.job().Method
 	it.attempts++
 	call, f, ok := w.callFor(dispatch, it)
 	if !ok {
@@ -66,16 +62,16 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	}
 	if !w.turn(dispatch, it, pace.Method, pace.Steps(len(call.Payload), pace.MethodStep)) {
 		it.attempts--
-		return w.stopped(dispatch, it)
+		return w.clerk.stopped(it, context.Cause(dispatch))
 	}
-	if err := w.intent(journal.Intent{Attempt: it.attempts, At: time.Now()}, it); err != nil {
+	if err := w.clerk.intent(journal.Intent{Attempt: it.attempts, At: time.Now()}, it); err != nil {
 		it.attempts--
-		return w.broken(it, err)
+		return w.clerk.broken(it, err)
 	}
 	began := it.begins()
-	answer, err := w.Pools[it.Pool].Hub.Invoke(w.work, it.Target, call)
+	answer, err := w.pools[it.Pool].Hub.Invoke(w.work, it.Target, call)
 	took := time.Since(began)
-	w.Pools[it.Pool].Pacer.Answered(pace.Method, began, err)
+	w.pools[it.Pool].Pacer.Answered(pace.Method, began, err)
 	if err != nil {
 		return w.unsuccessful(dispatch, it, decide.Invoking, decide.AsHubError(err), began, took)
 	}
@@ -86,28 +82,28 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	if it.attempts > 1 {
 		it.record(began, took, nil)
 	}
-	row := w.newRow(it, outcome)
+	row := w.clerk.newRow(it, outcome)
 	row.Method = &spec.MethodResult{Status: answer.Status, Payload: oneLine(answer.Payload)}
 	if outcome == spec.OutcomeRejected {
 		row.Error = &spec.RowError{Kind: "rejected", HTTPStatus: 200, Message: rejection(answer.Status, m.Success)}
 	}
-	return w.settle(it, row, took)
+	return w.clerk.settle(it, row, took)
 }
 
 // callFor returns the call as it is for a device. Nearly always it is the same
 // for all; where it takes values from the twin, those that the query page showed
 // will do, and a device that came without is read. On false, the pass ends with f.
 func (w *worker) callFor(dispatch context.Context, it *item) (call hub.Call, f finished, ok bool) {
-	if w.Job.Method.Template == nil {
+	if w.job().Method.Template == nil {
 		return w.call, f, true
 	}
 	state := it.seen
-	if state == nil && w.Looks.ETag {
+	if state == nil && w.ledger.roster.Looks.ETag {
 		if state, f, ok = w.readTwin(dispatch, it); !ok {
 			return call, f, false
 		}
 	}
-	e, err := w.Effect(it.Target, state)
+	e, err := w.ledger.roster.Effect(it.Target, state)
 	if err != nil {
 		return call, w.cannotFill(it, err), false
 	}
@@ -121,13 +117,13 @@ func (w *worker) callFor(dispatch context.Context, it *item) (call hub.Call, f f
 
 // cannotFill settles an item whose twin lacks a value that the plan fills in.
 func (w *worker) cannotFill(it *item, err error) finished {
-	row := w.newRow(it, spec.OutcomeFailed)
+	row := w.clerk.newRow(it, spec.OutcomeFailed)
 	row.Error = &spec.RowError{Kind: "missingValue", Message: err.Error() + "; nothing was sent"}
 	if it.unsure { // by an earlier attempt, when the value was there
 		row.Outcome, row.Twin = spec.OutcomeUnanswered, it.doubt
 		row.Error.Message = err.Error() + "; nothing was sent again"
 	}
-	return w.settle(it, row, 0)
+	return w.clerk.settle(it, row, 0)
 }
 
 // tryTwin brings the twin to what is wanted of it. What the query page showed
@@ -145,7 +141,7 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 			}
 			state = s
 		}
-		e, err := w.Effect(it.Target, state)
+		e, err := w.ledger.roster.Effect(it.Target, state)
 		if err != nil && !state.Direct {
 			state = nil // the page may be older than the value
 			continue
@@ -179,12 +175,12 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 func (w *worker) readTwin(dispatch context.Context, it *item) (s *target.Sight, f finished, ok bool) {
 	if !w.take(dispatch, it, pace.TwinRead, 1) {
 		it.attempts--
-		return nil, w.stopped(dispatch, it), false
+		return nil, w.clerk.stopped(it, context.Cause(dispatch)), false
 	}
 	began := it.begins()
-	t, err := w.Pools[it.Pool].Hub.Twin(w.work, it.Target)
+	t, err := w.pools[it.Pool].Hub.Twin(w.work, it.Target)
 	took := time.Since(began)
-	w.Pools[it.Pool].Pacer.Answered(pace.TwinRead, began, err)
+	w.pools[it.Pool].Pacer.Answered(pace.TwinRead, began, err)
 	if err != nil {
 		return nil, w.unsuccessful(dispatch, it, decide.Reading, decide.AsHubError(err), began, took), false
 	}
@@ -198,7 +194,7 @@ func (w *worker) readTwin(dispatch context.Context, it *item) (s *target.Sight, 
 func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, e target.Effect) (f finished, again bool) {
 	if !w.turn(dispatch, it, pace.TwinWrite, 1) {
 		it.attempts--
-		return w.stopped(dispatch, it), false
+		return w.clerk.stopped(it, context.Cause(dispatch)), false
 	}
 	result := &spec.TwinResult{
 		Before: &spec.Sections{Desired: oneLine(e.Desired.Before), Tags: oneLine(e.Tags.Before)},
@@ -206,29 +202,29 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, 
 	}
 	intent := journal.Intent{
 		Attempt: it.attempts, At: time.Now(), ETag: s.ETag, Version: s.Version,
-		Before: sections(w.mask.Sections(result.Before)), Patch: sections(w.mask.Sections(result.Patch)),
+		Before: sections(w.ledger.mask.Sections(result.Before)), Patch: sections(w.ledger.mask.Sections(result.Patch)),
 	}
-	if err := w.intent(intent, it); err != nil {
+	if err := w.clerk.intent(intent, it); err != nil {
 		it.attempts--
-		return w.broken(it, err), false
+		return w.clerk.broken(it, err), false
 	}
-	w.openPin(it, s, result.Patch)
+	w.ledger.openPin(it, s, result.Patch)
 	began := it.begins()
-	t, err := w.Pools[it.Pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.Desired.Patch, Tags: e.Tags.Patch}, w.guard(s))
+	t, err := w.pools[it.Pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.Desired.Patch, Tags: e.Tags.Patch}, w.guard(s))
 	took := time.Since(began)
-	w.Pools[it.Pool].Pacer.Answered(pace.TwinWrite, began, err)
+	w.pools[it.Pool].Pacer.Answered(pace.TwinWrite, began, err)
 	if err == nil {
 		if it.attempts > 1 {
 			it.record(began, took, nil)
 		}
 		result.Version, result.ETag = t.Version, t.ETag
-		row := w.newRow(it, spec.OutcomeSucceeded)
+		row := w.clerk.newRow(it, spec.OutcomeSucceeded)
 		row.Twin = result
-		return w.settle(it, row, took), false
+		return w.clerk.settle(it, row, took), false
 	}
 	herr := decide.AsHubError(err)
 	v := decide.After(herr.Kind, decide.Patching, w.policy)
-	w.answerPin(it, v)
+	w.ledger.answerPin(it, v)
 	if v.Step == decide.StepReread {
 		it.err = herr
 		it.record(began, took, herr)
@@ -242,7 +238,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, 
 
 // guard is the precondition of a patch.
 func (w *worker) guard(s *target.Sight) string {
-	if w.Overwrites {
+	if w.ledger.roster.Overwrites {
 		return hub.AnyETag
 	}
 	return s.ETag
@@ -251,7 +247,7 @@ func (w *worker) guard(s *target.Sight) string {
 // asWanted settles a twin that a direct read shows as wanted: it was so all
 // along, or a patch of ours whose answer never came has made it so.
 func (w *worker) asWanted(it *item, s *target.Sight) finished {
-	row := w.newRow(it, spec.OutcomeUnchanged)
+	row := w.clerk.newRow(it, spec.OutcomeUnchanged)
 	row.Twin = &spec.TwinResult{Version: s.Version, ETag: s.ETag}
 	if it.doubt != nil {
 		it.doubt.Version, it.doubt.ETag = s.Version, s.ETag
@@ -261,14 +257,14 @@ func (w *worker) asWanted(it *item, s *target.Sight) finished {
 		it.record(s.Began, s.Took, nil)
 	}
 	row.History = it.history
-	return w.settle(it, row, s.Took)
+	return w.clerk.settle(it, row, s.Took)
 }
 
 // turn waits for the hub's pace and for the job's rate. Who waited for the rate
 // while the hub said 429 waits for both again: a turn that was not used in its
 // time would come on top of the rate later.
 func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int) bool {
-	pacer := w.Pools[it.Pool].Pacer
+	pacer := w.pools[it.Pool].Pacer
 	for w.take(dispatch, it, c, cost) {
 		if w.limit == nil {
 			return true
@@ -287,24 +283,11 @@ func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int
 // take waits for the hub's pace alone. A job whose hub is not ready for too long
 // ends.
 func (w *worker) take(dispatch context.Context, it *item, c pace.Class, cost int) bool {
-	err := w.Pools[it.Pool].Pacer.Take(dispatch, c, cost, w.From)
+	err := w.pools[it.Pool].Pacer.Take(dispatch, c, cost, w.ledger.roster.From)
 	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
 		w.stop(late)
 	}
 	return err == nil
-}
-
-// intent journals that an attempt is about to be made, and returns once that
-// will survive us. A record written afterwards could not tell "never sent" from
-// "sent, then forgotten".
-func (w *worker) intent(i journal.Intent, it *item) error {
-	i.Job, i.Target = w.Job.Name, it.Journal()
-	w.line = i.Append(w.line[:0])
-	at, err := w.journal.Append(w.line)
-	if err == nil {
-		err = w.journal.Commit(at)
-	}
-	return err
 }
 
 // unsuccessful decides what follows an attempt that did not work.
@@ -320,137 +303,34 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p decide.Phase
 	it.record(began, took, err)
 	switch v.Step {
 	case decide.StepEnd, decide.StepReread:
-		return w.giveUp(it, v)
+		return w.clerk.giveUp(it, v)
 	case decide.StepAbort:
-		f := w.giveUp(it, v)
-		f.abort = &target.HubError{Hub: w.Pools[it.Pool].Name, Err: err}
+		f := w.clerk.giveUp(it, v)
+		f.abort = &target.HubError{Hub: w.pools[it.Pool].Name, Err: err}
 		return f
 	case decide.StepRetry:
-		if w.Pools[it.Pool].Pacer.Spares(p.Class(), err, &it.excuse, w.Job.Retry.Attempts) {
+		if w.pools[it.Pool].Pacer.Spares(p.Class(), err, &it.excuse, w.job().Retry.Attempts) {
 			break
 		}
-		if it.spent++; it.spent >= w.Job.Retry.Attempts {
-			return w.giveUp(it, it.last)
+		if it.spent++; it.spent >= w.job().Retry.Attempts {
+			return w.clerk.giveUp(it, it.last)
 		}
 	case decide.StepWait:
 	}
 	if dispatch.Err() != nil {
-		return w.stopped(dispatch, it)
+		return w.clerk.stopped(it, context.Cause(dispatch))
 	}
 	var f finished
 	if p == decide.Invoking && !it.unsure {
-		line, broken := w.takeBack(it)
+		line, broken := w.clerk.takeBack(it)
 		if broken != nil {
-			return w.broken(it, broken)
+			return w.clerk.broken(it, broken)
 		}
 		if it.maySleep(v, err) {
 			f.asleep = line
 		}
 	}
 	w.putOff(it, p, err, renewed)
-	return f
-}
-
-// takeBack journals that a call was not taken and is to be made again. Without
-// it the intent would stand alone for as long as the item waits, and a kill in
-// that time would leave a device in doubt that was never called. Nobody waits
-// for the line: the next intent comes after it. Of the attempts it tells how
-// many there were, and the last; a device may be waited for over days.
-func (w *worker) takeBack(it *item) (journal.Position, error) {
-	row := w.newRow(it, spec.OutcomeNotReached)
-	last := it.history[len(it.history)-1]
-	if row.Outcome == spec.OutcomeNotReached {
-		row.Error, last.Error = rowError(it.err), nil // once is enough
-	}
-	row.History = []spec.Attempt{last}
-	w.row = appendRow(w.row[:0], w.mask.Row(row))
-	w.line = journal.Result{Job: w.Job.Name, Target: it.Journal(), Row: w.row}.Append(w.line[:0])
-	return w.journal.Append(w.line)
-}
-
-// giveUp settles an item with the outcome that stands. A device that may have
-// acted on an earlier attempt may have acted, whatever became of the later ones.
-func (w *worker) giveUp(it *item, v decide.Verdict) finished {
-	outcome := v.Outcome
-	if it.unsure {
-		outcome = spec.OutcomeUnanswered
-	}
-	row := w.newRow(it, outcome)
-	row.History = it.history
-	if row.Outcome != outcome {
-		return w.settle(it, row, 0) // as it ended before
-	}
-	if it.err != nil {
-		row.Error = rowError(it.err)
-	}
-	row.Twin = it.doubt
-	return w.settle(it, row, 0)
-}
-
-// untouched leaves an item as it was before this run, which has done nothing
-// for it.
-func (it *item) untouched() finished {
-	outcome := it.was
-	if outcome == "" {
-		outcome = spec.OutcomeNotReached
-	}
-	return finished{outcome: outcome, line: it.line}
-}
-
-// stopped settles an item whose job ended before its next attempt.
-func (w *worker) stopped(dispatch context.Context, it *item) finished {
-	if it.attempts == it.before {
-		return it.untouched()
-	}
-	return w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: atStop(it.last, context.Cause(dispatch))})
-}
-
-// broken ends the run: what cannot be recorded is not sent.
-func (w *worker) broken(it *item, err error) finished {
-	abort := &JournalError{Err: err}
-	if it.attempts == it.before {
-		f := it.untouched()
-		f.abort = abort
-		return f
-	}
-	f := w.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: atStop(it.last, abort)})
-	f.abort = abort
-	return f
-}
-
-// newRow begins the row of an item that ends now. An item that was not reached
-// again by a run that was to do it over keeps how it ended before.
-func (w *worker) newRow(it *item, o spec.Outcome) *spec.Row {
-	began, ended := spec.Time{Time: it.began}, spec.Time{Time: time.Now()}
-	if it.began.IsZero() {
-		began = ended // no request was needed
-	}
-	row := &spec.Row{DeviceID: it.DeviceID, ModuleID: it.ModuleID, Outcome: o, StartedAt: &began}
-	if o == spec.OutcomeNotReached && it.row != nil {
-		*row = *it.row
-	}
-	row.EndedAt, row.Attempts = &ended, it.attempts
-	if len(w.Pools) > 1 {
-		row.Hub = w.Pools[it.Pool].Name
-	}
-	if it.attempts > 1 {
-		row.History = it.history
-	}
-	return row
-}
-
-// settle journals a row. If the journal is broken the outcome still stands:
-// only the row's details are lost.
-func (w *worker) settle(it *item, row *spec.Row, latency time.Duration) finished {
-	w.row = appendRow(w.row[:0], w.mask.Row(row))
-	w.line = journal.Result{Job: w.Job.Name, Target: it.Journal(), Row: w.row}.Append(w.line[:0])
-	f := finished{outcome: row.Outcome, latency: latency}
-	at, err := w.journal.Append(w.line)
-	w.closePin(it, row)
-	if err != nil {
-		at, f.abort = cohort.NoLine, &JournalError{Err: err}
-	}
-	f.line = at
 	return f
 }
 
@@ -470,4 +350,36 @@ func rejection(status int, success spec.StatusSet) string {
 	return string(b)
 }
 
-func sections(s *spec.Sections) json.RawMessage { return appendSections(nil, s) }
+// putOff says when an item is tried again whose last attempt ended in err.
+func (w *worker) putOff(it *item, p decide.Phase, err *hub.Error, renewed bool) {
+	least := err.Wait
+	if err.Kind == hub.KindThrottled {
+		least = max(least, decide.ThrottleFloor)
+	}
+	wait := decide.Backoff(w.job().Retry, max(1, len(it.history)), least, decide.Jitter)
+	switch {
+	case err.Kind == hub.KindOffline && w.policy.Offline == spec.OfflineWait:
+		wait = max(decide.OfflineWait(w.job().Retry, max(1, it.attempts-it.before), decide.Jitter), least)
+	case w.pools[it.Pool].Pacer.Holds(p.Class(), least):
+		wait = 0 // whoever is in line waits for the hub
+	case renewed:
+		wait = err.Wait
+	}
+	it.due = time.Now().Add(wait)
+	it.shrink()
+}
+
+// makeWay puts off an item whose twin changes under our hands, so that whoever
+// else writes it gets done.
+func (w *worker) makeWay(dispatch context.Context, it *item) finished {
+	it.last = decide.Verdict{Step: decide.StepReread, Outcome: spec.OutcomeFailed}
+	if it.rereads > maxRereads {
+		return w.clerk.giveUp(it, it.last)
+	}
+	if dispatch.Err() != nil {
+		return w.clerk.stopped(it, context.Cause(dispatch))
+	}
+	it.due = time.Now().Add(decide.Backoff(decide.ConflictBackoff(), it.rereads-1, 0, decide.Jitter))
+	it.shrink()
+	return finished{}
+}

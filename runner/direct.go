@@ -1,0 +1,210 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"iothub-runner/internal/decide"
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/target"
+	"iothub-runner/spec"
+)
+
+// engine carries a job out: it has the targets listed, does what the job asks
+// for each, and settles them in the job's ledger.
+type engine interface {
+	// carryOut returns when nothing is in flight any more. The error says why it
+	// ended before every target had; ctx ends dispatching, and its cause is such a
+	// reason. Targets that are not settled then were not reached.
+	carryOut(ctx context.Context, c controls) error
+}
+
+// controls are how an engine is stopped, and how it stops others.
+type controls struct {
+	work  context.Context         //nolint:containedctx // outlives dispatching: what is in flight ends by it
+	abort context.CancelCauseFunc // ends the run
+	stop  context.CancelCauseFunc // ends the job
+}
+
+// direct is the engine that calls every device from this process.
+//
+// One goroutine runs its loop; it owns the feed, what follows it here, and the
+// ledger. Workers make the attempts and send back what came of them.
+type direct struct {
+	controls
+
+	ledger  *ledger
+	pools   []*target.Pool
+	policy  decide.Policy
+	call    hub.Call
+	limit   *rate.Limiter // the job's own rate; nil for none
+	grace   time.Duration // for the listing, once the job is told to stop
+	crashed func(value any, stack []byte)
+
+	feed  *feed
+	items chan *item    // to the workers
+	done  chan finished // from the workers
+	busy  int           // items that are with a worker
+	timer *time.Timer
+	// broken is why the run has to end.
+	broken error
+}
+
+func newDirect(l *ledger, r *Run) *direct {
+	job := l.roster.Job
+	d := &direct{ledger: l, pools: r.pools, policy: decide.Policy{Offline: job.Offline}, grace: r.grace, crashed: r.crashed}
+	if m := job.Method; m != nil {
+		d.policy.Idempotent = m.Idempotent
+		d.call = hub.Call{
+			Method: m.Name, Payload: m.Payload,
+			ConnectTimeout: m.ConnectTimeout, ResponseTimeout: m.ResponseTimeout,
+		}
+	}
+	if job.Rate > 0 {
+		d.limit = rate.NewLimiter(rate.Limit(job.Rate), 1)
+	}
+	return d
+}
+
+func (d *direct) job() *spec.Job { return d.ledger.roster.Job }
+
+// carryOut lists the targets and hands them to the workers until all of them
+// have ended or ctx has.
+func (d *direct) carryOut(ctx context.Context, c controls) error {
+	d.controls = c
+	d.items, d.done = make(chan *item), make(chan finished)
+	var owned sync.WaitGroup
+	d.feed = newFeed(d.ledger, d.policy)
+	// The listing outlives ctx: a job that is told to stop still finds out who its
+	// targets are.
+	listing, stopListing := context.WithCancelCause(d.work)
+	defer stopListing(nil)
+	d.feed.stopListing = stopListing
+	switch l := d.ledger; {
+	case l.whole:
+		d.fail(d.feed.endListing(nil))
+	case l.unlisted:
+		d.feed.over = true
+	default:
+		owned.Go(guarded(d.crashed, func() { d.feed.listed <- l.roster.List(listing, d.feed.pages) })) // one value, one place: never blocks
+	}
+	for range d.job().Concurrency {
+		owned.Go(guarded(d.crashed, func() { d.serve(ctx) }))
+	}
+	err := d.loop(ctx)
+	stopListing(errors.New("listing is over"))
+	close(d.items)
+	owned.Wait()
+	return err
+}
+
+// serve makes attempts until there are no more items to come.
+func (d *direct) serve(ctx context.Context) {
+	w := worker{direct: d, clerk: clerk{ledger: d.ledger}}
+	for it := range d.items {
+		d.ledger.counters.inFlight.Add(1)
+		f := w.try(ctx, it)
+		d.ledger.counters.inFlight.Add(-1)
+		if f.abort != nil {
+			d.abort(f.abort) // before anybody else is called
+		}
+		d.done <- f
+	}
+}
+
+// loop returns when no item is with a worker and none is to come, with the
+// reason if that is not simply that all have ended.
+func (d *direct) loop(ctx context.Context) error {
+	d.timer = time.NewTimer(time.Hour)
+	defer d.timer.Stop()
+	for ctx.Err() == nil && d.broken == nil {
+		next, wait, err := d.feed.next()
+		d.fail(err)
+		if next == nil && d.busy == 0 && d.feed.empty() && d.broken == nil {
+			return d.feed.ended
+		}
+		d.step(ctx, next, wait)
+	}
+	if d.broken != nil {
+		d.abort(d.broken) // or draining would wait for those who wait for their turn
+	}
+	d.drain(ctx)
+	if d.broken != nil {
+		return d.broken
+	}
+	return context.Cause(ctx)
+}
+
+// fail notes that the run has to end. The first reason is the one that counts.
+func (d *direct) fail(err error) {
+	if d.broken == nil {
+		d.broken = err
+	}
+}
+
+// step does the one thing that is possible first.
+func (d *direct) step(ctx context.Context, next *item, wait time.Duration) {
+	var items chan<- *item
+	if next != nil {
+		items = d.items
+	}
+	var timer <-chan time.Time
+	if wait > 0 {
+		d.timer.Reset(wait)
+		timer = d.timer.C
+	}
+	select {
+	case items <- next:
+		d.busy++
+		d.feed.handedOut(next)
+	case p := <-d.feed.wanted():
+		d.fail(d.feed.admit(p))
+	case err := <-d.feed.listed:
+		d.fail(d.feed.endListing(err))
+	case f := <-d.done:
+		d.takeIn(f)
+	case <-timer:
+	case <-ctx.Done():
+	}
+}
+
+// takeIn takes over what a worker made of an item.
+func (d *direct) takeIn(f finished) {
+	d.busy--
+	d.fail(f.abort)
+	d.ledger.enter(f)
+	if f.outcome == "" {
+		d.feed.putBack(f)
+	}
+}
+
+// drain waits for the attempts in flight and for the listing, as long as it may
+// take, and settles what was to be tried again.
+func (d *direct) drain(ctx context.Context) {
+	f := d.feed
+	f.stopping = true
+	if _, fatal := target.AsFatal(context.Cause(ctx)); fatal || d.broken != nil || d.grace <= 0 {
+		f.stopListing(context.Cause(ctx))
+	}
+	d.timer.Reset(d.grace)
+	for d.busy > 0 || !f.over {
+		select {
+		case p := <-f.pages:
+			d.fail(f.admit(p))
+		case err := <-f.listed:
+			d.fail(f.endListing(err))
+		case done := <-d.done:
+			d.takeIn(done)
+		case <-d.timer.C:
+			f.stopListing(context.Cause(ctx))
+		}
+		if d.broken != nil {
+			f.stopListing(d.broken)
+		}
+	}
+	d.fail(f.settleWaiting(context.Cause(ctx)))
+}

@@ -1,0 +1,152 @@
+package runner
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"iothub-runner/internal/cohort"
+	"iothub-runner/internal/decide"
+	"iothub-runner/internal/journal"
+	"iothub-runner/internal/mask"
+	"iothub-runner/internal/target"
+	"iothub-runner/spec"
+)
+
+// ledger is what is known of the targets of one job: who they are, what was sent
+// for each, and what became of it. The journal has it first. Its fields up to the
+// counters are set before the job begins and not written after; the counters may
+// be read at any time; the rest belongs to the goroutine that carries the job
+// out.
+type ledger struct {
+	roster  target.Roster
+	journal *journal.Writer
+	mask    *mask.Mask
+	pins    *pins          // nil unless the run is of a pinned preview
+	past    *pastJob       // nil unless an earlier run knew the job
+	picked  []spec.Outcome // of the past, what to take up again; empty for what was not ended
+
+	taken, kept [cohort.Outcomes]int // targets of the past that are done again, and that are not
+	more        bool                 // others of its targets are still to be listed
+	resumed     uint32               // targets of the cohort that a run before this one listed
+
+	counters counters
+
+	whole    bool // the cohort is listed in full
+	unlisted bool // it is not, and this run lists no more
+	// listedHere says that this run has seen the whole listing; a resumed one need not.
+	listedHere bool
+	latency    *hdrhistogram.Histogram // in microseconds
+	attempts   int
+	before     int // attempts of the past, which are in attempts as well
+	retries    int
+}
+
+// counters are what a ledger tells of a job while that is under way.
+type counters struct {
+	listed   atomic.Int64
+	inFlight atomic.Int64
+	whole    atomic.Bool
+	outcomes [cohort.Outcomes]atomic.Int64 // in the order of spec.Outcomes
+}
+
+func (c *counters) count(o spec.Outcome) { c.outcomes[cohort.OutcomeIndex(o)].Add(1) }
+
+// newLatency counts how long attempts take, in microseconds up to an hour.
+func newLatency() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2)
+}
+
+// newLedger opens the ledger of a job, from where an earlier run left it.
+func newLedger(r *Run, job *spec.Job) (*ledger, error) {
+	l := &ledger{
+		roster: target.NewRoster(job, r.pools), journal: r.journal, mask: mask.New(r.plan),
+		latency: newLatency(), picked: r.only,
+	}
+	l.roster.Overwrites = job.Twin != nil && job.Twin.Guard == spec.GuardNone
+	if r.pinned != nil {
+		l.pinTo(r.pinned)
+	}
+	if r.past == nil {
+		return l, nil
+	}
+	l.more = r.picksJob(job.Name)
+	if past := r.past.jobs[job.Name]; past != nil {
+		if err := l.resume(past); err != nil {
+			return nil, &JournalError{Err: err}
+		}
+	}
+	return l, nil
+}
+
+// list notes targets that are new in the cohort.
+func (l *ledger) list(items []item) error {
+	l.counters.listed.Add(int64(len(items)))
+	line := journal.Targets{Job: l.roster.Job.Name, Targets: make([]journal.Target, len(items))}
+	for i := range items {
+		line.Targets[i] = items[i].Journal()
+	}
+	return l.append(line.Append(nil))
+}
+
+// listNamed takes those into the cohort that the plan names, for a job that asks
+// no hub. The journal need not have them: the plan does.
+func (l *ledger) listNamed() {
+	l.roster.AddNamed()
+	l.whole = l.whole || l.roster.QueryText() == ""
+	l.counters.listed.Store(int64(l.roster.Cohort.Size()))
+}
+
+// mark journals an event of the job.
+func (l *ledger) mark(e journal.Event, detail string) error {
+	return l.append(journal.Mark{Job: l.roster.Job.Name, Event: e, At: time.Now(), Detail: detail}.Append(nil))
+}
+
+func (l *ledger) append(line []byte) error {
+	if _, err := l.journal.Append(line); err != nil {
+		return &JournalError{Err: err}
+	}
+	return nil
+}
+
+// enter takes in what came of a pass, whose row is in the journal already.
+func (l *ledger) enter(f finished) {
+	l.attempts += f.attempts
+	l.retries += f.retries
+	if f.outcome == "" {
+		return // it goes on
+	}
+	if f.latency > 0 {
+		_ = l.latency.RecordValue(max(1, f.latency.Microseconds())) // beyond the range counts as nothing
+	}
+	l.roster.Cohort.Settle(f.index, f.outcome, f.line)
+	l.counters.count(f.outcome)
+}
+
+// enterRest gives every target without an outcome one that says that nothing
+// happened, unless more is known from an earlier run. They get no line in the
+// journal: what it tells of them still stands.
+func (l *ledger) enterRest(nothing spec.Outcome) {
+	all := l.roster.Cohort
+	all.Freeze()
+	for i := range uint32(all.Size()) {
+		rest, e := nothing, all.At(i)
+		if e.Settled() {
+			continue
+		}
+		if e.Begun() {
+			rest = spec.OutcomeUnanswered
+		} else if was, ok := e.Reopened(); ok && was != spec.OutcomeNotReached {
+			rest = was
+		}
+		all.Settle(i, rest, e.Position())
+		l.counters.count(rest)
+	}
+}
+
+// misses are those of the job. What an earlier run has settled is in the counters
+// too.
+func (l *ledger) misses() decide.Misses {
+	return decide.CountMisses(func(o spec.Outcome) int { return int(l.counters.outcomes[cohort.OutcomeIndex(o)].Load()) })
+}
