@@ -6,6 +6,7 @@ import (
 
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/decide"
+	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
 	"iothub-runner/spec"
 )
@@ -31,21 +32,40 @@ func (c *clerk) intent(i journal.Intent, it *item) error {
 	return err
 }
 
-// takeBack journals that a call was not taken and is to be made again. Without
-// it the intent would stand alone for as long as the item waits, and a kill in
-// that time would leave a device in doubt that was never called. Nobody waits
-// for the line: the next intent comes after it. Of the attempts it tells how
-// many there were, and the last; a device may be waited for over days.
-func (c *clerk) takeBack(it *item) (journal.Position, error) {
-	row := c.newRow(it, spec.OutcomeNotReached)
-	last := it.history[len(it.history)-1]
-	if row.Outcome == spec.OutcomeNotReached {
-		row.Error, last.Error = rowError(it.err), nil // once is enough
+// wait journals where an item stands that is to be tried again. Without it the
+// intent would stand alone for as long as the item waits, and a kill in that time
+// would leave a device in doubt that was never called. Nobody waits for the line:
+// the next intent comes after it. A device that was offline may be waited for over
+// days, so of its attempts the line tells how many there were, and the last.
+func (c *clerk) wait(it *item) finished {
+	if it.attempts == it.noted {
+		return finished{} // there is nothing new to tell
 	}
-	row.History = []spec.Attempt{last}
-	c.row = appendRow(c.row[:0], c.ledger.mask.Row(row))
-	c.line = journal.Result{Job: c.ledger.roster.Job.Name, Target: it.Journal(), Row: c.row}.Append(c.line[:0])
-	return c.ledger.journal.Append(c.line)
+	outcome := spec.OutcomeNotReached
+	if it.unsure {
+		outcome = spec.OutcomeUnanswered
+	}
+	row := c.newRow(it, outcome)
+	row.History = it.history
+	if row.Outcome == outcome {
+		row.Error = rowError(it.err)
+	}
+	if it.unsure {
+		row.Twin = it.doubt
+	}
+	if it.err.Kind == hub.KindOffline && c.ledger.roster.Job.Offline == spec.OfflineWait {
+		last := it.history[len(it.history)-1]
+		if row.Outcome == outcome {
+			last.Error = nil // once is enough
+		}
+		row.History = []spec.Attempt{last}
+	}
+	line, err := c.write(it, row)
+	if err != nil {
+		return c.broken(it, err)
+	}
+	it.line, it.noted = line, it.attempts
+	return finished{}
 }
 
 // giveUp settles an item with the outcome that stands. A device that may have
@@ -119,13 +139,18 @@ func (c *clerk) newRow(it *item, o spec.Outcome) *spec.Row {
 	return row
 }
 
-// settle journals a row. If the journal is broken the outcome still stands:
-// only the row's details are lost.
-func (c *clerk) settle(it *item, row *spec.Row, latency time.Duration) finished {
+// write journals a row.
+func (c *clerk) write(it *item, row *spec.Row) (journal.Position, error) {
 	c.row = appendRow(c.row[:0], c.ledger.mask.Row(row))
 	c.line = journal.Result{Job: c.ledger.roster.Job.Name, Target: it.Journal(), Row: c.row}.Append(c.line[:0])
+	return c.ledger.journal.Append(c.line)
+}
+
+// settle journals the row of an item that has ended. If the journal is broken the outcome still stands:
+// only the row's details are lost.
+func (c *clerk) settle(it *item, row *spec.Row, latency time.Duration) finished {
 	f := finished{outcome: row.Outcome, latency: latency}
-	at, err := c.ledger.journal.Append(c.line)
+	at, err := c.write(it, row)
 	c.ledger.closePin(it, row)
 	if err != nil {
 		at, f.abort = cohort.NoLine, &JournalError{Err: err}

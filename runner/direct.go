@@ -178,7 +178,7 @@ func (d *direct) takeIn(f finished) {
 	d.fail(f.abort)
 	d.ledger.enter(f)
 	if f.outcome == "" {
-		d.feed.putBack(f)
+		d.feed.putBack(f.item)
 	}
 }
 

@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"time"
@@ -37,8 +36,9 @@ type feed struct {
 	cursor  uint32             // of the cohort: up to here its targets were handed out
 	limit   uint32             // and up to here they are not brought by a page
 	rows    *journal.RowReader // of the past
-	retries dueItems           // to be tried again
-	asleep  sleepers           // devices that are waited for until they are online
+	waiting waitingHeap        // to be tried again
+	again   *item              // of those, one that is due
+	scratch []byte             // for reading them
 	turn    bool               // of those that were not handed out yet
 }
 
@@ -52,7 +52,7 @@ func newFeed(l *ledger, p decide.Policy) *feed {
 }
 
 // empty tells whether nothing is to come any more.
-func (f *feed) empty() bool { return f.over && len(f.retries) == 0 && len(f.asleep) == 0 }
+func (f *feed) empty() bool { return f.over && f.again == nil && len(f.waiting) == 0 }
 
 // wanted is where pages come from, nil while none is wanted.
 func (f *feed) wanted() <-chan target.Page {
@@ -81,50 +81,13 @@ func (f *feed) next() (it *item, wait time.Duration, err error) {
 	return again, wait, nil
 }
 
-// dueAgain returns the target that is to be tried again first, if its time has
-// come; else how long until then, 0 if there is none.
-func (f *feed) dueAgain() (it *item, wait time.Duration, err error) {
-	if len(f.retries) > 0 {
-		if wait = time.Until(f.retries[0].due); wait <= 0 {
-			return f.retries[0], 0, nil
-		}
-	}
-	if len(f.asleep) == 0 {
-		return nil, wait, nil
-	}
-	first := time.Until(time.Unix(0, f.asleep[0].due))
-	if first > 0 {
-		if wait == 0 {
-			return nil, first, nil
-		}
-		return nil, min(wait, first), nil
-	}
-	it, err = f.wake()
-	if err != nil {
-		return nil, 0, &JournalError{Err: err}
-	}
-	heap.Push(&f.retries, it) // it is due before all others there
-	return it, 0, nil
-}
-
 // handedOut notes that a worker has what next returned.
 func (f *feed) handedOut(it *item) {
-	f.turn = len(f.retries) > 0 && f.retries[0] == it
-	if f.turn {
-		heap.Pop(&f.retries)
+	if f.turn = it == f.again; f.turn {
+		f.again = nil
 		return
 	}
 	f.page = f.page[1:]
-}
-
-// putBack takes an item back that is to be tried again.
-func (f *feed) putBack(done finished) {
-	if done.asleep != 0 {
-		f.putToBed(done)
-		return
-	}
-	it := *done.item // a copy, or the whole page that brought it would wait with it
-	heap.Push(&f.retries, &it)
 }
 
 // refill takes the next targets of a cohort that was listed beforehand.
@@ -205,46 +168,4 @@ func (f *feed) endListing(err error) error {
 		return l.mark(journal.EventListed, "")
 	}
 	return nil
-}
-
-// settleWaiting settles what was to be tried again, for a job that ends by cause.
-func (f *feed) settleWaiting(cause error) error {
-	var broken error
-	for _, it := range f.retries {
-		done := f.clerk.stopped(it, cause)
-		done.item = it
-		if f.ledger.enter(done); done.abort != nil && broken == nil {
-			broken = done.abort
-		}
-	}
-	f.retries = nil
-	return errors.Join(broken, f.settleAsleep(cause))
-}
-
-// dueItems is a heap of items by the time when they are due.
-type dueItems []*item
-
-// Len is for package heap, as are the other methods.
-func (h dueItems) Len() int { return len(h) }
-
-// Less puts the item first that is due first.
-func (h dueItems) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
-
-// Swap is for package heap.
-func (h dueItems) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-
-// Push adds an item at the end.
-func (h *dueItems) Push(x any) {
-	if it, ok := x.(*item); ok {
-		*h = append(*h, it)
-	}
-}
-
-// Pop removes the last item.
-func (h *dueItems) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return last
 }

@@ -3,7 +3,6 @@ package runner
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -40,6 +39,7 @@ type item struct {
 	row    *spec.Row        // nil if it had none
 	line   journal.Position // of the row, or noLine
 	before int              // attempts that it tells of
+	noted  int              // attempts that the row in line tells of, which this run may have written
 
 	// doubt is what a patch meant to do whose answer never came. Should the
 	// twin turn out as wanted later, it was that patch.
@@ -49,9 +49,8 @@ type item struct {
 // verdictOf a finished item: what the dispatcher needs to settle or requeue it.
 type finished struct {
 	*item
-	outcome  spec.Outcome     // empty: try again at item.due
+	outcome  spec.Outcome     // empty: try again at item.due; its line tells of it so far
 	line     journal.Position // of its row
-	asleep   journal.Position // of the row of a device that is waited for; 0 for others
 	latency  time.Duration    // of the last answered attempt; 0 if there was none
 	attempts int              // made in this pass
 	retries  int              // of those, all but the first for the item
@@ -82,13 +81,6 @@ func (it *item) record(began time.Time, took time.Duration, err *hub.Error) {
 		it.history = it.history[:len(it.history)-1]
 	}
 	it.history = append(it.history, a)
-}
-
-// shrink lets go of what a page brought, before the item waits for long.
-func (it *item) shrink() {
-	it.seen = nil
-	it.DeviceID = strings.Clone(it.DeviceID)
-	it.ModuleID = strings.Clone(it.ModuleID)
 }
 
 func rowError(e *hub.Error) *spec.RowError {

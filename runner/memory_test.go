@@ -142,9 +142,16 @@ func TestFleetTakesFewBytesADevice(t *testing.T) {
 	}
 }
 
-// A device that is waited for is a few bytes: neither the page that brought it
-// nor what was tried so far.
+// A device that is tried again later is a few bytes, whatever it waits for: neither
+// the page that brought it nor what was tried so far.
 func TestWaitingDevicesTakeFewBytes(t *testing.T) {
+	for _, policy := range []spec.OfflinePolicy{spec.OfflineWait, spec.OfflineFail} {
+		t.Run(string(policy), func(t *testing.T) { waitingTakesFewBytes(t, policy) })
+	}
+}
+
+func waitingTakesFewBytes(t *testing.T, policy spec.OfflinePolicy) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		const size, waiting = 40_000, 20_000
 		w := fileJournal(t, filepath.Join(t.TempDir(), "journal"))
@@ -156,7 +163,7 @@ func TestWaitingDevicesTakeFewBytes(t *testing.T) {
 			return nil
 		}}
 		plan := &spec.Plan{Name: "test", Jobs: []spec.Job{
-			method("m", whenOffline(spec.OfflineWait), deadline(30*time.Minute)),
+			method("m", whenOffline(policy), attempts(50), deadline(30*time.Minute)),
 		}}
 		before := liveHeap()
 		var held atomic.Int64

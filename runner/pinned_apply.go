@@ -134,7 +134,7 @@ func (w *worker) heldToPin(it *item, s *target.Sight) (finished, bool) {
 	case state == pinOpen:
 		it.attempts--
 		it.due = time.Now().Add(pinPoll)
-		return finished{}, true
+		return w.clerk.wait(it), true
 	case it.unsure:
 		it.attempts-- // nothing was sent in this pass
 		return w.clerk.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered}), true

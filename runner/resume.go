@@ -399,14 +399,14 @@ func (f *feed) restore(it *item, was spec.Outcome, line journal.Position) error 
 	if err != nil {
 		return err
 	}
-	row := &spec.Row{}
-	if err := json.Unmarshal(text, row); err != nil {
-		return fmt.Errorf("read journal: the row of %q: %w", it.DeviceID, err)
+	row, err := parseRow(text, it)
+	if err != nil {
+		return err
 	}
 	if it.unsure {
 		it.doubt = row.Twin // nil unless it was a patch
 	}
-	it.row, it.attempts, it.before, it.history = row, row.Attempts, row.Attempts, historyOf(row)
+	it.row, it.attempts, it.before, it.noted, it.history = row, row.Attempts, row.Attempts, row.Attempts, historyOf(row)
 	if row.StartedAt != nil {
 		it.began = row.StartedAt.Time
 	}

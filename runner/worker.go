@@ -320,18 +320,8 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p decide.Phase
 	if dispatch.Err() != nil {
 		return w.clerk.stopped(it, context.Cause(dispatch))
 	}
-	var f finished
-	if p == decide.Invoking && !it.unsure {
-		line, broken := w.clerk.takeBack(it)
-		if broken != nil {
-			return w.clerk.broken(it, broken)
-		}
-		if it.maySleep(v, err) {
-			f.asleep = line
-		}
-	}
 	w.putOff(it, p, err, renewed)
-	return f
+	return w.clerk.wait(it)
 }
 
 // rejection says what the device answered and what would have been success.
@@ -366,7 +356,6 @@ func (w *worker) putOff(it *item, p decide.Phase, err *hub.Error, renewed bool) 
 		wait = err.Wait
 	}
 	it.due = time.Now().Add(wait)
-	it.shrink()
 }
 
 // makeWay puts off an item whose twin changes under our hands, so that whoever
@@ -380,6 +369,5 @@ func (w *worker) makeWay(dispatch context.Context, it *item) finished {
 		return w.clerk.stopped(it, context.Cause(dispatch))
 	}
 	it.due = time.Now().Add(decide.Backoff(decide.ConflictBackoff(), it.rereads-1, 0, decide.Jitter))
-	it.shrink()
-	return finished{}
+	return w.clerk.wait(it)
 }

@@ -261,6 +261,10 @@ func (c *Cohort) Settle(index uint32, o spec.Outcome, line journal.Position) {
 	e.setLine(line)
 }
 
+// Wait notes the line that tells what is known so far of a target that has not
+// ended; NoLine if nothing is.
+func (c *Cohort) Wait(index uint32, line journal.Position) { c.At(index).setLine(line) }
+
 // Pending tells whether nothing is known of a target but that it was listed.
 func (e *Entry) Pending() bool { return e.state == statePending }
 

@@ -89,6 +89,16 @@ func (k Kind) String() string {
 	return names[k]
 }
 
+// ParseKind returns the kind of this name, 0 if there is none.
+func ParseKind(name string) Kind {
+	for k := KindNotSent; k <= KindBadAnswer; k++ {
+		if k.String() == name {
+			return k
+		}
+	}
+	return 0
+}
+
 // Error is a call that did not end well. It is made once, at the transport's
 // border; above it nobody looks at HTTP.
 type Error struct {

@@ -252,8 +252,8 @@ func (p *Pacer) gaveUp(c Class) error {
 
 // Excuse is what is remembered of a call that found the hub not ready.
 type Excuse struct {
-	at      time.Time // when it last did
-	strikes int       // how often that was so while others were served
+	At      time.Time // when it last did
+	Strikes int       // how often that was so while others were served
 }
 
 // Spares tells whether the answer e to a call of a class is the hub's fault and
@@ -267,11 +267,11 @@ func (p *Pacer) Spares(c Class, e *hub.Error, x *Excuse, attempts int) bool {
 	l := &p.lanes[c]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !x.at.IsZero() && l.served.After(x.at) {
-		x.strikes++
+	if !x.At.IsZero() && l.served.After(x.At) {
+		x.Strikes++
 	}
-	x.at = time.Now()
-	return x.strikes < max(attempts, leastStrikes)
+	x.At = time.Now()
+	return x.Strikes < max(attempts, leastStrikes)
 }
 
 // braked tells whether any class is: a hub that is not ready for one kind of

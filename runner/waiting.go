@@ -1,0 +1,197 @@
+package runner
+
+import (
+	"container/heap"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"iothub-runner/internal/cohort"
+	"iothub-runner/internal/decide"
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/journal"
+	"iothub-runner/internal/pace"
+	"iothub-runner/spec"
+)
+
+// waiting is a target that is to be tried again later. There may be as many as
+// the fleet has, for days, so all else that is known of one stands in the journal,
+// as it does for a run that is resumed.
+type waiting struct {
+	due     int64  // when to try again, in nanoseconds since 1970
+	index   uint32 // in the cohort
+	tries   uint16 // attempts that this run has made
+	spent   uint16 // as the item has it, like the rest
+	rereads uint8
+	strikes uint8
+	expired bool
+	unsure  bool
+}
+
+// waitingHeap holds them by the time when they are due.
+type waitingHeap []waiting
+
+// Len is for package heap, as are the other methods.
+func (h waitingHeap) Len() int { return len(h) }
+
+// Less puts the target first that is due first.
+func (h waitingHeap) Less(i, j int) bool { return h[i].due < h[j].due }
+
+// Swap is for package heap.
+func (h waitingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+
+// Push adds a target at the end.
+func (h *waitingHeap) Push(x any) {
+	if w, ok := x.(waiting); ok {
+		*h = append(*h, w)
+	}
+}
+
+// Pop removes the last target.
+func (h *waitingHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return last
+}
+
+// putBack lets go of an item that is to be tried again when it is due.
+func (f *feed) putBack(it *item) {
+	f.ledger.roster.Cohort.Wait(it.index, it.line)
+	heap.Push(&f.waiting, waiting{
+		due: it.due.UnixNano(), index: it.index, tries: small[uint16](it.attempts - it.before), spent: small[uint16](it.spent),
+		rereads: small[uint8](it.rereads), strikes: small[uint8](it.excuse.Strikes), expired: it.expired, unsure: it.unsure,
+	})
+}
+
+// small is n, or the most that there is room for: no bound is higher.
+func small[T uint8 | uint16](n int) T { return T(min(n, int(^T(0)))) }
+
+// dueAgain returns the target that is to be tried again first, if its time has
+// come; else how long until then, 0 if there is none.
+func (f *feed) dueAgain() (it *item, wait time.Duration, err error) {
+	if f.again == nil && len(f.waiting) > 0 {
+		if wait = time.Until(time.Unix(0, f.waiting[0].due)); wait > 0 {
+			return nil, wait, nil
+		}
+		first, _ := heap.Pop(&f.waiting).(waiting)
+		if f.again, err = f.recall(first); err != nil {
+			return nil, 0, &JournalError{Err: err}
+		}
+	}
+	return f.again, 0, nil
+}
+
+// recall makes an item again of a target that waits.
+func (f *feed) recall(w waiting) (*item, error) {
+	e := f.ledger.roster.Cohort.At(w.index)
+	it := &item{
+		Key: f.ledger.roster.Cohort.Target(w.index), index: w.index, line: e.Position(), due: time.Unix(0, w.due),
+		spent: int(w.spent), rereads: int(w.rereads), expired: w.expired, excuse: pace.Excuse{Strikes: int(w.strikes)},
+	}
+	it.was, _ = e.Reopened()
+	if it.line == cohort.NoLine {
+		return it, nil
+	}
+	if err := f.ledger.journal.Commit(it.line); err != nil {
+		return nil, err
+	}
+	text, grown, err := journal.ReadRow(f.ledger.journal, it.line, f.scratch)
+	if err != nil {
+		return nil, err
+	}
+	f.scratch = grown
+	row, err := parseRow(text, it)
+	if err != nil {
+		return nil, err
+	}
+	it.attempts, it.before, it.history = row.Attempts, row.Attempts-int(w.tries), row.History
+	if row.StartedAt != nil {
+		it.began = row.StartedAt.Time
+	}
+	if it.was != "" {
+		it.row = row
+	}
+	if it.unsure = row.Outcome == spec.OutcomeUnanswered; it.unsure {
+		it.doubt = row.Twin
+	}
+	it.noted = it.attempts
+	if w.tries > 0 && len(it.history) > 0 {
+		it.remember(row.Error, f.policy)
+	}
+	return it, nil
+}
+
+// parseRow reads the row of an item.
+func parseRow(text []byte, it *item) (*spec.Row, error) {
+	row := &spec.Row{}
+	if err := json.Unmarshal(text, row); err != nil {
+		return nil, fmt.Errorf("read journal: the row of %q: %w", it.DeviceID, err)
+	}
+	return row, nil
+}
+
+// remember takes from an item's history how its last attempt ended. Its error may
+// stand in the row instead.
+func (it *item) remember(e *spec.RowError, p decide.Policy) {
+	last := &it.history[len(it.history)-1]
+	if last.Error == nil {
+		last.Error = e
+	}
+	it.excuse.At = last.StartedAt.Add(time.Duration(last.DurationMs) * time.Millisecond)
+	it.last.Outcome = spec.OutcomeFailed
+	if e = last.Error; e == nil {
+		return
+	}
+	it.err = &hub.Error{Kind: hub.ParseKind(e.Kind), Code: e.Code, Name: e.Name, StatusCode: e.HTTPStatus, TrackingID: e.TrackingID, Message: e.Message}
+	switch {
+	case it.unsure:
+		it.last.Outcome = spec.OutcomeUnanswered
+	case it.err.Kind == hub.KindOffline:
+		it.last = decide.WhenOffline(p)
+	}
+}
+
+// settleWaiting settles what was to be tried again, for a job that ends by cause.
+func (f *feed) settleWaiting(cause error) error {
+	if f.again != nil {
+		f.putBack(f.again)
+		f.again = nil
+	}
+	var broken error
+	for _, w := range f.waiting {
+		done, err := f.stopped(w, cause)
+		if err != nil {
+			return errors.Join(broken, &JournalError{Err: err})
+		}
+		if f.ledger.enter(done); done.abort != nil && broken == nil {
+			broken = done.abort
+		}
+	}
+	f.waiting = nil
+	return broken
+}
+
+// stopped settles one of them. The row in the journal stands, unless what is known
+// of it tells more now that the job has ended.
+func (f *feed) stopped(w waiting, cause error) (finished, error) {
+	if isDeadline(cause) {
+		it, err := f.recall(w)
+		if err != nil {
+			return finished{}, err
+		}
+		done := f.clerk.stopped(it, cause)
+		done.item = it
+		return done, nil
+	}
+	e := f.ledger.roster.Cohort.At(w.index)
+	done := finished{item: &item{index: w.index}, outcome: spec.OutcomeNotReached, line: e.Position()}
+	if was, again := e.Reopened(); again {
+		done.outcome = was
+	}
+	if w.unsure {
+		done.outcome = spec.OutcomeUnanswered
+	}
+	return done, nil
+}
