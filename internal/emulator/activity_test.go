@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/devices"
 )
 
 // moments returns what the hub says of a subject: when it was last heard of, by
@@ -45,11 +47,11 @@ func TestActivityMoves(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		d := h.online(t, "d")
 		same(t, "connected", age(), [3]time.Duration{0, 0, 0})
-		d.subscribe(1, twinAnswersTopic+"#", methodsTopic+"#", mailFilter)
+		d.subscribe(1, devices.TwinAnswersTopic+"#", devices.MethodsTopic+"#", mailFilter)
 		for what, act := range map[string]func(){
 			"telemetry": func() { d.publish("devices/d/messages/events/", "x", 1) },
-			"twin get":  func() { d.publish(twinGetTopic+"?$rid=1", "", 0); d.message() },
-			"report":    func() { d.publish(reportedTopic+"?$rid=1", "{}", 0); d.message() },
+			"twin get":  func() { d.publish(devices.TwinGetTopic+"?$rid=1", "", 0); d.message() },
+			"report":    func() { d.publish(devices.ReportedTopic+"?$rid=1", "{}", 0); d.message() },
 			"answer": func() {
 				done := make(chan answer, 1)
 				go func() { done <- h.do(t, "POST", "/twins/d/methods", `{"methodName":"m"}`) }() // ends with the answer

@@ -10,6 +10,11 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/devices"
+	"iothub-runner/internal/emulator/refuse"
+	"iothub-runner/internal/emulator/wire"
 )
 
 // This file is the control endpoint: what control.go offers, for tests that
@@ -27,8 +32,8 @@ func (s *Server) AdminHandler() http.Handler {
 				return
 			}
 			err := f(w, r)
-			if refusal, ok := errors.AsType[*apiError](err); ok {
-				adminError(w, refusal.status, refusal.Error())
+			if refusal, ok := errors.AsType[*refuse.Error](err); ok {
+				adminError(w, refusal.Status, refusal.Error())
 			} else if err != nil {
 				adminError(w, http.StatusBadRequest, err.Error())
 			}
@@ -58,7 +63,7 @@ func adminError(w http.ResponseWriter, status int, text string) {
 func adminJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	w.Write(append(appendJSON(nil, v), '\n')) //nolint:errcheck // the client has gone; there is nobody to tell
+	w.Write(append(wire.JSON(nil, v), '\n')) //nolint:errcheck // the client has gone; there is nobody to tell
 }
 
 // maxAdminBody bounds what a test may send.
@@ -93,16 +98,16 @@ type throttleSeen struct {
 
 func (s *Server) adminStatus(w http.ResponseWriter, _ *http.Request) error {
 	doc := adminStatusDoc{
-		HostName: s.hostName, Now: s.clock.now().UTC(), Devices: s.Devices(), Connected: s.connectedCount(), Accepted: s.Accepted(),
-		Faults: !s.faultsOff.Load(), IndexLag: time.Duration(s.store.lag.Load()).String(), Throttles: map[string]throttleSeen{},
+		HostName: s.hostName, Now: s.Clock.Now().UTC(), Devices: s.Devices(), Connected: s.connectedCount(), Accepted: s.Accepted(),
+		Faults: !s.FaultsOff.Load(), IndexLag: time.Duration(s.Store.Lag.Load()).String(), Throttles: map[string]throttleSeen{},
 	}
 	s.EachExecuted(func(_ string, e Executed) bool {
 		doc.Executed.add(e)
 		return true
 	})
-	for c := range throttleClasses {
-		t := &s.throttles[c]
-		doc.Throttles[c.String()] = throttleSeen{Delayed: t.delayed.Load(), Refused: t.refused.Load()}
+	for c := range core.ThrottleClasses {
+		t := &s.Throttles[c]
+		doc.Throttles[c.String()] = throttleSeen{Delayed: t.Delayed.Load(), Refused: t.Refused.Load()}
 	}
 	adminJSON(w, http.StatusOK, doc)
 	return nil
@@ -118,7 +123,7 @@ type executedDoc struct {
 func (s *Server) adminExecuted(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	s.EachExecuted(func(id string, e Executed) bool {
-		_, err := w.Write(append(appendJSON(nil, executedDoc{id, e}), '\n'))
+		_, err := w.Write(append(wire.JSON(nil, executedDoc{id, e}), '\n'))
 		return err == nil && r.Context().Err() == nil
 	})
 	return nil
@@ -126,7 +131,7 @@ func (s *Server) adminExecuted(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) adminExecutedBy(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("device")
-	if _, ok := s.store.find(id); !ok {
+	if _, ok := s.Store.Find(id); !ok {
 		return fmt.Errorf("device %q: no such device", id)
 	}
 	adminJSON(w, http.StatusOK, executedDoc{id, s.Executed(id)})
@@ -186,7 +191,7 @@ func (s *Server) adminClock(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return fmt.Errorf("want either advance, a duration, or set, a time")
 	}
-	adminJSON(w, http.StatusOK, map[string]time.Time{"now": s.clock.now().UTC()})
+	adminJSON(w, http.StatusOK, map[string]time.Time{"now": s.Clock.Now().UTC()})
 	return nil
 }
 
@@ -257,7 +262,7 @@ func (s *Server) listenAdmin(ctx context.Context, addr string) error {
 	s.adminAddr = ln.Addr().String()
 	s.warnOpen("control", s.adminAddr)
 	s.admin = &http.Server{Handler: s.AdminHandler(), ReadTimeout: headerDeadline, IdleTimeout: idleDeadline, MaxHeaderBytes: maxHeaderBytes}
-	s.serving.Go(func() { s.served("control", s.admin.Serve(newBoundedListener(ln, maxAdminConnections))) })
+	s.serving.Go(func() { s.served("control", s.admin.Serve(devices.NewBoundedListener(ln, maxAdminConnections))) })
 	return nil
 }
 

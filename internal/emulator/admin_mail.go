@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+	"unicode/utf8"
+
+	"iothub-runner/internal/emulator/devices"
+	"iothub-runner/internal/emulator/refuse"
 )
 
 // adminMessage is a message from the cloud to a device, as the control endpoint
@@ -29,7 +33,7 @@ func (s *Server) adminSend(w http.ResponseWriter, r *http.Request) error {
 	if err := adminBody(r, &in); err != nil {
 		return err
 	}
-	m := Message{ID: in.MessageID, Properties: in.Properties, Body: in.BodyBase64}
+	m := devices.Message{ID: in.MessageID, Properties: in.Properties, Body: in.BodyBase64}
 	if in.Body != nil {
 		if in.BodyBase64 != nil {
 			return fmt.Errorf("want either body, a text, or bodyBase64")
@@ -40,15 +44,15 @@ func (s *Server) adminSend(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Send(r.Context(), id, m); err != nil {
 		return err
 	}
-	adminJSON(w, http.StatusOK, map[string]int{"cloudToDeviceMessageCount": s.front.mail.count(id)})
+	adminJSON(w, http.StatusOK, map[string]int{"cloudToDeviceMessageCount": s.front.Mail.Count(id)})
 	return nil
 }
 
 // adminQueue shows the messages that wait for a device.
 func (s *Server) adminQueue(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("device")
-	if _, ok := s.store.find(id); !ok {
-		return errDeviceNotFound(id)
+	if _, ok := s.Store.Find(id); !ok {
+		return refuse.DeviceNotFound(id)
 	}
 	all := []adminMessage{}
 	for _, m := range s.Queue(id) {
@@ -63,9 +67,42 @@ func (s *Server) adminQueue(w http.ResponseWriter, r *http.Request) error {
 // adminPurge throws the messages away that wait for a device.
 func (s *Server) adminPurge(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("device")
-	if _, ok := s.store.find(id); !ok {
-		return errDeviceNotFound(id)
+	if _, ok := s.Store.Find(id); !ok {
+		return refuse.DeviceNotFound(id)
 	}
-	adminJSON(w, http.StatusOK, map[string]int{"totalMessagesPurged": s.front.mail.purge(id)})
+	adminJSON(w, http.StatusOK, map[string]int{"totalMessagesPurged": s.front.Mail.Purge(id)})
 	return nil
+}
+
+// adminTelemetry shows what a device and its modules sent, oldest first.
+func (s *Server) adminTelemetry(w http.ResponseWriter, r *http.Request) error {
+	id := r.PathValue("device")
+	if _, ok := s.Store.Find(id); !ok {
+		return refuse.DeviceNotFound(id)
+	}
+	all := []adminHeard{}
+	for _, m := range s.front.Heard.Of(id) {
+		doc := adminHeard{Received: m.At.UTC(), ModuleID: m.Module, Properties: devices.Unbag(m.Bag)}
+		doc.Body, doc.BodyBase64 = textOrBytes(m.Body)
+		all = append(all, doc)
+	}
+	adminJSON(w, http.StatusOK, all)
+	return nil
+}
+
+type adminHeard struct {
+	Received   time.Time         `json:"received"`
+	ModuleID   string            `json:"moduleId,omitempty"`
+	Properties map[string]string `json:"properties,omitempty"`
+	Body       *string           `json:"body,omitempty"`
+	BodyBase64 []byte            `json:"bodyBase64,omitempty"`
+}
+
+// textOrBytes returns a body as text if it is UTF-8.
+func textOrBytes(body []byte) (text *string, raw []byte) {
+	if !utf8.Valid(body) {
+		return nil, body
+	}
+	s := string(body)
+	return &s, nil
 }

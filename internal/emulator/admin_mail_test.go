@@ -6,6 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/devices"
 )
 
 // counts returns what each way to ask says of the messages for device d.
@@ -90,7 +93,7 @@ func (h testHub) rowsOf(t *testing.T, query string) []any {
 
 func TestMessagesThatControlRefuses(t *testing.T) {
 	h := trio(t)
-	long := strings.Repeat("é", maxCloudMessage/6) // one that fits, and whose topic does not
+	long := strings.Repeat("é", devices.MaxCloudMessage/6) // one that fits, and whose topic does not
 	for _, tt := range []struct {
 		name, device, body string
 		status             int
@@ -99,8 +102,8 @@ func TestMessagesThatControlRefuses(t *testing.T) {
 		{"nobody", "nobody", `{}`, 404, "DeviceNotFound"},
 		{"unknown key", "d", `{"text":"x"}`, 400, "text"},
 		{"two bodies", "d", `{"body":"x","bodyBase64":"eA=="}`, 400, "either body"},
-		{"too large", "d", `{"body":"` + strings.Repeat("x", maxCloudMessage+1) + `"}`, 413, "MessageTooLarge"},
-		{"too large with its properties", "d", `{"body":"` + strings.Repeat("x", maxCloudMessage-1) + `","properties":{"a":"b"}}`, 413, "MessageTooLarge"},
+		{"too large", "d", `{"body":"` + strings.Repeat("x", devices.MaxCloudMessage+1) + `"}`, 413, "MessageTooLarge"},
+		{"too large with its properties", "d", `{"body":"` + strings.Repeat("x", devices.MaxCloudMessage-1) + `","properties":{"a":"b"}}`, 413, "MessageTooLarge"},
 		{"too long a topic", "d", `{"properties":{"a":"` + long + `"}}`, 413, "MessageTooLarge"},
 	} {
 		a := h.control(t, "POST", "/v1/devices/"+tt.device+"/messages", tt.body)
@@ -110,7 +113,7 @@ func TestMessagesThatControlRefuses(t *testing.T) {
 	}
 	h.control(t, "GET", "/v1/devices/nobody/messages", "").want(t, 404)
 	h.control(t, "DELETE", "/v1/devices/nobody/messages", "").want(t, 404)
-	for range maxMail {
+	for range devices.MaxMail {
 		h.control(t, "POST", "/v1/devices/d/messages", `{}`).want(t, 200)
 	}
 	h.control(t, "POST", "/v1/devices/d/messages", `{}`).want(t, 403)
@@ -130,7 +133,7 @@ func TestMessagesAreShaped(t *testing.T) {
 		}
 		status, took := send("d")
 		same(t, "the next", []any{status, took}, []any{200, 200 * time.Millisecond})
-		h.use(t, throttleC2D, 16)
+		h.use(t, core.ThrottleC2D, 16)
 		status, _ = send("e")
 		same(t, "one too many", status, 429)
 	})
@@ -168,7 +171,7 @@ func TestMessagesOutliveTheHub(t *testing.T) {
 		h.leave(t)
 
 		h = reopen(t, left, moods)
-		same(t, "boxes", len(h.front.mail.boxes), 0)
+		same(t, "boxes", h.front.Mail.Size(), 0)
 		h.send(t, "four")
 		h.do(t, "DELETE", "/devices/d", "", "If-Match", "*").want(t, 204)
 		h.do(t, "PUT", "/devices/d", "{}").want(t, 200)

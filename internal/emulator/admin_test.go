@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"iothub-runner/internal/emulator/core"
 	"iothub-runner/internal/emulator/fleet"
 )
 
@@ -113,9 +114,9 @@ func TestReset(t *testing.T) {
 		h.do(t, "DELETE", "/devices/n1", "", "If-Match", "*").want(t, 204)
 		h.do(t, "PUT", "/jobs/v2/j", methodJob("j", "*", "lockDoor")).want(t, 200)
 		h.do(t, "GET", "/statistics/devices", "").want(t, 500)
-		d, _ := h.store.find("n2")
+		d, _ := h.Store.Find("n2")
 		p := &phone{}
-		h.attach(linkKey{slot: d.slot, id: d.id}, p)
+		h.Attach(core.LinkKey{Slot: d.Slot, ID: d.ID}, p)
 		if err := h.SetOnline("door-0004", false); err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +127,7 @@ func TestReset(t *testing.T) {
 		if p.closed == "" {
 			t.Error("a connection outlived its device")
 		}
-		h.detach(linkKey{slot: d.slot, id: d.id}, p)
+		h.Detach(core.LinkKey{Slot: d.Slot, ID: d.ID}, p)
 		same(t, "twin", h.do(t, "GET", "/twins/door-0001", "").body, fresh)
 		h.do(t, "GET", "/statistics/devices", "").want(t, 500) // the first call, again
 		same(t, "statistics", h.do(t, "GET", "/statistics/devices", "").body, `{"totalDeviceCount":300,"enabledDeviceCount":300,"disabledDeviceCount":0}`)

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/access"
 )
 
 func keyOf(tb testing.TB, s *Server, policy string) string {
@@ -24,8 +26,8 @@ func TestTokens(t *testing.T) {
 	key := keyOf(t, h.Server, "iothubowner")
 	soon := time.Now().Add(time.Hour)
 	shuffled := func(token string) string {
-		fields := strings.Split(strings.TrimPrefix(token, sasScheme), "&")
-		return sasScheme + strings.Join([]string{fields[3], fields[2], fields[1], fields[0]}, "&")
+		fields := strings.Split(strings.TrimPrefix(token, access.SasScheme), "&")
+		return access.SasScheme + strings.Join([]string{fields[3], fields[2], fields[1], fields[0]}, "&")
 	}
 	good := sign(t, "localhost", key, "iothubowner", soon)
 	cases := []struct {
@@ -38,7 +40,7 @@ func TestTokens(t *testing.T) {
 		{"with a port", sign(t, "localhost:8443", key, "iothubowner", soon), 200},
 		{"host in capitals", sign(t, "LOCALHOST", key, "iothubowner", soon), 200},
 		{"with a slash", sign(t, "localhost/", key, "iothubowner", soon), 200},
-		{"secondary key", sign(t, "localhost", h.keys.policy("iothubowner").fallback, "iothubowner", soon), 200},
+		{"secondary key", sign(t, "localhost", h.Keys.Policy("iothubowner").Fallback, "iothubowner", soon), 200},
 		{"scope of the device", sign(t, "localhost/twins/door-0001", key, "iothubowner", soon), 200},
 		{"scope of all twins", sign(t, "localhost/twins", key, "iothubowner", soon), 200},
 		{"scope of another device", sign(t, "localhost/twins/door-0002", key, "iothubowner", soon), 401},
@@ -98,15 +100,15 @@ func TestPermissions(t *testing.T) {
 	}
 	h := newHub(t, doors)
 	for _, r := range requests {
-		for _, p := range h.keys.policies {
-			t.Run(r.what+"/"+p.name, func(t *testing.T) {
-				token := signedBy(t, h.Server, p.name, "localhost", time.Hour)
+		for _, p := range h.Keys.Policies {
+			t.Run(r.what+"/"+p.Name, func(t *testing.T) {
+				token := signedBy(t, h.Server, p.Name, "localhost", time.Hour)
 				headers := []string{"Authorization", token}
 				if r.method == "PUT" {
 					headers = append(headers, "If-Match", "*")
 				}
 				want := 401
-				if strings.Contains(" "+r.allowed+" ", " "+p.name+" ") {
+				if strings.Contains(" "+r.allowed+" ", " "+p.Name+" ") {
 					want = 200
 				}
 				h.do(t, r.method, r.path, r.body, headers...).want(t, want)
@@ -134,11 +136,11 @@ func TestTokenExpiresWhileItIsKept(t *testing.T) {
 }
 
 func TestGrantCacheIsBounded(t *testing.T) {
-	var c grantCache
-	for i := range 3 * maxGrants {
-		c.keep(fmt.Sprint(i), &grant{})
-		if len(c.grants) > maxGrants {
-			t.Fatalf("%d grants are kept, want at most %d", len(c.grants), maxGrants)
+	var c access.GrantCache
+	for i := range 3 * access.MaxGrants {
+		c.Keep(fmt.Sprint(i), &access.Grant{})
+		if len(c.Grants) > access.MaxGrants {
+			t.Fatalf("%d grants are kept, want at most %d", len(c.Grants), access.MaxGrants)
 		}
 	}
 }

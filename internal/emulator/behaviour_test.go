@@ -5,18 +5,21 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/devices"
 )
 
 func TestBehaviourNames(t *testing.T) {
 	seen := map[string]bool{}
-	for _, b := range Behaviours() {
+	for _, b := range core.Behaviours() {
 		if seen[b.Name] || len(b.Values) < 2 || b.Doc == "" {
 			t.Errorf("behaviour %+v is not complete", b)
 		}
 		seen[b.Name] = true
 	}
-	if len(seen) != int(knobs) {
-		t.Errorf("there are %d behaviours for %d knobs", len(seen), knobs)
+	if len(seen) != int(core.Knobs) {
+		t.Errorf("there are %d behaviours for %d knobs", len(seen), core.Knobs)
 	}
 	_, err := New(Options{Behaviour: map[string]string{"etagHeader": "loud", "colour": "red"}})
 	if err == nil || !strings.Contains(err.Error(), `etagHeader="loud": want quoted or bare or none`) || !strings.Contains(err.Error(), `"colour"`) {
@@ -41,7 +44,7 @@ func TestBehaviours(t *testing.T) {
 		s, _ := h.job(t, id)["status"].(string)
 		return s
 	}
-	big := `{"methodName":"quiet","payload":"` + strings.Repeat("x", maxMethodPayload) + `"}`
+	big := `{"methodName":"quiet","payload":"` + strings.Repeat("x", core.MaxMethodPayload) + `"}`
 	later := func(d time.Duration) string {
 		return `,"startTime":"` + time.Now().Add(d).UTC().Format(time.RFC3339) + `"`
 	}
@@ -90,7 +93,7 @@ func TestBehaviours(t *testing.T) {
 			h.do(t, "PUT", "/devices/mine", "{}").want(t, 200)
 			h.do(t, "PATCH", "/twins/mine", `{"properties":{"desired":{"b":1,"c":{"x":1}}}}`).want(t, 200)
 			d := h.online(t, "mine")
-			d.subscribe(0, desiredTopic+"#")
+			d.subscribe(0, devices.DesiredTopic+"#")
 			h.do(t, "PUT", "/twins/mine", `{"properties":{"desired":{"c":{"d":1}}}}`).want(t, 200)
 			_, body := d.message()
 			return body
@@ -176,7 +179,7 @@ func TestBehaviours(t *testing.T) {
 			})
 		}
 	}
-	for _, b := range Behaviours() {
+	for _, b := range core.Behaviours() {
 		if !seen[b.Name] {
 			t.Errorf("no test switches %s", b.Name)
 		}

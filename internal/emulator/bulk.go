@@ -5,6 +5,12 @@ import (
 	"strings"
 
 	"github.com/tidwall/gjson"
+
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/refuse"
+	"iothub-runner/internal/emulator/store"
+	"iothub-runner/internal/emulator/twindoc"
+	"iothub-runner/internal/emulator/wire"
 )
 
 // This file follows the service's REST reference for bulk registry operations
@@ -49,12 +55,12 @@ type wireBulkResult struct {
 
 // bulk serves POST /devices. Each device is done for itself: the result names
 // those that were refused, and the others stay done.
-func (x *exchange) bulk() *apiError {
+func (x *exchange) bulk() *refuse.Error {
 	items, refusal := x.bulkItems()
 	if refusal != nil {
 		return refusal
 	}
-	if refusal = x.pass(nowhere(), len(items)); refusal != nil {
+	if refusal = x.pass(core.Nowhere(), len(items)); refusal != nil {
 		return refusal
 	}
 	result := wireBulkResult{IsSuccessful: true, Errors: []wireBulkError{}, Warnings: []struct{}{}}
@@ -66,37 +72,37 @@ func (x *exchange) bulk() *apiError {
 			result.Errors = append(result.Errors, x.bulkError(it, refusal))
 		}
 	}
-	x.buf = appendJSON(x.buf[:0], result)
+	x.buf = wire.JSON(x.buf[:0], result)
 	if !result.IsSuccessful {
-		return &apiError{status: 400, code: 400013, name: "BulkRegistryOperationFailure", shape: shapeBulk, body: x.buf}
+		return &refuse.Error{Status: 400, Code: 400013, Name: "BulkRegistryOperationFailure", Shape: refuse.ShapeBulk, Body: x.buf}
 	}
 	return x.done(200)
 }
 
-func (s *Server) bulkError(it *wireImport, refusal *apiError) wireBulkError {
-	e := wireBulkError{DeviceID: it.ID, ModuleID: it.ModuleID, ErrorCode: refusal.code, ErrorStatus: refusal.text, Operation: it.ImportMode}
-	if s.does(knobBulkErrorCode, "name") {
-		e.ErrorCode = refusal.name
+func (s *Server) bulkError(it *wireImport, refusal *refuse.Error) wireBulkError {
+	e := wireBulkError{DeviceID: it.ID, ModuleID: it.ModuleID, ErrorCode: refusal.Code, ErrorStatus: refusal.Text, Operation: it.ImportMode}
+	if s.Does(core.KnobBulkErrorCode, "name") {
+		e.ErrorCode = refusal.Name
 	}
 	return e
 }
 
-func (x *exchange) bulkItems() ([]wireImport, *apiError) {
+func (x *exchange) bulkItems() ([]wireImport, *refuse.Error) {
 	body, refusal := x.body(maxBulkBody)
 	if refusal != nil {
 		return nil, refusal
 	}
 	var items []wireImport
-	if !validJSON(body) || json.Unmarshal(body, &items) != nil {
-		return nil, errFormat("The body of the request must be a JSON array of devices.")
+	if !core.ValidJSON(body) || json.Unmarshal(body, &items) != nil {
+		return nil, refuse.Format("The body of the request must be a JSON array of devices.")
 	}
 	if len(items) > maxBulk {
-		return nil, &apiError{status: 413, code: 413002, name: "TooManyDevices", text: "A call holds no more than 100 devices."}
+		return nil, &refuse.Error{Status: 413, Code: 413002, Name: "TooManyDevices", Text: "A call holds no more than 100 devices."}
 	}
 	seen := make(map[string]bool, len(items))
 	for i := range items {
 		if seen[items[i].ID] {
-			return nil, &apiError{status: 400, code: 400011, name: "DeviceDefinedMultipleTimes", text: "The device '" + items[i].ID + "' stands in the call more than once."}
+			return nil, &refuse.Error{Status: 400, Code: 400011, Name: "DeviceDefinedMultipleTimes", Text: "The device '" + items[i].ID + "' stands in the call more than once."}
 		}
 		seen[items[i].ID] = true
 	}
@@ -104,39 +110,39 @@ func (x *exchange) bulkItems() ([]wireImport, *apiError) {
 }
 
 // importOne does what one item asks for.
-func (s *Server) importOne(it *wireImport, arrays bool) *apiError {
-	if !validID(it.ID) || it.ModuleID != "" && !validID(it.ModuleID) {
-		return errArgument("An id has 1 to 128 characters: ASCII letters, digits and - : . + %% _ # * ? ! ( ) , = @ ; $ '.")
+func (s *Server) importOne(it *wireImport, arrays bool) *refuse.Error {
+	if !store.ValidID(it.ID) || it.ModuleID != "" && !store.ValidID(it.ModuleID) {
+		return refuse.Argument("An id has 1 to 128 characters: ASCII letters, digits and - : . + %% _ # * ? ! ( ) , = @ ; $ '.")
 	}
-	_, refusal := s.store.look(it.ID, it.ModuleID)
+	_, refusal := s.Store.Look(it.ID, it.ModuleID)
 	known := refusal == nil
 	switch strings.ToLower(it.ImportMode) {
 	case "", "create":
 		return s.importNew(it, arrays)
 	case "createorupdate":
 		if known {
-			return s.importOver(it, condition{given: true, any: true})
+			return s.importOver(it, twindoc.Condition{Given: true, Any: true})
 		}
 		return s.importNew(it, arrays)
 	case "createorupdateifmatchetag":
 		if known {
-			return s.importOver(it, condition{given: true, etag: it.ETag})
+			return s.importOver(it, twindoc.Condition{Given: true, ETag: it.ETag})
 		}
 		return s.importNew(it, arrays)
 	case "update":
-		return s.importOver(it, condition{given: true, any: true})
+		return s.importOver(it, twindoc.Condition{Given: true, Any: true})
 	case "updateifmatchetag":
-		return s.importOver(it, condition{given: true, etag: it.ETag})
+		return s.importOver(it, twindoc.Condition{Given: true, ETag: it.ETag})
 	case "delete":
-		return s.importDelete(it, condition{given: true, any: true})
+		return s.importDelete(it, twindoc.Condition{Given: true, Any: true})
 	case "deleteifmatchetag":
-		return s.importDelete(it, condition{given: true, etag: it.ETag})
+		return s.importDelete(it, twindoc.Condition{Given: true, ETag: it.ETag})
 	case "updatetwin":
-		return s.importTwin(it, arrays, condition{given: true, any: true})
+		return s.importTwin(it, arrays, twindoc.Condition{Given: true, Any: true})
 	case "updatetwinifmatchetag":
-		return s.importTwin(it, arrays, condition{given: true, etag: it.TwinETag})
+		return s.importTwin(it, arrays, twindoc.Condition{Given: true, ETag: it.TwinETag})
 	}
-	return errArgument("The importMode '%s' is not known.", it.ImportMode)
+	return refuse.Argument("The importMode '%s' is not known.", it.ImportMode)
 }
 
 func (it *wireImport) input() registryInput {
@@ -147,24 +153,24 @@ func (it *wireImport) input() registryInput {
 }
 
 // importNew creates a device or a module, with the twin that the item gives.
-func (s *Server) importNew(it *wireImport, arrays bool) *apiError {
+func (s *Server) importNew(it *wireImport, arrays bool) *refuse.Error {
 	w, refusal := it.twinWrite(arrays)
 	if refusal != nil {
 		return refusal
 	}
 	if it.ModuleID != "" {
-		_, refusal = s.writeModule(it.ID, it.ModuleID, it.input(), condition{})
+		_, refusal = s.writeModule(it.ID, it.ModuleID, it.input(), twindoc.Condition{})
 	} else {
 		_, refusal = s.register(it.ID, it.input())
 	}
-	if refusal != nil || w.tags.doc == nil && w.desired.doc == nil {
+	if refusal != nil || w.Tags.Doc == nil && w.Desired.Doc == nil {
 		return refusal
 	}
-	_, refusal = s.writeTwin(it.ID, it.ModuleID, w)
+	_, refusal = s.WriteTwin(it.ID, it.ModuleID, w)
 	return refusal
 }
 
-func (s *Server) importOver(it *wireImport, match condition) *apiError {
+func (s *Server) importOver(it *wireImport, match twindoc.Condition) *refuse.Error {
 	if it.ModuleID != "" {
 		_, refusal := s.writeModule(it.ID, it.ModuleID, it.input(), match)
 		return refusal
@@ -173,38 +179,38 @@ func (s *Server) importOver(it *wireImport, match condition) *apiError {
 	return refusal
 }
 
-func (s *Server) importDelete(it *wireImport, match condition) *apiError {
+func (s *Server) importDelete(it *wireImport, match twindoc.Condition) *refuse.Error {
 	if it.ModuleID != "" {
 		return s.removeModule(it.ID, it.ModuleID, match)
 	}
 	return s.unregister(it.ID, match)
 }
 
-func (s *Server) importTwin(it *wireImport, arrays bool, match condition) *apiError {
+func (s *Server) importTwin(it *wireImport, arrays bool, match twindoc.Condition) *refuse.Error {
 	w, refusal := it.twinWrite(arrays)
 	if refusal != nil {
 		return refusal
 	}
-	w.condition = match
-	_, refusal = s.writeTwin(it.ID, it.ModuleID, w)
+	w.Condition = match
+	_, refusal = s.WriteTwin(it.ID, it.ModuleID, w)
 	return refusal
 }
 
 // twinWrite is what the item says of the twin.
-func (it *wireImport) twinWrite(arrays bool) (twinWrite, *apiError) {
-	var w twinWrite
+func (it *wireImport) twinWrite(arrays bool) (twindoc.Write, *refuse.Error) {
+	var w twindoc.Write
 	if it.Tags != nil {
-		if refusal := w.tags.read("tags", gjson.ParseBytes(it.Tags), arrays); refusal != nil {
+		if refusal := w.Tags.Read("tags", gjson.ParseBytes(it.Tags), arrays); refusal != nil {
 			return w, refusal
 		}
 	}
 	if it.Properties.Desired != nil {
-		if refusal := w.desired.read("properties.desired", gjson.ParseBytes(it.Properties.Desired), arrays); refusal != nil {
+		if refusal := w.Desired.Read("properties.desired", gjson.ParseBytes(it.Properties.Desired), arrays); refusal != nil {
 			return w, refusal
 		}
 	}
-	if w.desired.doc != nil {
-		w.text = w.desired.doc.appendPatch(nil)
+	if w.Desired.Doc != nil {
+		w.Text = w.Desired.Doc.AppendPatch(nil)
 	}
 	return w, nil
 }

@@ -1,10 +1,14 @@
 package emulator
 
 import (
+	"context"
 	"fmt"
 	"time"
 
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/devices"
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/emulator/store"
 )
 
 // This file is what tests ask of a hub, past its protocol.
@@ -25,30 +29,30 @@ func (e *Executed) add(other Executed) {
 // Executed returns what a device did since it was registered or the counts
 // were reset. Unknown devices did nothing.
 func (s *Server) Executed(id string) Executed {
-	d, ok := s.store.find(id)
+	d, ok := s.Store.Find(id)
 	if !ok {
 		return Executed{}
 	}
-	p := s.store.peek(d.slot)
+	p := s.Store.Peek(d.Slot)
 	if p == nil {
 		return Executed{}
 	}
-	return Executed{Methods: int(p.methods.Load()), Patches: int(p.patches.Load()), Messages: int(p.messages.Load())}
+	return Executed{Methods: int(p.Methods.Load()), Patches: int(p.Patches.Load()), Messages: int(p.Messages.Load())}
 }
 
 // EachExecuted calls yield for every device that did something, in the order
 // in which queries list them, until yield returns false.
 func (s *Server) EachExecuted(yield func(id string, e Executed) bool) {
-	for n := range s.store.slots() {
-		p := s.store.peek(n)
+	for n := range s.Store.Slots() {
+		p := s.Store.Peek(n)
 		if p == nil {
 			continue
 		}
-		e := Executed{Methods: int(p.methods.Load()), Patches: int(p.patches.Load()), Messages: int(p.messages.Load())}
+		e := Executed{Methods: int(p.Methods.Load()), Patches: int(p.Patches.Load()), Messages: int(p.Messages.Load())}
 		if e == (Executed{}) {
 			continue
 		}
-		if d, ok := s.store.at(n); ok && !yield(d.id, e) {
+		if d, ok := s.Store.At(n); ok && !yield(d.ID, e) {
 			return
 		}
 	}
@@ -57,11 +61,11 @@ func (s *Server) EachExecuted(yield func(id string, e Executed) bool) {
 // ResetExecuted forgets what devices did so far, also for the faults that
 // count calls.
 func (s *Server) ResetExecuted() {
-	for n := range s.store.slots() {
-		if p := s.store.peek(n); p != nil {
-			p.methods.Store(0)
-			p.patches.Store(0)
-			p.messages.Store(0)
+	for n := range s.Store.Slots() {
+		if p := s.Store.Peek(n); p != nil {
+			p.Methods.Store(0)
+			p.Patches.Store(0)
+			p.Messages.Store(0)
 		}
 	}
 	s.recount()
@@ -69,13 +73,13 @@ func (s *Server) ResetExecuted() {
 
 // recount forgets which calls faults have counted.
 func (s *Server) recount() {
-	for n := range s.store.slots() {
-		if p := s.store.peek(n); p != nil {
-			p.resetCalls()
+	for n := range s.Store.Slots() {
+		if p := s.Store.Peek(n); p != nil {
+			p.ResetCalls()
 		}
 	}
-	for i := range s.opCalls {
-		s.opCalls[i].Store(0)
+	for i := range s.OpCalls {
+		s.OpCalls[i].Store(0)
 	}
 }
 
@@ -84,34 +88,34 @@ func (s *Server) Accepted() int {
 	if s.bounded == nil {
 		return 0
 	}
-	return int(s.bounded.accepted.Load())
+	return int(s.bounded.Accepted.Load())
 }
 
 // Devices returns how many devices are registered.
-func (s *Server) Devices() int { return int(s.store.total.Load()) }
+func (s *Server) Devices() int { return int(s.Store.Total.Load()) }
 
 // SetOnline connects or disconnects a simulated device, whatever the fleet
 // file says of it.
 func (s *Server) SetOnline(id string, online bool) error {
 	if online {
-		return s.force(id, presenceOnline)
+		return s.force(id, store.PresenceOnline)
 	}
-	return s.force(id, presenceOffline)
+	return s.force(id, store.PresenceOffline)
 }
 
 // ReleaseOnline leaves it to the fleet file again whether a device is online.
-func (s *Server) ReleaseOnline(id string) error { return s.force(id, presenceAsDescribed) }
+func (s *Server) ReleaseOnline(id string) error { return s.force(id, store.PresenceAsDescribed) }
 
 func (s *Server) force(id string, presence uint32) error {
-	d, ok := s.store.find(id)
+	d, ok := s.Store.Find(id)
 	if !ok {
 		return fmt.Errorf("choose whether device %q is online: no such device", id)
 	}
-	if d.slot >= s.store.fleetLen {
+	if d.Slot >= s.Store.FleetLen {
 		return fmt.Errorf("choose whether device %q is online: only devices of the fleet file are simulated", id)
 	}
-	s.store.slot(d.slot).forced.Store(presence)
-	s.links.wakeAll(d.slot)
+	s.Store.Slot(d.Slot).Forced.Store(presence)
+	s.Links.WakeAll(d.Slot)
 	return nil
 }
 
@@ -120,38 +124,36 @@ func (s *Server) Twin(id string) ([]byte, bool) { return s.ModuleTwin(id, "") }
 
 // ModuleTwin is Twin for a module; an empty module id stands for the device.
 func (s *Server) ModuleTwin(id, module string) ([]byte, bool) {
-	m, refusal := s.lookNow(id, module)
+	m, refusal := s.LookNow(id, module)
 	if refusal != nil {
 		return nil, false
 	}
-	return s.appendTwin(nil, m), true
+	return s.AppendTwin(nil, m), true
 }
 
 // Now returns the hub's time.
-func (s *Server) Now() time.Time { return s.clock.now() }
+func (s *Server) Now() time.Time { return s.Clock.Now() }
 
 // Advance moves the hub's clock forward by d and wakes what falls due, oldest
 // first. Calls that waited go on for themselves; it does not wait for them.
-func (s *Server) Advance(d time.Duration) error { return s.clock.advance(d) }
+func (s *Server) Advance(d time.Duration) error { return s.Clock.Advance(d) }
 
 // SetTime moves the hub's clock forward to t.
-func (s *Server) SetTime(t time.Time) error { return s.clock.advance(t.Sub(s.clock.now())) }
+func (s *Server) SetTime(t time.Time) error { return s.Clock.Advance(t.Sub(s.Clock.Now())) }
 
 // SetSkew makes the hub judge tokens as if its clock went ahead of the real one
 // by d: tokens that end before look expired. Zero, the default, judges by the
 // real time, which [Server.Advance] does not move.
-func (s *Server) SetSkew(d time.Duration) { s.skewed.Store(int64(d)) }
-
-func (s *Server) skew() time.Duration { return time.Duration(s.skewed.Load()) }
+func (s *Server) SetSkew(d time.Duration) { s.Skewed.Store(int64(d)) }
 
 // SetFaults switches the faults of the fleet file on or off. They start on.
-func (s *Server) SetFaults(on bool) { s.faultsOff.Store(!on) }
+func (s *Server) SetFaults(on bool) { s.FaultsOff.Store(!on) }
 
 // ReplaceFaults puts other faults in place of those of the fleet file: src is
 // a list as it stands there under faults, YAML or JSON. Calls and time are
 // counted anew for them. The name stands in the error, which lists every mistake.
 func (s *Server) ReplaceFaults(name string, src []byte) error {
-	f := s.store.fleet
+	f := s.Store.Fleet
 	if f == nil {
 		f = &fleet.Fleet{}
 	}
@@ -160,20 +162,20 @@ func (s *Server) ReplaceFaults(name string, src []byte) error {
 		return err
 	}
 	s.recount()
-	s.faults.Store(&faultSet{fleet: changed, since: s.since()})
+	s.Faults.Store(&core.FaultSet{Fleet: changed, Since: s.Since()})
 	return nil
 }
 
 // EachTwin calls yield for the twins of devices that were written to, or of
 // all, in the order in which queries list them, until yield returns false.
 func (s *Server) EachTwin(all bool, yield func(twin []byte) bool) {
-	now := s.clock.now()
-	for n := range s.store.slots() {
-		d, ok := s.store.at(n)
-		if !ok || !all && d.rec == nil {
+	now := s.Clock.Now()
+	for n := range s.Store.Slots() {
+		d, ok := s.Store.At(n)
+		if !ok || !all && d.Rec == nil {
 			continue
 		}
-		if !yield(s.appendTwin(nil, s.settled(subject{device: d, place: -1}, now))) {
+		if !yield(s.AppendTwin(nil, s.Settled(store.Subject{Device: d, Place: -1}, now))) {
 			return
 		}
 	}
@@ -184,25 +186,33 @@ func (s *Server) EachTwin(all bool, yield func(twin []byte) bool) {
 // clock, connections and switches stay. What is in flight meanwhile may leave
 // traces.
 func (s *Server) Reset() {
-	s.schedules.forget()
-	for _, n := range s.store.reset() {
-		s.cut(n, "the device was deleted")
+	s.schedules.Forget()
+	for _, n := range s.Store.Reset() {
+		s.Cut(n, "the device was deleted")
 	}
-	s.front.mail.empty()
-	s.heard.empty()
+	s.front.Mail.Empty()
+	s.front.Heard.Empty()
 	s.ResetExecuted()
-	s.faultsOff.Store(false)
-	s.faults.Store(&faultSet{fleet: s.store.fleet})
-	if s.store.fleet != nil {
-		s.SetIndexLag(s.store.fleet.IndexLag())
+	s.FaultsOff.Store(false)
+	s.Faults.Store(&core.FaultSet{Fleet: s.Store.Fleet})
+	if s.Store.Fleet != nil {
+		s.SetIndexLag(s.Store.Fleet.IndexLag())
 	}
 	if s.stateLog != nil {
 		if err := s.saveState(); err != nil {
-			s.log.Error("the state was not saved", "error", err)
+			s.Log.Error("the state was not saved", "error", err)
 		}
 	}
 }
 
 // SetIndexLag makes queries show writes d after they were made. It overrides
 // the fleet file; zero shows them at once.
-func (s *Server) SetIndexLag(d time.Duration) { s.store.lag.Store(int64(max(d, 0))) }
+func (s *Server) SetIndexLag(d time.Duration) { s.Store.Lag.Store(int64(max(d, 0))) }
+
+// Send queues a message for a device, as a service would over AMQP.
+func (s *Server) Send(ctx context.Context, deviceID string, m devices.Message) error {
+	return s.front.Send(ctx, deviceID, m)
+}
+
+// Queue returns the messages that wait for a device, the oldest first.
+func (s *Server) Queue(deviceID string) []devices.Waiting { return s.front.Queue(deviceID) }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"iothub-runner/internal/emulator/core"
 )
 
 // TestDocsNameEverySwitch keeps docs/emulator.md and the code together.
@@ -12,13 +14,13 @@ func TestDocsNameEverySwitch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, b := range Behaviours() {
+	for _, b := range core.Behaviours() {
 		row := "| `" + b.Name + "` | `" + strings.Join(b.Values, "`, `") + "` | " + b.Doc + " |"
 		if !strings.Contains(string(src), row) {
 			t.Errorf("docs/emulator.md lacks the row\n%s", row)
 		}
 	}
-	if n := strings.Count(string(src), "\n| `"); n < len(Behaviours()) {
+	if n := strings.Count(string(src), "\n| `"); n < len(core.Behaviours()) {
 		t.Errorf("docs/emulator.md has %d rows", n)
 	}
 }

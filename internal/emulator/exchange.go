@@ -3,17 +3,16 @@ package emulator
 import (
 	"compress/gzip"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
-	"github.com/tidwall/gjson"
-
+	"iothub-runner/internal/emulator/access"
+	"iothub-runner/internal/emulator/core"
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/emulator/refuse"
 )
 
 // exchange is one request on its way to an answer.
@@ -22,7 +21,7 @@ type exchange struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	route route
-	grant *grant
+	grant *access.Grant
 	buf   []byte // scratch for the answer, returned to the pool afterwards
 	etag  string // for the ETag header; empty sends none
 
@@ -43,10 +42,10 @@ const (
 
 // body reads the request's body, at most limit bytes of it. The slice is new:
 // parts of it may be kept.
-func (x *exchange) body(limit int) ([]byte, *apiError) {
+func (x *exchange) body(limit int) ([]byte, *refuse.Error) {
 	size := x.r.ContentLength
 	if size > int64(limit) {
-		return nil, errTooLarge(limit)
+		return nil, refuse.TooLarge(limit)
 	}
 	// A body that arrives by drops would hold the connection for ever.
 	rc := http.NewResponseController(x.w)
@@ -58,24 +57,24 @@ func (x *exchange) body(limit int) ([]byte, *apiError) {
 	return b, refusal
 }
 
-func (x *exchange) wholeBody(size int64, limit int) ([]byte, *apiError) {
+func (x *exchange) wholeBody(size int64, limit int) ([]byte, *refuse.Error) {
 	if size < 0 {
 		return x.chunkedBody(limit)
 	}
 	b := make([]byte, size)
 	if _, err := io.ReadFull(x.r.Body, b); err != nil {
-		return nil, errFormat("The body of the request ends early.")
+		return nil, refuse.Format("The body of the request ends early.")
 	}
 	return b, nil
 }
 
-func (x *exchange) chunkedBody(limit int) ([]byte, *apiError) {
+func (x *exchange) chunkedBody(limit int) ([]byte, *refuse.Error) {
 	b, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, int64(limit)))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, errTooLarge(limit)
+		return nil, refuse.TooLarge(limit)
 	}
 	if err != nil {
-		return nil, errFormat("The body of the request cannot be read.")
+		return nil, refuse.Format("The body of the request cannot be read.")
 	}
 	return b, nil
 }
@@ -97,54 +96,18 @@ func (x *exchange) leaveBody() {
 }
 
 // jsonBody reads a body that must be one JSON object.
-func (x *exchange) jsonBody(limit int) ([]byte, *apiError) {
+func (x *exchange) jsonBody(limit int) ([]byte, *refuse.Error) {
 	b, refusal := x.body(limit)
 	if refusal != nil {
 		return nil, refusal
 	}
-	if !validJSON(b) {
-		return nil, errFormat("The body of the request is not valid JSON.")
+	if !core.ValidJSON(b) {
+		return nil, refuse.Format("The body of the request is not valid JSON.")
 	}
-	if firstByte(b) != '{' {
-		return nil, errFormat("The body of the request must be a JSON object.")
+	if core.FirstByte(b) != '{' {
+		return nil, refuse.Format("The body of the request must be a JSON object.")
 	}
 	return b, nil
-}
-
-// maxJSONDepth bounds nesting before any recursive reader sees the text.
-const maxJSONDepth = 200
-
-// validJSON says whether b is one JSON value in valid UTF-8 of bounded depth.
-func validJSON(b []byte) bool {
-	return utf8.Valid(b) && jsonDepth(b) <= maxJSONDepth && gjson.ValidBytes(b)
-}
-
-func jsonDepth(b []byte) int {
-	depth, deepest, quoted := 0, 0, false
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case quoted && c == '\\':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-		case c == '{' || c == '[':
-			depth++
-			deepest = max(deepest, depth)
-		case c == '}' || c == ']':
-			depth--
-		}
-	}
-	return deepest
-}
-
-func firstByte(b []byte) byte {
-	for _, c := range b {
-		if c != ' ' && c != '\t' && c != '\n' && c != '\r' {
-			return c
-		}
-	}
-	return 0
 }
 
 // send answers with a JSON body.
@@ -173,9 +136,9 @@ func (x *exchange) send(status int, body []byte) {
 
 func (x *exchange) setETag(h http.Header) {
 	switch {
-	case x.does(knobETagHeader, "quoted"):
+	case x.Does(core.KnobETagHeader, "quoted"):
 		h["Etag"] = []string{`"` + x.etag + `"`}
-	case x.does(knobETagHeader, "bare"):
+	case x.Does(core.KnobETagHeader, "bare"):
 		h["Etag"] = []string{x.etag}
 	}
 }
@@ -208,37 +171,24 @@ func (x *exchange) writeHeader(status int) {
 }
 
 // refuse answers with an error.
-func (x *exchange) refuse(e *apiError) {
-	tracking := x.trackingID()
+func (x *exchange) refuse(e *refuse.Error) {
+	tracking := x.TrackingID()
 	h := x.w.Header()
-	if e.name != "" {
-		h["Iothub-Errorcode"] = []string{e.name}
+	if e.Name != "" {
+		h["Iothub-Errorcode"] = []string{e.Name}
 	}
 	h["X-Ms-Request-Id"] = []string{requestID(tracking)}
-	if e.wait > 0 && x.does(knobRetryAfter, "header") {
-		h["Retry-After"] = []string{strconv.Itoa(e.wait)}
+	if e.Wait > 0 && x.Does(core.KnobRetryAfter, "header") {
+		h["Retry-After"] = []string{strconv.Itoa(e.Wait)}
 	}
 	x.etag = ""
-	x.send(e.status, e.appendBody(x.buf[:0], tracking, x.clock.now()))
-	if x.log.Enabled(x.r.Context(), levelTrace) {
-		x.log.Log(x.r.Context(), levelTrace, "refused", "method", x.r.Method, "path", x.r.URL.Path, "status", e.status, "name", e.name, "text", e.text)
+	x.send(e.Status, e.AppendBody(x.buf[:0], tracking, x.Clock.Now()))
+	if x.Log.Enabled(x.r.Context(), core.LevelTrace) {
+		x.Log.Log(x.r.Context(), core.LevelTrace, "refused", "method", x.r.Method, "path", x.r.URL.Path, "status", e.Status, "name", e.Name, "text", e.Text)
 	}
-}
-
-// trackingID makes 32 hexadecimal digits that no other answer of this hub has.
-func (s *Server) trackingID() string {
-	n := s.requests.Add(1)
-	return fmt.Sprintf("%016x%016x", s.instance, mix(s.instance+n))
 }
 
 // requestID spells a tracking id as a GUID.
 func requestID(t string) string {
 	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
-}
-
-// mix spreads the bits of n over all 64 (the finalizer of splitmix64).
-func mix(n uint64) uint64 {
-	n = (n ^ n>>30) * 0xbf58476d1ce4e5b9
-	n = (n ^ n>>27) * 0x94d049bb133111eb
-	return n ^ n>>31
 }

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/tidwall/gjson"
+
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/twindoc"
 )
 
 // FuzzTwinPatch writes two patches to a twin, in the way REST bodies come in:
@@ -17,48 +20,48 @@ func FuzzTwinPatch(f *testing.F) {
 	f.Add([]byte(`{"tags":null,"properties":null}`), []byte(`{"properties":{"desired":null}}`), true)
 	f.Add([]byte(`{"tags":{"k":1e5,"z":-0,"e":""}}`), []byte(`{"TAGS":{"K":true}}`), false)
 	f.Fuzz(func(t *testing.T, first, second []byte, replace bool) {
-		tw := newborn(time.Unix(1, 0))
+		tw := twindoc.Newborn(time.Unix(1, 0))
 		for i, body := range [][]byte{first, second} {
-			if !validJSON(body) || firstByte(body) != '{' {
+			if !core.ValidJSON(body) || core.FirstByte(body) != '{' {
 				continue
 			}
-			w, refusal := parseTwinWrite(body, true)
+			w, refusal := twindoc.ParseWrite(body, true)
 			if refusal != nil {
 				continue
 			}
-			w.tags.replace, w.desired.replace = replace, replace
-			next, refusal := w.apply(tw, tw, time.Unix(int64(i)+2, 0))
+			w.Tags.Replace, w.Desired.Replace = replace, replace
+			next, refusal := w.Apply(tw, tw, time.Unix(int64(i)+2, 0))
 			if refusal != nil {
 				continue
 			}
-			checkSection(t, "tags", next.tags, maxTagsSize)
-			checkSection(t, "desired", next.desired, maxPropsSize)
-			if w.desired.doc != nil && !json.Valid(w.desired.doc.appendPatch(nil)) {
-				t.Fatalf("the device is told %s", w.desired.doc.appendPatch(nil))
+			checkSection(t, "tags", next.Tags, twindoc.MaxTagsSize)
+			checkSection(t, "desired", next.Desired, twindoc.MaxPropsSize)
+			if w.Desired.Doc != nil && !json.Valid(w.Desired.Doc.AppendPatch(nil)) {
+				t.Fatalf("the device is told %s", w.Desired.Doc.AppendPatch(nil))
 			}
 			tw = next
 		}
 	})
 }
 
-func checkSection(t *testing.T, name string, s section, limit int) {
+func checkSection(t *testing.T, name string, s twindoc.Section, limit int) {
 	t.Helper()
-	if s.raw == "" {
+	if s.Raw == "" {
 		return // nobody has written to it
 	}
-	full := s.appendFull(nil, ofDesired)
+	full := s.AppendFull(nil, twindoc.OfDesired)
 	if !json.Valid(full) {
 		t.Fatalf("%s reads back as %s", name, full)
 	}
-	if size := sectionSize(s.raw); size > limit {
+	if size := twindoc.SectionSize(s.Raw); size > limit {
 		t.Fatalf("%s has %d bytes", name, size)
 	}
-	again := s.tree()
-	if kept := again.section(s.version); kept.raw != s.raw {
-		t.Fatalf("%s is %s and reads back as %s", name, s.raw, kept.raw)
+	again := s.Tree()
+	if kept := again.Section(s.Version); kept.Raw != s.Raw {
+		t.Fatalf("%s is %s and reads back as %s", name, s.Raw, kept.Raw)
 	}
-	if n := countNodes(gjson.Parse(s.raw)); len(s.stamps) > 1 && len(s.stamps) != n {
-		t.Fatalf("%s has %d stamps for %d nodes: %s", name, len(s.stamps), n, s.raw)
+	if n := countNodes(gjson.Parse(s.Raw)); len(s.Stamps) > 1 && len(s.Stamps) != n {
+		t.Fatalf("%s has %d stamps for %d nodes: %s", name, len(s.Stamps), n, s.Raw)
 	}
 }
 

@@ -5,6 +5,12 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"iothub-runner/internal/emulator/access"
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/devices"
+	"iothub-runner/internal/emulator/refuse"
+	"iothub-runner/internal/emulator/twindoc"
 )
 
 // Handler serves the hub's HTTPS API. Tests hand it to a server of their own.
@@ -13,8 +19,8 @@ func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
 // serve takes a request through the hub's gate: route, signature, permission,
 // version, throttle and faults, then the operation itself.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == websocketPath {
-		s.serveWebsocket(w, r)
+	if r.URL.Path == devices.WebsocketPath {
+		s.front.ServeWebsocket(w, r)
 		return
 	}
 	buf, ok := s.buffers.Get().(*[]byte)
@@ -22,7 +28,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		buf = new([]byte)
 	}
 	x := &exchange{Server: s, w: w, r: r, buf: (*buf)[:0]}
-	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+	if s.Log.Enabled(r.Context(), slog.LevelDebug) {
 		defer x.show(time.Now())
 	}
 	if refusal := x.handle(); refusal != nil {
@@ -42,19 +48,19 @@ func (x *exchange) show(begin time.Time) {
 	if x.status == 0 {
 		answer = "none"
 	}
-	x.log.Debug("request", "method", x.r.Method, "path", x.r.URL.Path, "status", answer, "took", time.Since(begin))
+	x.Log.Debug("request", "method", x.r.Method, "path", x.r.URL.Path, "status", answer, "took", time.Since(begin))
 }
 
 // maxPooled keeps one huge answer from being held for ever.
 const maxPooled = 64 << 10
 
-func (x *exchange) handle() *apiError {
+func (x *exchange) handle() *refuse.Error {
 	var store [maxSegments]string
 	parts, ok := segments(x.r.URL, store[:0])
 	if !ok {
-		return &apiError{status: 404, name: "GenericNotFound", shape: shapePlain, text: "No HTTP resource was found that matches the request URI '" + x.r.URL.Path + "'."}
+		return &refuse.Error{Status: 404, Name: "GenericNotFound", Shape: refuse.ShapePlain, Text: "No HTTP resource was found that matches the request URI '" + x.r.URL.Path + "'."}
 	}
-	var refusal *apiError
+	var refusal *refuse.Error
 	if x.route, refusal = findRoute(x.r, parts); refusal != nil {
 		return refusal
 	}
@@ -65,35 +71,35 @@ func (x *exchange) handle() *apiError {
 }
 
 // admit lets a request pass that is signed, permitted and of a known version.
-func (x *exchange) admit(parts []string) *apiError {
+func (x *exchange) admit(parts []string) *refuse.Error {
 	g, refusal := x.authorize(authorizationOf(x.r))
 	if refusal != nil {
 		return refusal
 	}
-	if !covers(g.scope, parts) {
-		return errUnauthorized("the token's scope does not cover the resource")
+	if !access.Covers(g.Scope, parts) {
+		return refuse.Unauthorized("the token's scope does not cover the resource")
 	}
-	if g.allows&x.needs() == 0 {
-		return errUnauthorized("the policy does not allow the operation")
+	if g.Allows&x.needs() == 0 {
+		return refuse.Unauthorized("the policy does not allow the operation")
 	}
 	x.grant = g
 	if apiVersion(x.r.URL.RawQuery) == versionUnknown {
-		return &apiError{status: 400, code: 400001, name: "InvalidProtocolVersion", text: "The api-version of the request is missing or not supported."}
+		return &refuse.Error{Status: 400, Code: 400001, Name: "InvalidProtocolVersion", Text: "The api-version of the request is missing or not supported."}
 	}
 	return nil
 }
 
 // needs returns the permissions of which the caller must have one.
-func (x *exchange) needs() permission {
-	if x.route.op.throttle() == throttleJobs {
+func (x *exchange) needs() access.Permission {
+	if x.route.op.Throttle() == core.ThrottleJobs {
 		switch {
-		case x.does(knobJobPermission, "serviceConnect"):
-			return serviceConnect
-		case x.does(knobJobPermission, "registryWrite"):
-			return registryWrite
+		case x.Does(core.KnobJobPermission, "serviceConnect"):
+			return access.ServiceConnect
+		case x.Does(core.KnobJobPermission, "registryWrite"):
+			return access.RegistryWrite
 		}
 	}
-	return x.route.op.needs()
+	return x.route.op.Needs()
 }
 
 func authorizationOf(r *http.Request) string {
@@ -104,62 +110,50 @@ func authorizationOf(r *http.Request) string {
 }
 
 // operations is what carries each operation out.
-type operations [opNotEmulated + 1]func(*exchange) *apiError
+type operations [core.OpNotEmulated + 1]func(*exchange) *refuse.Error
 
 func allOperations() operations {
 	return operations{
-		opUnknown:           (*exchange).notEmulated,
-		opGetTwin:           (*exchange).getTwin,
-		opPatchTwin:         (*exchange).changeTwin,
-		opPutTwin:           (*exchange).changeTwin,
-		opInvoke:            (*exchange).invokeMethod,
-		opQuery:             (*exchange).query,
-		opGetDevice:         (*exchange).getDevice,
-		opPutDevice:         (*exchange).putDevice,
-		opDeleteDevice:      (*exchange).deleteDevice,
-		opListDevices:       (*exchange).listDevices,
-		opBulk:              (*exchange).bulk,
-		opListModules:       (*exchange).listModules,
-		opGetModule:         (*exchange).getModule,
-		opPutModule:         (*exchange).putModule,
-		opDeleteModule:      (*exchange).deleteModule,
-		opDeviceStatistics:  (*exchange).deviceStatistics,
-		opServiceStatistics: (*exchange).serviceStatistics,
-		opPurge:             (*exchange).purge,
-		opPutJob:            (*exchange).putJob,
-		opGetJob:            (*exchange).getJob,
-		opCancelJob:         (*exchange).cancelJob,
-		opListJobs:          (*exchange).listJobs,
-		opListOldJobs:       (*exchange).listOldJobs,
-		opGetOldJob:         (*exchange).getOldJob,
-		opNotEmulated:       (*exchange).notEmulated,
+		core.OpUnknown:           (*exchange).notEmulated,
+		core.OpGetTwin:           (*exchange).getTwin,
+		core.OpPatchTwin:         (*exchange).changeTwin,
+		core.OpPutTwin:           (*exchange).changeTwin,
+		core.OpInvoke:            (*exchange).invokeMethod,
+		core.OpQuery:             (*exchange).query,
+		core.OpGetDevice:         (*exchange).getDevice,
+		core.OpPutDevice:         (*exchange).putDevice,
+		core.OpDeleteDevice:      (*exchange).deleteDevice,
+		core.OpListDevices:       (*exchange).listDevices,
+		core.OpBulk:              (*exchange).bulk,
+		core.OpListModules:       (*exchange).listModules,
+		core.OpGetModule:         (*exchange).getModule,
+		core.OpPutModule:         (*exchange).putModule,
+		core.OpDeleteModule:      (*exchange).deleteModule,
+		core.OpDeviceStatistics:  (*exchange).deviceStatistics,
+		core.OpServiceStatistics: (*exchange).serviceStatistics,
+		core.OpPurge:             (*exchange).purge,
+		core.OpPutJob:            (*exchange).putJob,
+		core.OpGetJob:            (*exchange).getJob,
+		core.OpCancelJob:         (*exchange).cancelJob,
+		core.OpListJobs:          (*exchange).listJobs,
+		core.OpListOldJobs:       (*exchange).listOldJobs,
+		core.OpGetOldJob:         (*exchange).getOldJob,
+		core.OpNotEmulated:       (*exchange).notEmulated,
 	}
 }
 
-func (x *exchange) notEmulated() *apiError { return errNotEmulated(x.route.what) }
-
-// condition is a parsed If-Match header.
-type condition struct {
-	given bool
-	any   bool
-	etag  string
-}
+func (x *exchange) notEmulated() *refuse.Error { return refuse.NotEmulated(x.route.what) }
 
 // ifMatch reads the header. An etag without quotes is not one: the hub has
 // been seen to ignore it and to write unconditionally.
-func ifMatch(r *http.Request) condition {
+func ifMatch(r *http.Request) twindoc.Condition {
 	text := strings.TrimSpace(r.Header.Get("If-Match"))
 	if text == "*" || text == `"*"` {
-		return condition{given: true, any: true}
+		return twindoc.Condition{Given: true, Any: true}
 	}
 	etag, ok := strings.CutPrefix(strings.TrimPrefix(text, "W/"), `"`)
 	if !ok || !strings.HasSuffix(etag, `"`) {
-		return condition{}
+		return twindoc.Condition{}
 	}
-	return condition{given: true, etag: strings.TrimSuffix(etag, `"`)}
-}
-
-// refuses says whether the condition does not hold for an etag.
-func (c condition) refuses(etag string) bool {
-	return c.given && !c.any && c.etag != etag
+	return twindoc.Condition{Given: true, ETag: strings.TrimSuffix(etag, `"`)}
 }

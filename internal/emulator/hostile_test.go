@@ -14,6 +14,11 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/access"
+	"iothub-runner/internal/emulator/devices"
+	"iothub-runner/internal/emulator/store"
+	"iothub-runner/internal/emulator/twindoc"
 )
 
 // What follows was found by trying to bring a hub down, each with the attack
@@ -44,7 +49,7 @@ func TestClaimBeforeHello(t *testing.T) {
 				}
 			}
 			d.hungUp()
-			want := connectDeadline
+			want := devices.ConnectDeadline
 			if tt.ends {
 				want = 0
 			}
@@ -52,7 +57,7 @@ func TestClaimBeforeHello(t *testing.T) {
 		}
 		// A device that has said hello sends what it likes.
 		d := h.online(t, "d")
-		d.publish("devices/d/messages/events/", strings.Repeat("x", maxDeviceMessage), 1)
+		d.publish("devices/d/messages/events/", strings.Repeat("x", devices.MaxDeviceMessage), 1)
 	})
 }
 
@@ -64,8 +69,8 @@ func TestKeysWithoutNumber(t *testing.T) {
 	want := map[string]any{"building": 43.0, "floor": 1.0}
 	for round := range 30 {
 		patch := map[string]any{}
-		for range 1 + rnd.IntN(4*manyKeys) {
-			key := fmt.Sprintf("k%d", rnd.IntN(6*manyKeys))
+		for range 1 + rnd.IntN(4*twindoc.ManyKeys) {
+			key := fmt.Sprintf("k%d", rnd.IntN(6*twindoc.ManyKeys))
 			switch rnd.IntN(3) {
 			case 0:
 				patch[key] = nil
@@ -81,15 +86,15 @@ func TestKeysWithoutNumber(t *testing.T) {
 		h.do(t, "PATCH", "/twins/door-0001", string(text)).want(t, 200)
 		same(t, "tags", h.do(t, "GET", "/twins/door-0001", "").doc(t)["tags"], any(want))
 	}
-	var n node
-	var x keyIndex
-	for i := range 10 * manyKeys {
-		x.put(&n, node{key: fmt.Sprint(i % (2 * manyKeys)), raw: fmt.Sprint(i)})
+	var n twindoc.Node
+	var x twindoc.KeyIndex
+	for i := range 10 * twindoc.ManyKeys {
+		x.Put(&n, twindoc.Node{Key: fmt.Sprint(i % (2 * twindoc.ManyKeys)), Raw: fmt.Sprint(i)})
 	}
-	same(t, "keys", len(n.kids), 2*manyKeys)
-	same(t, "the last of one key wins", n.kids[0].raw, fmt.Sprint(8*manyKeys))
-	if len(x.places) != len(n.kids) {
-		t.Errorf("%d of %d keys are found without walking", len(x.places), len(n.kids))
+	same(t, "keys", len(n.Kids), 2*twindoc.ManyKeys)
+	same(t, "the last of one key wins", n.Kids[0].Raw, fmt.Sprint(8*twindoc.ManyKeys))
+	if len(x.Places) != len(n.Kids) {
+		t.Errorf("%d of %d keys are found without walking", len(x.Places), len(n.Kids))
 	}
 }
 
@@ -228,12 +233,12 @@ func TestJobsWithoutNumber(t *testing.T) {
 			job(fmt.Sprint("now-", i), "").want(t, 200)
 			time.Sleep(time.Second)
 		}
-		if got := len(h.schedules.since(0)); got > 100 {
+		if got := len(h.schedules.Since(0)); got > 100 {
 			t.Errorf("the hub remembers %d jobs of half a megabyte", got)
 		}
 		h.do(t, "GET", "/jobs/v2/now-119", "").want(t, 200)
-		for _, j := range h.schedules.since(0) {
-			if j.write.tags.doc != nil {
+		for _, j := range h.schedules.Since(0) {
+			if j.Write.Tags.Doc != nil {
 				t.Fatal("a job that has ended keeps its patch taken apart")
 			}
 		}
@@ -244,25 +249,25 @@ func TestJobsWithoutNumber(t *testing.T) {
 func TestWritesUnderALag(t *testing.T) {
 	h := newHub(t, doors)
 	h.SetIndexLag(time.Hour)
-	for i := range 10 * maxRemembered {
+	for i := range 10 * store.MaxRemembered {
 		h.do(t, "PATCH", "/twins/door-0001", fmt.Sprintf(`{"tags":{"n":%d}}`, i)).want(t, 200)
 	}
-	d, _ := h.store.find("door-0001")
+	d, _ := h.Store.Find("door-0001")
 	n := 0
-	for r := d.rec; r != nil && n < 1000; r = r.prev.Load() {
-		if n++; r.prev.Load() == r {
+	for r := d.Rec; r != nil && n < 1000; r = r.Prev.Load() {
+		if n++; r.Prev.Load() == r {
 			break
 		}
 	}
-	if n > maxRemembered+1 {
-		t.Errorf("a device that was written to %d times keeps %d records", 10*maxRemembered, n)
+	if n > store.MaxRemembered+1 {
+		t.Errorf("a device that was written to %d times keeps %d records", 10*store.MaxRemembered, n)
 	}
 	rows, _ := h.pages(t, "SELECT tags.n FROM devices WHERE tags.n >= 0")
 	if len(rows) != 1 { // it lags as far as it can
 		t.Errorf("a query sees %v", rows)
 	}
 	h.SetIndexLag(0)
-	rows, _ = h.pages(t, fmt.Sprintf("SELECT deviceId FROM devices WHERE tags.n = %d", 10*maxRemembered-1))
+	rows, _ = h.pages(t, fmt.Sprintf("SELECT deviceId FROM devices WHERE tags.n = %d", 10*store.MaxRemembered-1))
 	same(t, "rows without a lag", len(rows), 1)
 }
 
@@ -270,11 +275,11 @@ func TestWritesUnderALag(t *testing.T) {
 func TestLongTokensAreNotKept(t *testing.T) {
 	h := newHub(t, doors)
 	h.do(t, "GET", "/twins/door-0001", "").want(t, 200)
-	kept := len(h.grants.grants)
+	kept := len(h.grants.Grants)
 	for i := range 10 {
-		h.do(t, "GET", "/twins/door-0001", "", "Authorization", h.token+fmt.Sprintf("&x%d=", i)+strings.Repeat("x", maxKept)).want(t, 200)
+		h.do(t, "GET", "/twins/door-0001", "", "Authorization", h.token+fmt.Sprintf("&x%d=", i)+strings.Repeat("x", access.MaxKept)).want(t, 200)
 	}
-	same(t, "tokens kept", len(h.grants.grants), kept)
+	same(t, "tokens kept", len(h.grants.Grants), kept)
 }
 
 // TestManyConnectionsOfOneDevice takes itself over again and again, and does not
@@ -284,13 +289,13 @@ func TestManyConnectionsOfOneDevice(t *testing.T) {
 		h := trio(t)
 		for range 200 {
 			d := h.online(t, "d")
-			d.subscribe(1, methodsTopic+"#", twinAnswersTopic+"#", "x/#", "$share/a/"+methodsTopic+"#")
+			d.subscribe(1, devices.MethodsTopic+"#", devices.TwinAnswersTopic+"#", "x/#", "$share/a/"+devices.MethodsTopic+"#")
 		}
 		synctest.Wait()
-		same(t, "clients of the broker", h.front.broker().Clients.Len(), 1)
-		same(t, "connections", len(h.front.open), 1)
-		same(t, "links", len(h.links.live), 1)
-		same(t, "subscriptions", int(h.front.broker().Info.Subscriptions), 2)
+		same(t, "clients of the broker", h.front.Broker().Clients.Len(), 1)
+		same(t, "connections", len(h.front.Open), 1)
+		same(t, "links", len(h.Links.Live), 1)
+		same(t, "subscriptions", int(h.front.Broker().Info.Subscriptions), 2)
 	})
 }
 
@@ -330,7 +335,7 @@ func TestFrameWithoutEnd(t *testing.T) {
 			"empty frames":             strings.Repeat("\x02\x80\x00\x00\x00\x00", 100),
 		} {
 			c := dial()
-			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n", websocketPath)
+			fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n", devices.WebsocketPath)
 			r := bufio.NewReader(c)
 			answer, err := http.ReadResponse(r, nil)
 			if err != nil || answer.StatusCode != http.StatusSwitchingProtocols {
@@ -340,7 +345,7 @@ func TestFrameWithoutEnd(t *testing.T) {
 			start := time.Now()
 			go io.WriteString(c, frame) // ends with the connection
 			io.Copy(io.Discard, r)
-			if took := time.Since(start); took > connectDeadline {
+			if took := time.Since(start); took > devices.ConnectDeadline {
 				t.Errorf("%s: the connection is held for %v", name, took)
 			}
 		}

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/jobs"
+	"iothub-runner/internal/emulator/wire"
 )
 
 func methodJob(id, condition, method string, more ...string) string {
@@ -32,7 +35,7 @@ func TestMethodJob(t *testing.T) {
 		time.Sleep(time.Second)
 		doc := h.job(t, "lock-1")
 		same(t, "status", doc["status"], "running")
-		same(t, "endTime of what runs", doc["endTime"], endOfTime)
+		same(t, "endTime of what runs", doc["endTime"], jobs.EndOfTime)
 		same(t, "condition", doc["queryCondition"], "deviceId IN ['ok', 'later', 'away']")
 		same(t, "method", doc["cloudToDeviceMethod"], jsonOf(t, `{"methodName":"slow","payload":{"t":1},"responseTimeoutInSeconds":30}`))
 		same(t, "statistics", doc["deviceJobStatistics"], jsonOf(t, `{"deviceCount":3,"failedCount":0,"succeededCount":0,"runningCount":1,"pendingCount":2}`))
@@ -41,14 +44,14 @@ func TestMethodJob(t *testing.T) {
 		time.Sleep(time.Minute)
 		doc = h.job(t, "lock-1")
 		same(t, "status at the end", doc["status"], "completed")
-		same(t, "endTime", doc["endTime"], string(appendTime(nil, created.Add(time.Minute).UnixNano())))
+		same(t, "endTime", doc["endTime"], string(wire.Time(nil, created.Add(time.Minute).UnixNano())))
 
 		rows, _ := h.pages(t, "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = 'lock-1'")
 		byDevice := map[any]map[string]any{}
 		for _, r := range rows {
 			byDevice[r["deviceId"]] = r
 		}
-		stamp := func(d time.Duration) string { return string(appendTime(nil, created.Add(d).UnixNano())) }
+		stamp := func(d time.Duration) string { return string(wire.Time(nil, created.Add(d).UnixNano())) }
 		same(t, "row of ok", byDevice["ok"], jsonOf(t, fmt.Sprintf(`{"deviceId":"ok","jobId":"lock-1","jobType":"scheduleDeviceMethod","status":"completed",
 			"startTimeUtc":%q,"endTimeUtc":%q,"createdDateTimeUtc":%q,"lastUpdatedDateTimeUtc":%q,"outcome":{"deviceMethodResponse":{"status":200,"payload":null}}}`,
 			stamp(0), stamp(time.Minute), stamp(0), stamp(7*time.Second))).(map[string]any))
@@ -228,7 +231,7 @@ func TestLargeJobOfSlowDevices(t *testing.T) {
 		h := newHub(t, "version: 1\ndevices:\n  - idPattern: d-%d\n    count: 20000\n    methods: {slow: {latency: 10s}}\n")
 		h.do(t, "PUT", "/jobs/v2/a", methodJob("a", "*", "slow")).want(t, 200)
 		time.Sleep(5 * time.Second)
-		same(t, "calls under way", at(t, h.job(t, "a"), "deviceJobStatistics", "runningCount"), any(float64(maxFlying)))
+		same(t, "calls under way", at(t, h.job(t, "a"), "deviceJobStatistics", "runningCount"), any(float64(jobs.MaxFlying)))
 		time.Sleep(30 * time.Second)
 		same(t, "status", h.job(t, "a")["status"], any("completed"))
 		same(t, "devices", at(t, h.job(t, "a"), "deviceJobStatistics", "succeededCount"), any(20000.0))
@@ -250,14 +253,14 @@ func TestOldJobsMakeRoom(t *testing.T) {
 			h.do(t, "PUT", "/jobs/v2/"+id, methodJob(id, "deviceId = 'ok'", "quiet")).want(t, 200)
 			time.Sleep(time.Second)
 		}
-		newest := h.schedules.since(0)[2]
-		newest.mu.Lock()
-		newest.rows = make([]jobRow, maxRows)
-		newest.mu.Unlock()
-		h.schedules.purge(h.Now())
+		newest := h.schedules.Since(0)[2]
+		newest.Mu.Lock()
+		newest.Rows = make([]jobs.Row, jobs.MaxRows)
+		newest.Mu.Unlock()
+		h.schedules.Purge(h.Now())
 		var left []string
-		for _, j := range h.schedules.since(0) {
-			left = append(left, j.id)
+		for _, j := range h.schedules.Since(0) {
+			left = append(left, j.ID)
 		}
 		same(t, "jobs that are remembered", left, []string{"c"})
 	})
@@ -265,7 +268,7 @@ func TestOldJobsMakeRoom(t *testing.T) {
 
 // TestMethodEcho shows a job's method as the hub read it: by known names only.
 func TestMethodEcho(t *testing.T) {
-	got := methodEcho(`{ "MethodName": "a", "timeoutInSeconds": 5, "payload": {"x": [1, 2]}, "connectTimeoutInSeconds": 7 }`)
+	got := jobs.MethodEcho(`{ "MethodName": "a", "timeoutInSeconds": 5, "payload": {"x": [1, 2]}, "connectTimeoutInSeconds": 7 }`)
 	same(t, "echo", got, `{"methodName":"a","payload":{"x":[1,2]},"connectTimeoutInSeconds":7}`)
 }
 

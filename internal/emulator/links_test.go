@@ -8,37 +8,39 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/core"
 )
 
 // phone is a link as a connection over MQTT would be one.
 type phone struct {
 	subscribed atomic.Bool
 	calls      []string
-	notices    []desiredNotice
+	notices    []core.DesiredNotice
 	closed     string
 }
 
-func (p *phone) ready() bool { return p.subscribed.Load() }
+func (p *phone) Ready() bool { return p.subscribed.Load() }
 
-func (p *phone) invoke(_ context.Context, c methodCall) (methodAnswer, error) {
-	p.calls = append(p.calls, c.name)
-	return methodAnswer{status: 200, payload: []byte(`"phone"`)}, nil
+func (p *phone) Invoke(_ context.Context, c core.MethodCall) (core.MethodAnswer, error) {
+	p.calls = append(p.calls, c.Name)
+	return core.MethodAnswer{Status: 200, Payload: []byte(`"phone"`)}, nil
 }
 
-func (p *phone) desired(n desiredNotice) { p.notices = append(p.notices, n) }
-func (p *phone) close(reason string)     { p.closed = reason }
+func (p *phone) Desired(n core.DesiredNotice) { p.notices = append(p.notices, n) }
+func (p *phone) Close(reason string)          { p.closed = reason }
 
 func TestConnectedDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, moods)
 		h.do(t, "PUT", "/devices/mine", "{}").want(t, 200)
-		d, _ := h.store.find("mine")
-		key := linkKey{slot: d.slot, id: d.id}
+		d, _ := h.Store.Find("mine")
+		key := core.LinkKey{Slot: d.Slot, ID: d.ID}
 		call := func(body string) answer { return h.do(t, "POST", "/twins/mine/methods", body) }
 		call(`{"methodName":"x"}`).refused(t, 404, "DeviceNotOnline")
 
 		p := &phone{}
-		h.attach(key, p)
+		h.Attach(key, p)
 		same(t, "state", h.do(t, "GET", "/devices/mine", "").doc(t)["connectionState"], "Connected")
 		// Connected but not subscribed to methods is not online.
 		call(`{"methodName":"x"}`).refused(t, 404, "DeviceNotOnline")
@@ -48,7 +50,7 @@ func TestConnectedDevice(t *testing.T) {
 		go func() { done <- call(`{"methodName":"y","connectTimeoutInSeconds":30}`) }() // ends with its send, received below
 		time.Sleep(3*time.Second + time.Millisecond)
 		p.subscribed.Store(true)
-		h.readied(key)
+		h.Readied(key)
 		(<-done).want(t, 200)
 		same(t, "waited", time.Since(start), 3*time.Second+time.Millisecond)
 		same(t, "calls", p.calls, []string{"y"})
@@ -56,26 +58,26 @@ func TestConnectedDevice(t *testing.T) {
 		h.do(t, "PATCH", "/twins/mine", `{"tags":{"t":1}}`).want(t, 200)
 		same(t, "notices after a change of tags", len(p.notices), 0)
 		h.do(t, "PATCH", "/twins/mine", `{"properties":{"desired":{"a":1,"b":null,"$version":7}}}`).want(t, 200)
-		if len(p.notices) != 1 || p.notices[0].version != 2 || string(p.notices[0].patch) != `{"a":1,"b":null}` {
+		if len(p.notices) != 1 || p.notices[0].Version != 2 || string(p.notices[0].Patch) != `{"a":1,"b":null}` {
 			t.Errorf("notices = %v", p.notices)
 		}
 
 		q := &phone{}
 		q.subscribed.Store(true)
-		h.attach(key, q)
+		h.Attach(key, q)
 		if p.closed == "" {
 			t.Error("a second connection did not close the first")
 		}
-		h.detach(key, p) // the first ends after the second came
+		h.Detach(key, p) // the first ends after the second came
 		call(`{"methodName":"z"}`).want(t, 200)
 		same(t, "calls of the second", q.calls, []string{"z"})
 		h.do(t, "PUT", "/devices/mine", `{"status":"disabled"}`, "If-Match", "*").want(t, 200)
 		if q.closed == "" {
 			t.Error("disabling the device did not close its connection")
 		}
-		h.detach(key, q)
-		same(t, "connections", len(h.links.live), 0)
-		same(t, "who waits", len(h.links.waiting), 0)
+		h.Detach(key, q)
+		same(t, "connections", len(h.Links.Live), 0)
+		same(t, "who waits", len(h.Links.Waiting), 0)
 	})
 }
 
@@ -83,13 +85,13 @@ func TestConnectedDevice(t *testing.T) {
 // for real is no longer simulated.
 func TestConnectionReplacesTheSimulation(t *testing.T) {
 	h := newHub(t, moods)
-	d, _ := h.store.find("ok")
+	d, _ := h.Store.Find("ok")
 	p := &phone{}
 	p.subscribed.Store(true)
-	h.attach(linkKey{slot: d.slot, id: d.id}, p)
+	h.Attach(core.LinkKey{Slot: d.Slot, ID: d.ID}, p)
 	a := h.do(t, "POST", "/twins/ok/methods", `{"methodName":"lockDoor"}`).want(t, 200)
 	same(t, "answer", a.body, `{"status":200,"payload":"phone"}`)
-	h.detach(linkKey{slot: d.slot, id: d.id}, p)
+	h.Detach(core.LinkKey{Slot: d.Slot, ID: d.ID}, p)
 	a = h.do(t, "POST", "/twins/ok/methods", `{"methodName":"lockDoor"}`).want(t, 200)
 	same(t, "answer", a.body, `{"status":200,"payload":{"Response":"locked"}}`)
 }
@@ -103,22 +105,22 @@ func TestConnectionOutlivesItsDevice(t *testing.T) {
 	slow.subscribed.Store(true)
 	for _, attachedLate := range []bool{false, true} {
 		h.do(t, "PUT", "/devices/old", "{}").want(t, 200)
-		old, _ := h.store.find("old")
-		key := linkKey{slot: old.slot, id: old.id}
+		old, _ := h.Store.Find("old")
+		key := core.LinkKey{Slot: old.Slot, ID: old.ID}
 		if !attachedLate {
-			h.attach(key, slow)
+			h.Attach(key, slow)
 		}
 		h.do(t, "DELETE", "/devices/old", "").want(t, 204)
 		for _, id := range []string{"new", "old"} {
 			h.do(t, "PUT", "/devices/"+id, "{}").want(t, 200)
-			d, _ := h.store.find(id)
-			same(t, "slot of "+id, d.slot, old.slot)
+			d, _ := h.Store.Find(id)
+			same(t, "slot of "+id, d.Slot, old.Slot)
 			if attachedLate && id == "new" {
-				h.attach(key, slow)
+				h.Attach(key, slow)
 			}
 			h.do(t, "POST", "/twins/"+id+"/methods", `{"methodName":"any"}`).refused(t, 404, "DeviceNotOnline")
 			if attachedLate {
-				h.detach(key, slow) // its connection finds that there is no such device
+				h.Detach(key, slow) // its connection finds that there is no such device
 			}
 			h.do(t, "DELETE", "/devices/"+id, "").want(t, 204)
 		}
@@ -215,9 +217,9 @@ func TestJobWaitsForTheSubscription(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, "")
 		h.do(t, "PUT", "/devices/mine", "{}").want(t, 200)
-		d, _ := h.store.find("mine")
+		d, _ := h.Store.Find("mine")
 		p := &phone{}
-		h.attach(linkKey{slot: d.slot, id: d.id}, p)
+		h.Attach(core.LinkKey{Slot: d.Slot, ID: d.ID}, p)
 		h.do(t, "PUT", "/jobs/v2/a", methodJob("a", "*", "x")).want(t, 200)
 		time.Sleep(3 * time.Second)
 		same(t, "calls before it subscribed", len(p.calls), 0)

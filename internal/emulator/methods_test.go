@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/core"
 )
 
 const moods = `
@@ -65,8 +67,8 @@ func TestMethods(t *testing.T) {
 		{"connect timeout too long", "ok", `{"methodName":"lockDoor","connectTimeoutInSeconds":301}`, 400, "ArgumentInvalid", `connectTimeoutInSeconds must be within [0; 300].`, 0, 0},
 		{"no name", "ok", `{"payload":1}`, 400, "ArgumentInvalid", ``, 0, 0},
 		{"no JSON", "ok", `{"methodName":`, 400, "IotHubFormatError", ``, 0, 0},
-		{"largest payload", "ok", `{"methodName":"quiet","payload":"` + strings.Repeat("x", maxMethodPayload-2) + `"}`, 200, "", `{"status":204,"payload":null}`, 0, 1},
-		{"payload too large", "ok", `{"methodName":"quiet","payload":"` + strings.Repeat("x", maxMethodPayload-1) + `"}`, 413, "MessageTooLarge", ``, 0, 0},
+		{"largest payload", "ok", `{"methodName":"quiet","payload":"` + strings.Repeat("x", core.MaxMethodPayload-2) + `"}`, 200, "", `{"status":204,"payload":null}`, 0, 1},
+		{"payload too large", "ok", `{"methodName":"quiet","payload":"` + strings.Repeat("x", core.MaxMethodPayload-1) + `"}`, 413, "MessageTooLarge", ``, 0, 0},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -201,7 +203,7 @@ func TestCallerLeaves(t *testing.T) {
 		leave()
 		<-done
 		same(t, "time until it ended", time.Since(start), time.Duration(0))
-		if n := len(h.clock.sleepers); n != 0 {
+		if n := h.Clock.Waiting(); n != 0 {
 			t.Errorf("%d waits are left", n)
 		}
 	})

@@ -27,7 +27,7 @@ func (h testHub) dial(tb testing.TB, id string) *testDevice {
 	tb.Helper()
 	ours, theirs := net.Pipe()
 	d := &testDevice{tb: tb, hub: h, id: id, conn: ours, in: make(chan packets.Packet, 100)}
-	h.front.serving.Go(func() { h.front.serve(theirs) })
+	h.front.Serving.Go(func() { h.front.Serve(theirs) })
 	go d.read() // ends with the connection, which the hub closes at the latest
 	tb.Cleanup(func() { ours.Close() })
 	return d

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/devices"
 )
 
 // busyDuo is a hub with throttles that has the devices d and e.
@@ -20,10 +23,10 @@ func busyDuo(tb testing.TB) testHub {
 }
 
 // use takes n places of a throttle, as others would have done.
-func (h testHub) use(tb testing.TB, class throttleClass, n int) {
+func (h testHub) use(tb testing.TB, class core.ThrottleClass, n int) {
 	tb.Helper()
 	for range n {
-		if _, ok := h.throttles[class].reserve(h.clock.now(), 1); !ok {
+		if _, ok := h.Throttles[class].Reserve(h.Clock.Now(), 1); !ok {
 			tb.Fatalf("the %s are used up", class)
 		}
 	}
@@ -50,21 +53,21 @@ func TestConnectionsAreShaped(t *testing.T) {
 			code, _ = d.connect(hello{user: "localhost/d", password: sign(t, "localhost/devices/d", key, "", time.Now().Add(time.Hour))})
 			return code, time.Since(start)
 		}
-		h.use(t, throttleConnections, 999) // ten seconds of 100 are free
+		h.use(t, core.ThrottleConnections, 999) // ten seconds of 100 are free
 		code, took := knock()
 		same(t, "the last of the burst", []any{code, took}, []any{0, time.Duration(0)})
-		h.use(t, throttleConnections, 499)
+		h.use(t, core.ThrottleConnections, 499)
 		code, took = knock()
 		same(t, "one behind 499 others", []any{code, took}, []any{0, 5 * time.Second})
-		h.use(t, throttleConnections, 1000)
+		h.use(t, core.ThrottleConnections, 1000)
 		code, took = knock()
 		same(t, "one too many", []any{code, took}, []any{3, time.Duration(0)})
 		// Who is not admitted does not use the limit up.
-		refused := h.throttles[throttleConnections].refused.Load()
+		refused := h.Throttles[core.ThrottleConnections].Refused.Load()
 		bad := h.dial(t, "d")
 		code, _ = bad.connect(hello{user: "localhost/d", password: "x"})
 		same(t, "a bad password", code, 5)
-		same(t, "refused", h.throttles[throttleConnections].refused.Load(), refused)
+		same(t, "refused", h.Throttles[core.ThrottleConnections].Refused.Load(), refused)
 	})
 }
 
@@ -76,13 +79,13 @@ func TestTelemetryIsShaped(t *testing.T) {
 		d.connect(hello{user: "localhost/d", keepAlive: 2, password: sign(t, "localhost/devices/d", key, "", time.Now().Add(time.Hour))})
 		const topic = "devices/d/messages/events/"
 		d.publish(topic, "at once", 1)
-		h.use(t, throttleD2C, 999+800)
+		h.use(t, core.ThrottleD2C, 999+800)
 		start := time.Now()
 		d.publish(topic, "late", 1) // its keep-alive has run out meanwhile
 		same(t, "held back", time.Since(start), 8*time.Second+10*time.Millisecond)
 		d.publish(topic, "and on it goes", 1)
 		same(t, "messages", h.Executed("d").Messages, 3)
-		h.use(t, throttleD2C, 1000)
+		h.use(t, core.ThrottleD2C, 1000)
 		d.sendPacket(topic, "too much")
 		same(t, "before the end", len(d.hungUp()), 0)
 		same(t, "messages", h.Executed("d").Messages, 3)
@@ -95,13 +98,13 @@ func TestTwinThrottlesAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := busyDuo(t)
 		d := h.online(t, "d")
-		d.subscribe(0, twinAnswersTopic+"#")
+		d.subscribe(0, devices.TwinAnswersTopic+"#")
 		ask := func(topic string) (status, body string, took time.Duration) {
 			t.Helper()
 			start := time.Now()
 			d.publish(topic, "{}", 0)
 			answer, body := d.message()
-			rest, _ := strings.CutPrefix(answer, twinAnswersTopic)
+			rest, _ := strings.CutPrefix(answer, devices.TwinAnswersTopic)
 			status, rest, _ = strings.Cut(rest, "/")
 			if !strings.HasPrefix(rest, "?$rid=9") {
 				t.Errorf("answered at %s", answer)
@@ -111,10 +114,10 @@ func TestTwinThrottlesAreShared(t *testing.T) {
 		for range 501 { // fifty a second, ten seconds at once
 			h.do(t, "PATCH", "/twins/e", `{"tags":{"a":1}}`).want(t, 200)
 		}
-		status, _, took := ask(reportedTopic + "?$rid=9")
+		status, _, took := ask(devices.ReportedTopic + "?$rid=9")
 		same(t, "a report behind services", []any{status, took}, []any{"204", 20 * time.Millisecond})
-		h.use(t, throttleTwinUpdates, 500)
-		status, body, took := ask(reportedTopic + "?$rid=9")
+		h.use(t, core.ThrottleTwinUpdates, 500)
+		status, body, took := ask(devices.ReportedTopic + "?$rid=9")
 		same(t, "a report too many", []any{status, took}, []any{"429", time.Duration(0)})
 		doc, _ := jsonOf(t, body).(map[string]any)
 		same(t, "its code", doc["errorCode"], 429003.0)
@@ -125,11 +128,11 @@ func TestTwinThrottlesAreShared(t *testing.T) {
 		}
 		same(t, "written", at(t, h.do(t, "GET", "/twins/d", "").doc(t), "properties", "reported", "$version"), 2.0)
 
-		h.use(t, throttleTwinReads, 1000+400-1) // the one above counts
-		status, _, took = ask(twinGetTopic + "?$rid=9")
+		h.use(t, core.ThrottleTwinReads, 1000+400-1) // the one above counts
+		status, _, took = ask(devices.TwinGetTopic + "?$rid=9")
 		same(t, "a read behind services", []any{status, took.Round(10 * time.Millisecond)}, []any{"200", 4010 * time.Millisecond})
-		h.use(t, throttleTwinReads, 1000)
-		status, _, _ = ask(twinGetTopic + "?$rid=9")
+		h.use(t, core.ThrottleTwinReads, 1000)
+		status, _, _ = ask(devices.TwinGetTopic + "?$rid=9")
 		same(t, "a read too many", status, "429")
 	})
 }
@@ -138,11 +141,11 @@ func TestTwinThrottlesAreShared(t *testing.T) {
 // its device back: the message must not count for who has the id then.
 func TestHeldBackDeviceIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for _, topic := range []string{"devices/d/messages/events/", reportedTopic + "?$rid=1"} {
+		for _, topic := range []string{"devices/d/messages/events/", devices.ReportedTopic + "?$rid=1"} {
 			h := busyDuo(t)
 			d := h.online(t, "d")
-			h.use(t, throttleD2C, 1500)
-			h.use(t, throttleTwinUpdates, 700)
+			h.use(t, core.ThrottleD2C, 1500)
+			h.use(t, core.ThrottleTwinUpdates, 700)
 			d.sendPacket(topic, `{"a":1}`)
 			synctest.Wait()
 			h.do(t, "DELETE", "/devices/d", "", "If-Match", "*").want(t, 204)
@@ -161,7 +164,7 @@ func TestAnotherDeviceOfThatName(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := busyDuo(t)
 		key, _ := h.keysAt(t, "/devices/d")
-		h.use(t, throttleConnections, 1500)
+		h.use(t, core.ThrottleConnections, 1500)
 		d := h.dial(t, "d")
 		start := time.Now()
 		done := make(chan int, 1)
@@ -185,7 +188,7 @@ func TestHubClosesWhileItHoldsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := busyDuo(t)
 		d := h.online(t, "d")
-		h.use(t, throttleD2C, 1900)
+		h.use(t, core.ThrottleD2C, 1900)
 		d.sendPacket("devices/d/messages/events/", "x")
 		synctest.Wait()
 		start := time.Now()
@@ -248,8 +251,8 @@ func TestFaultsOfDevices(t *testing.T) {
 				}
 				var got seen
 				d := h.online(t, "d")
-				h.online(t, "e").subscribe(0, twinAnswersTopic+"#") // another's calls do not count
-				d.subscribe(0, twinAnswersTopic+"#")
+				h.online(t, "e").subscribe(0, devices.TwinAnswersTopic+"#") // another's calls do not count
+				d.subscribe(0, devices.TwinAnswersTopic+"#")
 				once := func() {
 					switch tt.op {
 					case "connect":
@@ -257,9 +260,9 @@ func TestFaultsOfDevices(t *testing.T) {
 					case "telemetry":
 						got.status = d.tell("devices/d/messages/events/", "x")
 					case "twinGet":
-						got.status = d.tell(twinGetTopic+"?$rid=1", "")
+						got.status = d.tell(devices.TwinGetTopic+"?$rid=1", "")
 					case "reportedPatch":
-						got.status = d.tell(reportedTopic+"?$rid=1", `{"n":1}`)
+						got.status = d.tell(devices.ReportedTopic+"?$rid=1", `{"n":1}`)
 					}
 				}
 				if tt.op != "connect" { // it has connected once
@@ -311,7 +314,7 @@ func (d *testDevice) tell(topic, body string) string {
 	case pk.FixedHeader.Type == packets.Puback:
 		return "PUBACK"
 	}
-	rest, _ := strings.CutPrefix(pk.TopicName, twinAnswersTopic)
+	rest, _ := strings.CutPrefix(pk.TopicName, devices.TwinAnswersTopic)
 	status, _, _ := strings.Cut(rest, "/")
 	return status
 }

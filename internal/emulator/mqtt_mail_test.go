@@ -5,6 +5,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/devices"
+	"iothub-runner/internal/emulator/refuse"
 )
 
 const mailFilter = "devices/d/messages/devicebound/#"
@@ -20,7 +23,7 @@ func (h testHub) back(tb testing.TB, id string) (d *testDevice, remembered bool)
 
 func (h testHub) send(tb testing.TB, body string) {
 	tb.Helper()
-	if err := h.Send(tb.Context(), "d", Message{ID: body, Body: []byte(body), Properties: map[string]string{"a b": "1/2", "z": ""}}); err != nil {
+	if err := h.Send(tb.Context(), "d", devices.Message{ID: body, Body: []byte(body), Properties: map[string]string{"a b": "1/2", "z": ""}}); err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -61,7 +64,7 @@ func TestMailWaitsUntilItIsAcknowledged(t *testing.T) {
 		d.unsubscribe(mailFilter)
 		d.goodbye()
 		synctest.Wait()
-		same(t, "boxes", len(h.front.mail.boxes), 0)
+		same(t, "boxes", h.front.Mail.Size(), 0)
 	})
 }
 
@@ -73,7 +76,7 @@ func TestMailWithoutAcknowledgement(t *testing.T) {
 		h.send(t, "one")
 		pk, _ := d.receive()
 		same(t, "QoS", pk.FixedHeader.Qos, byte(0))
-		same(t, "waiting", h.front.mail.count("d"), 0)
+		same(t, "waiting", h.front.Mail.Count("d"), 0)
 		d.goodbye()
 		synctest.Wait() // QoS 0 is lost on a connection that is just ending
 		h.send(t, "two")
@@ -94,31 +97,31 @@ func TestMailWithoutAcknowledgement(t *testing.T) {
 func TestMailHasLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := trio(t)
-		for range maxMail {
+		for range devices.MaxMail {
 			h.send(t, "x")
 		}
-		refused := func(what, device string, m Message, code int) {
+		refused := func(what, device string, m devices.Message, code int) {
 			t.Helper()
-			var e *apiError
-			if err := h.Send(t.Context(), device, m); !errors.As(err, &e) || e.code != code {
+			var e *refuse.Error
+			if err := h.Send(t.Context(), device, m); !errors.As(err, &e) || e.Code != code {
 				t.Errorf("%s: Send = %v, want the hub's error %d", what, err, code)
 			}
 		}
-		refused("a full queue", "d", Message{}, 403004)
-		refused("no device", "nobody", Message{}, 404001)
-		refused("a message that is too large", "e", Message{Body: make([]byte, maxCloudMessage+1)}, 413001)
+		refused("a full queue", "d", devices.Message{}, 403004)
+		refused("no device", "nobody", devices.Message{}, 404001)
+		refused("a message that is too large", "e", devices.Message{Body: make([]byte, devices.MaxCloudMessage+1)}, 413001)
 		a := h.do(t, "DELETE", "/devices/d/commands", "").want(t, 200)
 		same(t, "purged", a.body, `{"totalMessagesPurged":50,"deviceId":"d","moduleId":null}`)
-		same(t, "waiting", h.front.mail.count("d"), 0)
+		same(t, "waiting", h.front.Mail.Count("d"), 0)
 		h.send(t, "before the reset")
 		h.Reset()
-		same(t, "waiting after a reset", h.front.mail.count("d"), 0)
+		same(t, "waiting after a reset", h.front.Mail.Count("d"), 0)
 		for _, id := range []string{"d", "e"} { // registered devices go with a reset
 			h.do(t, "PUT", "/devices/"+id, "{}")
 		}
 		h.send(t, "for the old device")
 		h.do(t, "DELETE", "/devices/d", "", "If-Match", "*").want(t, 204)
 		h.do(t, "PUT", "/devices/d", "{}").want(t, 200)
-		same(t, "waiting for another device of that name", h.front.mail.count("d"), 0)
+		same(t, "waiting for another device of that name", h.front.Mail.Count("d"), 0)
 	})
 }

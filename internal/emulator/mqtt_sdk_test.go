@@ -12,7 +12,9 @@ import (
 	"github.com/amenzhinsky/iothub/iotdevice"
 	iotmqtt "github.com/amenzhinsky/iothub/iotdevice/transport/mqtt"
 	"github.com/amenzhinsky/iothub/logger"
-	"github.com/eclipse/paho.mqtt.golang"
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"iothub-runner/internal/emulator/devices"
 )
 
 // The Go client for devices that people use, over real sockets: MQTT over TLS,
@@ -21,7 +23,7 @@ func TestGoDeviceClient(t *testing.T) {
 	h, pool := listening(t)
 	h.do(t, "PUT", "/devices/d", "{}").want(t, 200)
 	key, _ := h.keysAt(t, "/devices/d")
-	for _, server := range []string{"tls://" + h.MQTTAddr(), "wss://" + h.HTTPSAddr() + websocketPath} {
+	for _, server := range []string{"tls://" + h.MQTTAddr(), "wss://" + h.HTTPSAddr() + devices.WebsocketPath} {
 		t.Run(strings.Split(server, ":")[0], func(t *testing.T) {
 			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 			defer stop()
@@ -75,7 +77,7 @@ func goDeviceMessages(ctx context.Context, t *testing.T, h testHub, d *iotdevice
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err = h.Send(t.Context(), "d", Message{ID: "7", Properties: map[string]string{"a b": "1/2"}, Body: []byte("hello")}); err != nil {
+	if err = h.Send(t.Context(), "d", devices.Message{ID: "7", Properties: map[string]string{"a b": "1/2"}, Body: []byte("hello")}); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -91,7 +93,7 @@ func TestGoDeviceClientIsRefused(t *testing.T) {
 	h.do(t, "PUT", "/devices/d", "{}").want(t, 200)
 	h.do(t, "PUT", "/devices/e", "{}").want(t, 200)
 	key, _ := h.keysAt(t, "/devices/e")
-	for _, server := range []string{"tls://" + h.MQTTAddr(), "wss://" + h.HTTPSAddr() + websocketPath} {
+	for _, server := range []string{"tls://" + h.MQTTAddr(), "wss://" + h.HTTPSAddr() + devices.WebsocketPath} {
 		c := goClient(t, h.HostName(), "d", key, server, pool)
 		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 		err := c.Connect(ctx)

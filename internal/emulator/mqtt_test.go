@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"iothub-runner/internal/emulator/devices"
+	"iothub-runner/internal/emulator/wire"
 )
 
 // trio is a hub that has the devices d and e, and a module d/m. In a bubble, a
@@ -114,7 +117,7 @@ func TestOneConnectionForADevice(t *testing.T) {
 		second.goodbye()
 		synctest.Wait()
 		same(t, "state after both left", state(), "Disconnected")
-		same(t, "clients that the broker remembers", h.front.broker().Clients.Len(), 0)
+		same(t, "clients that the broker remembers", h.front.Broker().Clients.Len(), 0)
 
 		third := h.online(t, "d")
 		h.do(t, "PUT", "/devices/d", `{"status":"disabled"}`, "If-Match", "*").want(t, 200)
@@ -136,7 +139,7 @@ func TestConnectedWithTheConnack(t *testing.T) {
 		same(t, "state", h.do(t, "GET", "/twins/d", "").doc(t)["connectionState"], any("Connected"))
 		next := h.online(t, "d")
 		d.hungUp()
-		next.subscribe(0, methodsTopic+"#") // it stays
+		next.subscribe(0, devices.MethodsTopic+"#") // it stays
 		next.conn.Close()
 	}
 }
@@ -173,7 +176,7 @@ func TestConnectionsEndInTime(t *testing.T) {
 		silent := h.dial(t, "d")
 		start := time.Now()
 		silent.hungUp()
-		same(t, "time to say hello", time.Since(start), connectDeadline)
+		same(t, "time to say hello", time.Since(start), devices.ConnectDeadline)
 	})
 }
 
@@ -181,14 +184,14 @@ func TestDeviceSubscribes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := trio(t)
 		d := h.online(t, "d")
-		same(t, "grants", d.subscribe(2, methodsTopic+"#", twinAnswersTopic+"#", desiredTopic+"#", "devices/d/messages/devicebound/#"), []byte{1, 1, 1, 1})
-		same(t, "QoS 0", d.subscribe(0, methodsTopic+"#"), []byte{0})
-		for _, filter := range []string{"#", "$iothub/#", "devices/e/messages/devicebound/#", "devices/d/messages/events/#", "$SYS/#", methodsTopic + "lockDoor/#", "devices/d/modules/m/#"} {
+		same(t, "grants", d.subscribe(2, devices.MethodsTopic+"#", devices.TwinAnswersTopic+"#", devices.DesiredTopic+"#", "devices/d/messages/devicebound/#"), []byte{1, 1, 1, 1})
+		same(t, "QoS 0", d.subscribe(0, devices.MethodsTopic+"#"), []byte{0})
+		for _, filter := range []string{"#", "$iothub/#", "devices/e/messages/devicebound/#", "devices/d/messages/events/#", "$SYS/#", devices.MethodsTopic + "lockDoor/#", "devices/d/modules/m/#"} {
 			same(t, filter, d.subscribe(1, filter), []byte{0x80})
 		}
 		// The broker's own ideas of topics must not let one device reach another.
 		e := h.online(t, "e")
-		e.subscribe(1, methodsTopic+"#")
+		e.subscribe(1, devices.MethodsTopic+"#")
 		d.publish("devices/d/messages/events/", "x", 1)
 		if !e.silent() {
 			t.Error("a device got another's message")
@@ -201,7 +204,7 @@ func TestDeviceSubscribes(t *testing.T) {
 		var b bytes.Buffer
 		d.write(&b, retained.PublishEncode(&b))
 		d.publish("devices/d/messages/events/", "x", 1)
-		same(t, "retained messages", h.front.broker().Topics.Retained.Len(), 0)
+		same(t, "retained messages", h.front.Broker().Topics.Retained.Len(), 0)
 		same(t, "messages", h.Executed("d").Messages, 3)
 	})
 }
@@ -216,14 +219,14 @@ func TestDeviceBreaksRules(t *testing.T) {
 		}{
 			{"QoS 2", "devices/d/messages/events/", "x", 2},
 			{"another device's topic", "devices/e/messages/events/", "x", 0},
-			{"a method call", methodsTopic + "lockDoor/?$rid=1", "{}", 1},
-			{"a desired change", desiredTopic + "?$version=3", "{}", 1},
+			{"a method call", devices.MethodsTopic + "lockDoor/?$rid=1", "{}", 1},
+			{"a desired change", devices.DesiredTopic + "?$version=3", "{}", 1},
 			{"any topic", "hello", "x", 0},
 			{"a topic with a wildcard", "devices/d/messages/events/a=+", "x", 0},
-			{"a twin request without an id", twinGetTopic, "", 0},
-			{"an answer without a status", replyTopic + "ok/?$rid=1", "", 0},
-			{"a message that is too large", "devices/d/messages/events/", strings.Repeat("x", maxDeviceMessage+1), 0},
-			{"an answer that is not JSON", replyTopic + "200/?$rid=77", "{oops", 0},
+			{"a twin request without an id", devices.TwinGetTopic, "", 0},
+			{"an answer without a status", devices.ReplyTopic + "ok/?$rid=1", "", 0},
+			{"a message that is too large", "devices/d/messages/events/", strings.Repeat("x", devices.MaxDeviceMessage+1), 0},
+			{"an answer that is not JSON", devices.ReplyTopic + "200/?$rid=77", "{oops", 0},
 		}
 		for _, tt := range tests {
 			d := h.online(t, "d")
@@ -237,7 +240,7 @@ func TestDeviceBreaksRules(t *testing.T) {
 			}
 		}
 		d := h.online(t, "d")
-		d.publish("devices/d/messages/events/", strings.Repeat("x", maxDeviceMessage), 1)
+		d.publish("devices/d/messages/events/", strings.Repeat("x", devices.MaxDeviceMessage), 1)
 	})
 }
 
@@ -246,11 +249,11 @@ func TestDeviceReadsAndReports(t *testing.T) {
 		h := trio(t)
 		h.do(t, "PATCH", "/twins/d", `{"tags":{"t":1},"properties":{"desired":{"a":{"b":1}}}}`).want(t, 200)
 		d := h.online(t, "d")
-		d.publish(twinGetTopic+"?$rid=early", "", 0)
+		d.publish(devices.TwinGetTopic+"?$rid=early", "", 0)
 		if !d.silent() {
 			t.Error("the hub answers a device that did not subscribe to answers")
 		}
-		d.subscribe(0, twinAnswersTopic+"#")
+		d.subscribe(0, devices.TwinAnswersTopic+"#")
 		ask := func(topic, body, wantTopic, wantBody string) {
 			t.Helper()
 			d.publish(topic, body, 0)
@@ -259,18 +262,18 @@ func TestDeviceReadsAndReports(t *testing.T) {
 				t.Errorf("%s %s is answered %s %s, want %s %s", topic, body, gotTopic, gotBody, wantTopic, wantBody)
 			}
 		}
-		get, patch := twinGetTopic+"?$rid=", reportedTopic+"?$rid="
-		ask(get+"7f-A", "", twinAnswersTopic+"200/?$rid=7f-A", `{"desired":{"a":{"b":1},"$version":2},"reported":{"$version":1}}`)
-		ask(get+"2", " ", twinAnswersTopic+"200/?$rid=2", `{"desired":{"a"`)
-		ask(patch+"3", `{"x":1,"y":{"z":[1,2]}}`, twinAnswersTopic+"204/?$rid=3&$version=2", "")
-		ask(patch+"4", `{"x":null}`, twinAnswersTopic+"204/?$rid=4&$version=3", "")
-		ask(patch+"5&$version=3", `{"w":2}`, twinAnswersTopic+"204/?$rid=5&$version=4", "")
-		ask(patch+"6&$version=3", `{"w":3}`, twinAnswersTopic+"412/?$rid=6", `{"errorCode":412001,`)
-		ask(patch+"7", `{"a.b":3}`, twinAnswersTopic+"400/?$rid=7", `{"errorCode":400004,`)
-		ask(patch+"8", `[1]`, twinAnswersTopic+"400/?$rid=8", `{"errorCode":4000`)
-		ask(patch+"9", `{`, twinAnswersTopic+"400/?$rid=9", `{"errorCode":400006,`)
-		ask(patch+"10", `{"big":"`+strings.Repeat("x", 4000)+`"}`, twinAnswersTopic+"204/?$rid=10&$version=5", "")
-		ask(get+"11", "", twinAnswersTopic+"200/?$rid=11", `"reported":{"y":{"z":[1,2]},"w":2,"big":"`)
+		get, patch := devices.TwinGetTopic+"?$rid=", devices.ReportedTopic+"?$rid="
+		ask(get+"7f-A", "", devices.TwinAnswersTopic+"200/?$rid=7f-A", `{"desired":{"a":{"b":1},"$version":2},"reported":{"$version":1}}`)
+		ask(get+"2", " ", devices.TwinAnswersTopic+"200/?$rid=2", `{"desired":{"a"`)
+		ask(patch+"3", `{"x":1,"y":{"z":[1,2]}}`, devices.TwinAnswersTopic+"204/?$rid=3&$version=2", "")
+		ask(patch+"4", `{"x":null}`, devices.TwinAnswersTopic+"204/?$rid=4&$version=3", "")
+		ask(patch+"5&$version=3", `{"w":2}`, devices.TwinAnswersTopic+"204/?$rid=5&$version=4", "")
+		ask(patch+"6&$version=3", `{"w":3}`, devices.TwinAnswersTopic+"412/?$rid=6", `{"errorCode":412001,`)
+		ask(patch+"7", `{"a.b":3}`, devices.TwinAnswersTopic+"400/?$rid=7", `{"errorCode":400004,`)
+		ask(patch+"8", `[1]`, devices.TwinAnswersTopic+"400/?$rid=8", `{"errorCode":4000`)
+		ask(patch+"9", `{`, devices.TwinAnswersTopic+"400/?$rid=9", `{"errorCode":400006,`)
+		ask(patch+"10", `{"big":"`+strings.Repeat("x", 4000)+`"}`, devices.TwinAnswersTopic+"204/?$rid=10&$version=5", "")
+		ask(get+"11", "", devices.TwinAnswersTopic+"200/?$rid=11", `"reported":{"y":{"z":[1,2]},"w":2,"big":"`)
 
 		twin := h.do(t, "GET", "/twins/d", "").want(t, 200).doc(t)
 		same(t, "w for services", at(t, twin, "properties", "reported", "w"), 2.0)
@@ -287,7 +290,7 @@ func TestDeviceIsToldOfDesired(t *testing.T) {
 		h := trio(t)
 		d := h.online(t, "d")
 		h.do(t, "PATCH", "/twins/d", `{"properties":{"desired":{"before":1}}}`).want(t, 200)
-		d.subscribe(0, desiredTopic+"#")
+		d.subscribe(0, devices.DesiredTopic+"#")
 		h.do(t, "PATCH", "/twins/d", `{"tags":{"t":1}}`).want(t, 200)
 		if !d.silent() {
 			t.Error("told before it asked, or of tags")
@@ -300,10 +303,10 @@ func TestDeviceIsToldOfDesired(t *testing.T) {
 		for _, tt := range tests {
 			h.do(t, tt.method, "/twins/d", `{"properties":{"desired":`+tt.write+`}}`).want(t, 200)
 			topic, body := d.message()
-			same(t, "topic", topic, desiredTopic+tt.topic)
+			same(t, "topic", topic, devices.DesiredTopic+tt.topic)
 			same(t, "body", body, tt.body)
 		}
-		d.unsubscribe(desiredTopic + "#")
+		d.unsubscribe(devices.DesiredTopic + "#")
 		h.do(t, "PATCH", "/twins/d", `{"properties":{"desired":{"d":3}}}`).want(t, 200)
 		if !d.silent() {
 			t.Error("told after it unsubscribed")
@@ -323,11 +326,11 @@ func TestDeviceTakesMethods(t *testing.T) {
 		(<-call(`{"methodName":"x"}`)).refused(t, 404, "DeviceNotOnline")
 		waiting := call(`{"methodName":"lock door/1+1","payload":{"a":[1]},"connectTimeoutInSeconds":20}`)
 		time.Sleep(5 * time.Second)
-		d.subscribe(0, methodsTopic+"#")
+		d.subscribe(0, devices.MethodsTopic+"#")
 		topic, body := d.message()
-		same(t, "topic", topic, methodsTopic+"lock%20door%2F1%2B1/?$rid=1")
+		same(t, "topic", topic, devices.MethodsTopic+"lock%20door%2F1%2B1/?$rid=1")
 		same(t, "body", body, `{"a":[1]}`)
-		d.publish(replyTopic+"299/?$rid=1", `"done"`, 1)
+		d.publish(devices.ReplyTopic+"299/?$rid=1", `"done"`, 1)
 		same(t, "answer", (<-waiting).want(t, 200).body, `{"status":299,"payload":"done"}`)
 
 		for payload, want := range map[string]string{`null`: `null`, `"s"`: `"s"`, `5`: `5`, ``: `null`} {
@@ -356,15 +359,15 @@ func TestDeviceTakesMethods(t *testing.T) {
 		d.hungUp()
 
 		d = h.online(t, "d")
-		d.subscribe(1, methodsTopic+"#")
+		d.subscribe(1, devices.MethodsTopic+"#")
 		done = call(`{"methodName":"leave"}`)
 		d.message()
 		d.conn.Close()
 		(<-done).refused(t, 404, "DeviceConnectionClosedRemotely")
 
 		d = h.online(t, "d")
-		d.subscribe(1, methodsTopic+"#")
-		d.unsubscribe(methodsTopic + "#")
+		d.subscribe(1, devices.MethodsTopic+"#")
+		d.unsubscribe(devices.MethodsTopic + "#")
 		(<-call(`{"methodName":"x"}`)).refused(t, 404, "DeviceNotOnline")
 	})
 }
@@ -376,13 +379,13 @@ func TestModuleOverMQTT(t *testing.T) {
 		m := h.dial(t, "d/m")
 		code, _ := m.connect(hello{user: "localhost/d/m/?api-version=2021-04-12", password: sign(t, "localhost/devices/d/modules/m", key, "", time.Now().Add(time.Hour))})
 		same(t, "CONNACK", code, 0)
-		same(t, "grants", m.subscribe(1, methodsTopic+"#", desiredTopic+"#", twinAnswersTopic+"#", "devices/d/modules/m/inputs/#"), []byte{1, 1, 1, 1})
+		same(t, "grants", m.subscribe(1, devices.MethodsTopic+"#", devices.DesiredTopic+"#", devices.TwinAnswersTopic+"#", "devices/d/modules/m/inputs/#"), []byte{1, 1, 1, 1})
 		same(t, "mail of the device", m.subscribe(1, "devices/d/messages/devicebound/#"), []byte{0x80})
 
 		h.do(t, "PATCH", "/twins/d/modules/m", `{"properties":{"desired":{"x":1}}}`).want(t, 200)
 		_, body := m.message()
 		same(t, "desired", body, `{"x":1,"$version":2}`)
-		m.publish(reportedTopic+"?$rid=1", `{"x":1}`, 0)
+		m.publish(devices.ReportedTopic+"?$rid=1", `{"x":1}`, 0)
 		m.message()
 		same(t, "reported of the module", at(t, h.do(t, "GET", "/twins/d/modules/m", "").doc(t), "properties", "reported", "x"), 1.0)
 		same(t, "reported of the device", at(t, h.do(t, "GET", "/twins/d", "").doc(t), "properties", "reported", "x"), nil)
@@ -431,7 +434,7 @@ func TestWillsThatAreTaken(t *testing.T) {
 			{"an empty one", packets.ConnectParams{WillTopic: own}, 0},
 			{"to be retained", packets.ConnectParams{WillTopic: own, WillPayload: []byte("gone"), WillRetain: true}, 0},
 			{"with QoS 2", packets.ConnectParams{WillTopic: own, WillPayload: []byte("gone"), WillQos: 2}, 5},
-			{"an answer", packets.ConnectParams{WillTopic: methodsTopic + "lockDoor/?$rid=1", WillPayload: []byte("1")}, 5},
+			{"an answer", packets.ConnectParams{WillTopic: devices.MethodsTopic + "lockDoor/?$rid=1", WillPayload: []byte("1")}, 5},
 			{"of another device", packets.ConnectParams{WillTopic: "devices/e/messages/events/", WillPayload: []byte("1")}, 5},
 			{"without a topic", packets.ConnectParams{WillPayload: []byte("1")}, 5},
 		}
@@ -452,7 +455,7 @@ func TestWillsThatAreTaken(t *testing.T) {
 func TestNoticesAreInOrder(t *testing.T) {
 	h := trio(t)
 	d := h.online(t, "d")
-	d.subscribe(0, desiredTopic+"#")
+	d.subscribe(0, devices.DesiredTopic+"#")
 	const writers, each = 4, 10
 	var done sync.WaitGroup
 	for range writers {
@@ -464,7 +467,7 @@ func TestNoticesAreInOrder(t *testing.T) {
 	}
 	for version := 2; version < 2+writers*each; version++ {
 		topic, _ := d.message()
-		same(t, "topic", topic, fmt.Sprintf("%s?$version=%d", desiredTopic, version))
+		same(t, "topic", topic, fmt.Sprintf("%s?$version=%d", devices.DesiredTopic, version))
 	}
 	done.Wait()
 }
@@ -473,11 +476,11 @@ func TestSlowReaderIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := trio(t)
 		d := h.online(t, "d")
-		d.subscribe(0, desiredTopic+"#")
-		for i := range 2*maxPendingToSend + cap(d.in) {
+		d.subscribe(0, devices.DesiredTopic+"#")
+		for i := range 2*devices.MaxPendingToSend + cap(d.in) {
 			h.do(t, "PATCH", "/twins/d", fmt.Sprintf(`{"properties":{"desired":{"i":%d}}}`, i)).want(t, 200)
 		}
-		if n := len(d.hungUp()); n > maxPendingToSend+cap(d.in)+2 {
+		if n := len(d.hungUp()); n > devices.MaxPendingToSend+cap(d.in)+2 {
 			t.Errorf("%d notices reached a device that was cut off", n)
 		}
 	})
@@ -490,7 +493,7 @@ func TestRealDeviceIsNotSpokenFor(t *testing.T) {
 		h := newHub(t, "version: 1\ndevices:\n  - id: d\n    follow: {after: 10s}\n")
 		h.do(t, "PATCH", "/twins/d", `{"properties":{"desired":{"floor":3}}}`).want(t, 200)
 		d := h.online(t, "d")
-		d.publish(reportedTopic+"?$rid=1", `{"floor":7,"own":true}`, 0)
+		d.publish(devices.ReportedTopic+"?$rid=1", `{"floor":7,"own":true}`, 0)
 		time.Sleep(time.Minute)
 		reported := at(t, h.do(t, "GET", "/twins/d", "").doc(t), "properties", "reported")
 		same(t, "floor", at(t, reported, "floor"), 7.0)
@@ -506,18 +509,18 @@ func TestTelemetryIsKept(t *testing.T) {
 		d.publish("devices/d/messages/events/a=1%202&%24.ct=application%2Fjson", `{"t":21}`, 1)
 		d.publish("devices/d/messages/events/", "\xff", 1)
 		synctest.Wait()
-		want := `[{"received":` + string(appendJSON(nil, time.Now().UTC())) + `,"properties":{"$.ct":"application/json","a":"1 2"},"body":"{\"t\":21}"},` +
-			`{"received":` + string(appendJSON(nil, time.Now().UTC())) + `,"bodyBase64":"/w=="}]` + "\n"
+		want := `[{"received":` + string(wire.JSON(nil, time.Now().UTC())) + `,"properties":{"$.ct":"application/json","a":"1 2"},"body":"{\"t\":21}"},` +
+			`{"received":` + string(wire.JSON(nil, time.Now().UTC())) + `,"bodyBase64":"/w=="}]` + "\n"
 		same(t, "telemetry", h.control(t, "GET", "/v1/devices/d/telemetry", "").want(t, 200).body, want)
 		same(t, "of another", h.control(t, "GET", "/v1/devices/e/telemetry", "").want(t, 200).body, "[]\n")
 		h.control(t, "GET", "/v1/devices/nobody/telemetry", "").want(t, 404)
 		h.Reset()
-		same(t, "after a reset", len(h.heard.of("d")), 0)
+		same(t, "after a reset", len(h.front.Heard.Of("d")), 0)
 		for range 300 {
-			h.heard.add(heardMessage{device: "d", body: make([]byte, 128<<10)})
+			h.front.Heard.Add(devices.HeardMessage{Device: "d", Body: make([]byte, 128<<10)})
 		}
-		if h.heard.bytes > maxHeard || len(h.heard.list) < 100 {
-			t.Errorf("%d bytes in %d messages are kept", h.heard.bytes, len(h.heard.list))
+		if h.front.Heard.Bytes > devices.MaxHeard || len(h.front.Heard.List) < 100 {
+			t.Errorf("%d bytes in %d messages are kept", h.front.Heard.Bytes, len(h.front.Heard.List))
 		}
 	})
 }
@@ -526,7 +529,7 @@ func TestRealDeviceIsNotSimulated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, "version: 1\ndevices:\n  - id: d\n    follow: 0s\n")
 		d := h.online(t, "d")
-		d.subscribe(0, desiredTopic+"#")
+		d.subscribe(0, devices.DesiredTopic+"#")
 		h.do(t, "PATCH", "/twins/d", `{"properties":{"desired":{"x":1}}}`).want(t, 200)
 		d.message()
 		same(t, "reported", at(t, h.do(t, "GET", "/twins/d", "").doc(t), "properties", "reported", "x"), nil)

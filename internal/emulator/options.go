@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"iothub-runner/internal/emulator/core"
 	"iothub-runner/internal/emulator/fleet"
 )
 
@@ -25,39 +26,12 @@ type Options struct {
 	Log       *slog.Logger      // nil discards
 }
 
-// tier is a hub edition, as far as throttles and job limits depend on it.
-type tier int
-
-const (
-	tierNone tier = iota
-	tierFree
-	tierS1
-	tierS2
-	tierS3
-)
-
-func parseTier(word string) (tier, error) {
-	switch strings.ToLower(word) {
-	case "", "none":
-		return tierNone, nil
-	case "free", "f1":
-		return tierFree, nil
-	case "s1":
-		return tierS1, nil
-	case "s2":
-		return tierS2, nil
-	case "s3":
-		return tierS3, nil
-	}
-	return tierNone, fmt.Errorf("tier %q: want none, free, S1, S2 or S3", word)
-}
-
 // maxUnits is the largest number of units that a hub of any edition can have.
 const maxUnits = 200
 
 // settled returns the options with every default filled in.
-func (o Options) settled() (Options, tier, error) {
-	t, err := parseTier(o.Tier)
+func (o Options) settled() (Options, core.Tier, error) {
+	t, err := core.ParseTier(o.Tier)
 	if err != nil {
 		return o, t, err
 	}

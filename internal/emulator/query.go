@@ -9,12 +9,13 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 
+	"iothub-runner/internal/emulator/core"
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/emulator/refuse"
 	"iothub-runner/internal/twinquery"
 )
 
@@ -40,12 +41,12 @@ type cursor struct {
 }
 
 // query serves POST /devices/query.
-func (x *exchange) query() *apiError {
+func (x *exchange) query() *refuse.Error {
 	q, at, size, refusal := x.querySpec()
 	if refusal != nil {
 		return refusal
 	}
-	if refusal = x.pass(nowhere(), 1); refusal != nil {
+	if refusal = x.pass(core.Nowhere(), 1); refusal != nil {
 		return refusal
 	}
 	item := itemRaw
@@ -76,7 +77,7 @@ func (x *exchange) query() *apiError {
 }
 
 // querySpec reads what the request asks for.
-func (x *exchange) querySpec() (*twinquery.Query, cursor, int, *apiError) {
+func (x *exchange) querySpec() (*twinquery.Query, cursor, int, *refuse.Error) {
 	body, refusal := x.jsonBody(maxSmallBody)
 	if refusal != nil {
 		return nil, cursor{}, 0, refusal
@@ -89,17 +90,17 @@ func (x *exchange) querySpec() (*twinquery.Query, cursor, int, *apiError) {
 		return true
 	})
 	if strings.TrimSpace(text) == "" {
-		return nil, cursor{}, 0, errArgument("The query must not be empty.")
+		return nil, cursor{}, 0, refuse.Argument("The query must not be empty.")
 	}
 	if n := utf8.RuneCountInString(text); n > twinquery.MaxLength {
-		return nil, cursor{}, 0, errArgument("The query has %d characters; the limit is %d.", n, twinquery.MaxLength)
+		return nil, cursor{}, 0, refuse.Argument("The query has %d characters; the limit is %d.", n, twinquery.MaxLength)
 	}
 	q, err := twinquery.Parse(text)
 	if err != nil {
-		return nil, cursor{}, 0, errArgument("The query cannot be read: %s.", err)
+		return nil, cursor{}, 0, refuse.Argument("The query cannot be read: %s.", err)
 	}
 	if q.Where != nil && q.Where.Unknown() != nil {
-		return nil, cursor{}, 0, errArgument("The query cannot be evaluated: %s.", q.Where.Unknown())
+		return nil, cursor{}, 0, refuse.Argument("The query cannot be evaluated: %s.", q.Where.Unknown())
 	}
 	size, refusal := x.pageSize(x.r)
 	if refusal != nil {
@@ -109,7 +110,7 @@ func (x *exchange) querySpec() (*twinquery.Query, cursor, int, *apiError) {
 	if token := x.r.Header.Get("X-Ms-Continuation"); token != "" {
 		opened, ok := x.open(token)
 		if !ok || opened.query != at.query {
-			return nil, cursor{}, 0, errArgument("The continuation token does not belong to the query.")
+			return nil, cursor{}, 0, refuse.Argument("The continuation token does not belong to the query.")
 		}
 		at = opened
 	}
@@ -117,17 +118,17 @@ func (x *exchange) querySpec() (*twinquery.Query, cursor, int, *apiError) {
 }
 
 // pageSize reads x-ms-max-item-count. More than the hub gives is clamped.
-func (s *Server) pageSize(r *http.Request) (int, *apiError) {
+func (s *Server) pageSize(r *http.Request) (int, *refuse.Error) {
 	text := r.Header.Get("X-Ms-Max-Item-Count")
 	if text == "" {
 		return maxPage, nil
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(text))
 	if err != nil || n < -1 || n == 0 {
-		return 0, errArgument("x-ms-max-item-count must be a positive number.")
+		return 0, refuse.Argument("x-ms-max-item-count must be a positive number.")
 	}
-	if n > maxPage && s.does(knobPageOverMax, "refuse") {
-		return 0, errArgument("x-ms-max-item-count must not be larger than %d.", maxPage)
+	if n > maxPage && s.Does(core.KnobPageOverMax, "refuse") {
+		return 0, refuse.Argument("x-ms-max-item-count must not be larger than %d.", maxPage)
 	}
 	if n == -1 || n > maxPage { // -1 is how some clients ask for the default
 		return maxPage, nil
@@ -138,25 +139,25 @@ func (s *Server) pageSize(r *http.Request) (int, *apiError) {
 // twinPage appends the rows of one page, starting at the cursor. It walks the
 // slots only as far as it must.
 func (x *exchange) twinPage(q *twinquery.Query, at cursor, size int) (cursor, bool) {
-	now := x.clock.now()
+	now := x.Clock.Now()
 	rows := 0
-	walk := x.store.walk(q)
+	walk := x.Store.Walk(q)
 	for looked := 0; ; looked++ {
-		n, ok := walk.from(int(at.slot)) //nolint:gosec // sealed by us
+		n, ok := walk.From(int(at.slot)) //nolint:gosec // sealed by us
 		if !ok || looked%4096 == 4095 && x.r.Context().Err() != nil {
 			return at, false
 		}
 		if uint64(n) != at.slot { //nolint:gosec // a slot
 			at.slot, at.inner = uint64(n), 0 //nolint:gosec // a slot
 		}
-		d, ok := x.indexed(n, now)
+		d, ok := x.Indexed(n, now)
 		if !ok {
 			at.slot, at.inner = at.slot+1, 0
 			continue
 		}
-		for _, m := range x.sources(q.Source, d, at.inner) {
+		for _, m := range x.Sources(q.Source, d, at.inner) {
 			at.inner++
-			doc := twinDoc{server: x.Server, subject: m}
+			doc := core.TwinDoc{Hub: x.Hub, Subject: m}
 			if !q.Match(&doc) {
 				continue
 			}
@@ -178,57 +179,22 @@ func (x *exchange) twinPage(q *twinquery.Query, at cursor, size int) (cursor, bo
 	}
 }
 
-// indexed returns a device as the query index has it.
-func (s *Server) indexed(n int, now time.Time) (device, bool) {
-	d, ok := s.store.at(n)
-	if ok && d.rec != nil {
-		d = s.settled(subject{device: d, place: -1}, now).device
-		for _, mod := range s.store.modules(d) {
-			if mod.twin.pending.isDue(now) {
-				d = s.settled(subject{device: d, mod: mod, place: s.store.fleetModule(d, mod.id)}, now).device
-			}
-		}
-	}
-	if s.store.lag.Load() == 0 {
-		return d, ok
-	}
-	return s.store.lagged(n, now)
-}
-
-// sources returns the twins that a source has of a device, but for those
-// behind the cursor.
-func (s *Server) sources(src twinquery.Source, d device, behind uint64) []subject {
-	if src != twinquery.Modules {
-		if behind > 0 {
-			return nil
-		}
-		return []subject{{device: d, place: -1}}
-	}
-	var list []subject
-	for i, mod := range s.store.modules(d) {
-		if uint64(i) >= behind { //nolint:gosec // an index
-			list = append(list, subject{device: d, mod: mod, place: s.store.fleetModule(d, mod.id)})
-		}
-	}
-	return list
-}
-
 // groupPage walks everything for its rows, each time: aggregates are few and
 // a hub that kept their state between pages would have to bound it.
 func (x *exchange) groupPage(q *twinquery.Query, at cursor, size int) (cursor, bool) {
-	now := x.clock.now()
+	now := x.Clock.Now()
 	groups := twinquery.NewGroups(q, x.keyRule())
-	walk := x.store.walk(q)
-	for n, ok := walk.from(0); ok; n, ok = walk.from(n + 1) {
+	walk := x.Store.Walk(q)
+	for n, ok := walk.From(0); ok; n, ok = walk.From(n + 1) {
 		if n%4096 == 4095 && x.r.Context().Err() != nil {
 			return at, false
 		}
-		d, there := x.indexed(n, now)
+		d, there := x.Indexed(n, now)
 		if !there {
 			continue
 		}
-		for _, m := range x.sources(q.Source, d, 0) {
-			if doc := (twinDoc{server: x.Server, subject: m}); q.Match(&doc) {
+		for _, m := range x.Sources(q.Source, d, 0) {
+			if doc := (core.TwinDoc{Hub: x.Hub, Subject: m}); q.Match(&doc) {
 				groups.Add(&doc)
 			}
 		}
@@ -251,7 +217,7 @@ func (x *exchange) groupPage(q *twinquery.Query, at cursor, size int) (cursor, b
 
 // keyRule names what a nested path without alias is called in a row.
 func (s *Server) keyRule() twinquery.KeyRule {
-	if s.does(knobNestedKey, "path") {
+	if s.Does(core.KnobNestedKey, "path") {
 		return twinquery.WholePath
 	}
 	return twinquery.LastSegment
@@ -276,7 +242,7 @@ func (s *Server) seal(c cursor) string {
 }
 
 func (s *Server) sealOf(b []byte) []byte {
-	mac := hmac.New(sha256.New, s.keys.secret)
+	mac := hmac.New(sha256.New, s.Keys.Secret)
 	mac.Write([]byte("cursor"))
 	mac.Write(b)
 	return mac.Sum(nil)[:sealSize]

@@ -6,6 +6,12 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/refuse"
+	"iothub-runner/internal/emulator/store"
+	"iothub-runner/internal/emulator/twindoc"
+	"iothub-runner/internal/emulator/wire"
 )
 
 // This file follows "Understand the identity registry in your IoT hub" and the
@@ -66,7 +72,7 @@ type registryInput struct {
 }
 
 // getDevice serves GET /devices/{id}.
-func (x *exchange) getDevice() *apiError {
+func (x *exchange) getDevice() *refuse.Error {
 	m, refusal := x.reach()
 	if refusal != nil {
 		return refusal
@@ -75,59 +81,59 @@ func (x *exchange) getDevice() *apiError {
 }
 
 // purge serves DELETE /devices/{id}/commands.
-func (x *exchange) purge() *apiError {
+func (x *exchange) purge() *refuse.Error {
 	m, refusal := x.reach()
 	if refusal != nil {
 		return refusal
 	}
-	x.buf = strconv.AppendInt(append(x.buf[:0], `{"totalMessagesPurged":`...), int64(x.front.mail.purge(m.id)), 10)
-	x.buf = appendString(append(x.buf, `,"deviceId":`...), m.id)
+	x.buf = strconv.AppendInt(append(x.buf[:0], `{"totalMessagesPurged":`...), int64(x.front.Mail.Purge(m.ID)), 10)
+	x.buf = wire.String(append(x.buf, `,"deviceId":`...), m.ID)
 	x.buf = append(x.buf, `,"moduleId":null}`...)
 	return x.done(200)
 }
 
 // reach finds what the request addresses and takes it through the last gate.
-func (x *exchange) reach() (subject, *apiError) {
-	m, refusal := x.lookNow(x.route.device, x.route.module)
+func (x *exchange) reach() (store.Subject, *refuse.Error) {
+	m, refusal := x.LookNow(x.route.device, x.route.module)
 	if refusal != nil {
 		return m, refusal
 	}
-	return m, x.pass(m.device, 1)
+	return m, x.pass(m.Device, 1)
 }
 
-func (x *exchange) sendDevice(m subject) *apiError {
+func (x *exchange) sendDevice(m store.Subject) *refuse.Error {
 	doc := x.deviceDoc(m, apiVersion(x.r.URL.RawQuery))
 	x.etag = doc.ETag
-	x.buf = appendJSON(x.buf[:0], doc)
+	x.buf = wire.JSON(x.buf[:0], doc)
 	return x.done(200)
 }
 
 // deviceDoc is a device as the registry shows it to an api-version.
-func (s *Server) deviceDoc(m subject, v version) wireDevice {
-	ident, shown := s.identityOf(m), s.seen(m)
+func (s *Server) deviceDoc(m store.Subject, v version) wireDevice {
+	ident, shown := s.IdentityOf(m), s.Seen(m)
 	doc := wireDevice{
-		DeviceID: m.id, GenerationID: ident.generation, ETag: ident.etag,
-		ConnectionState: shown.state, Status: ident.statusText(), StatusReason: textOrNull(ident.reason),
-		ConnectionStateUpdatedTime: shown.turned, StatusUpdatedTime: timeText(ident.statusAt), LastActivityTime: shown.heard,
-		Authentication: s.authDoc(m, ident), Capabilities: wireCapabilities{IoTEdge: ident.edge},
-		DeviceScope: ident.scope, ParentScopes: ident.parents, CloudToDeviceMessageCount: s.mailCount(m),
+		DeviceID: m.ID, GenerationID: ident.Generation, ETag: ident.Etag,
+		ConnectionState: shown.State, Status: ident.StatusText(), StatusReason: textOrNull(ident.Reason),
+		ConnectionStateUpdatedTime: shown.Turned, StatusUpdatedTime: store.TimeText(ident.StatusAt), LastActivityTime: shown.Heard,
+		Authentication: s.authDoc(m, ident), Capabilities: wireCapabilities{IoTEdge: ident.Edge},
+		DeviceScope: ident.Scope, ParentScopes: ident.Parents, CloudToDeviceMessageCount: s.front.MailCount(m),
 	}
 	if v == version2024 {
-		doc.Attributes = json.RawMessage(ident.attributesText())
+		doc.Attributes = json.RawMessage(ident.AttributesText())
 	}
 	return doc
 }
 
 // authDoc shows the keys of a device that has some, and nulls otherwise.
-func (s *Server) authDoc(m subject, ident identity) wireAuth {
-	doc := wireAuth{SymmetricKey: &wireKeys{}, X509Thumbprint: &wireThumbprints{}, Type: ident.auth.String()}
-	switch ident.auth {
-	case authSAS:
-		primary, secondary := s.keysOf(m, ident)
+func (s *Server) authDoc(m store.Subject, ident store.Identity) wireAuth {
+	doc := wireAuth{SymmetricKey: &wireKeys{}, X509Thumbprint: &wireThumbprints{}, Type: ident.Auth.String()}
+	switch ident.Auth {
+	case store.AuthSAS:
+		primary, secondary := s.KeysOf(m, ident)
 		doc.SymmetricKey = &wireKeys{Primary: &primary, Secondary: &secondary}
-	case authSelfSigned:
-		doc.X509Thumbprint = &wireThumbprints{Primary: textOrNull(ident.primary), Secondary: textOrNull(ident.secondary)}
-	case authCA, authNone:
+	case store.AuthSelfSigned:
+		doc.X509Thumbprint = &wireThumbprints{Primary: textOrNull(ident.Primary), Secondary: textOrNull(ident.Secondary)}
+	case store.AuthCA, store.AuthNone:
 	}
 	return doc
 }
@@ -142,21 +148,21 @@ func textOrNull(text string) *string {
 
 // listDevices serves GET /devices. It has no continuation: a hub with more
 // devices cannot be listed this way.
-func (x *exchange) listDevices() *apiError {
-	if refusal := x.pass(nowhere(), 1); refusal != nil {
+func (x *exchange) listDevices() *refuse.Error {
+	if refusal := x.pass(core.Nowhere(), 1); refusal != nil {
 		return refusal
 	}
 	limit, v := listLimit(x.r.URL.RawQuery), apiVersion(x.r.URL.RawQuery)
 	b := append(x.buf[:0], '[')
-	for n, found := 0, 0; n < x.store.slots() && found < limit; n++ {
-		d, ok := x.store.at(n)
+	for n, found := 0, 0; n < x.Store.Slots() && found < limit; n++ {
+		d, ok := x.Store.At(n)
 		if !ok {
 			continue
 		}
 		if found > 0 {
 			b = append(b, ',')
 		}
-		b = appendJSON(b, x.deviceDoc(subject{device: d, place: -1}, v))
+		b = wire.JSON(b, x.deviceDoc(store.Subject{Device: d, Place: -1}, v))
 		found++
 	}
 	x.buf = append(b, ']')
@@ -178,157 +184,157 @@ func listLimit(rawQuery string) int {
 }
 
 // putDevice creates a device, or updates it when there is an If-Match header.
-func (x *exchange) putDevice() *apiError {
+func (x *exchange) putDevice() *refuse.Error {
 	in, refusal := x.registryInput(x.route.device, "")
 	if refusal != nil {
 		return refusal
 	}
 	match := ifMatch(x.r)
-	if !match.given {
+	if !match.Given {
 		return x.createDevice(in)
 	}
-	d, ok := x.store.find(x.route.device)
+	d, ok := x.Store.Find(x.route.device)
 	if !ok {
-		return errDeviceNotFound(x.route.device)
+		return refuse.DeviceNotFound(x.route.device)
 	}
 	if refusal = x.pass(d, 1); refusal != nil {
 		return refusal
 	}
-	if d, refusal = x.updateDevice(d.id, in, match); refusal != nil {
+	if d, refusal = x.updateDevice(d.ID, in, match); refusal != nil {
 		return refusal
 	}
-	return x.sendDevice(subject{device: d, place: -1})
+	return x.sendDevice(store.Subject{Device: d, Place: -1})
 }
 
 // updateDevice writes the input over a registered device.
-func (s *Server) updateDevice(id string, in registryInput, match condition) (device, *apiError) {
-	now := s.clock.now()
-	d, refusal := s.store.update(id, now, func(d device) (*record, *apiError) {
-		ident := s.identityOf(subject{device: d, place: -1})
-		if match.refuses(ident.etag) {
-			return nil, errPrecondition()
+func (s *Server) updateDevice(id string, in registryInput, match twindoc.Condition) (store.Device, *refuse.Error) {
+	now := s.Clock.Now()
+	d, refusal := s.Store.Update(id, now, func(d store.Device) (*store.Record, *refuse.Error) {
+		ident := s.IdentityOf(store.Subject{Device: d, Place: -1})
+		if match.Refuses(ident.Etag) {
+			return nil, refuse.Precondition()
 		}
 		if refusal := in.apply(&ident, now.UnixNano()); refusal != nil {
 			return nil, refusal
 		}
-		rec := s.store.copyOf(d)
-		rec.ident = ident.renewed()
+		rec := s.Store.CopyOf(d)
+		rec.Ident = ident.Renewed()
 		return rec, nil
 	})
-	if refusal == nil && disabled(d.rec) == 1 {
-		s.cut(d.slot, "the device was disabled")
+	if refusal == nil && store.Disabled(d.Rec) == 1 {
+		s.Cut(d.Slot, "the device was disabled")
 	}
 	return d, refusal
 }
 
-func (x *exchange) createDevice(in registryInput) *apiError {
-	if refusal := x.pass(nowhere(), 1); refusal != nil {
+func (x *exchange) createDevice(in registryInput) *refuse.Error {
+	if refusal := x.pass(core.Nowhere(), 1); refusal != nil {
 		return refusal
 	}
 	d, refusal := x.register(x.route.device, in)
 	if refusal != nil {
 		return refusal
 	}
-	return x.sendDevice(subject{device: d, place: -1})
+	return x.sendDevice(store.Subject{Device: d, Place: -1})
 }
 
 // register creates a device.
-func (s *Server) register(id string, in registryInput) (device, *apiError) {
-	now := s.clock.now()
-	ident := identity{generation: decimal(randomNumber())}
+func (s *Server) register(id string, in registryInput) (store.Device, *refuse.Error) {
+	now := s.Clock.Now()
+	ident := store.Identity{Generation: store.Decimal(store.RandomNumber())}
 	if refusal := in.apply(&ident, now.UnixNano()); refusal != nil {
-		return device{}, refusal
+		return store.Device{}, refusal
 	}
-	if ident.edge && ident.scope == "" {
-		ident.scope = "ms-azure-iot-edge://" + id + "-" + ident.generation
+	if ident.Edge && ident.Scope == "" {
+		ident.Scope = "ms-azure-iot-edge://" + id + "-" + ident.Generation
 	}
-	rec := &record{id: id, ident: ident.renewed(), twin: newborn(now)}
-	return s.store.create(id, rec, now)
+	rec := &store.Record{ID: id, Ident: ident.Renewed(), Twin: twindoc.Newborn(now)}
+	return s.Store.Create(id, rec, now)
 }
 
 // deleteDevice serves DELETE /devices/{id}. The documents ask for If-Match
 // always; without one the hub deletes whatever is there.
-func (x *exchange) deleteDevice() *apiError {
-	d, ok := x.store.find(x.route.device)
+func (x *exchange) deleteDevice() *refuse.Error {
+	d, ok := x.Store.Find(x.route.device)
 	if !ok {
-		return errDeviceNotFound(x.route.device)
+		return refuse.DeviceNotFound(x.route.device)
 	}
 	if refusal := x.pass(d, 1); refusal != nil {
 		return refusal
 	}
-	if refusal := x.unregister(d.id, ifMatch(x.r)); refusal != nil {
+	if refusal := x.unregister(d.ID, ifMatch(x.r)); refusal != nil {
 		return refusal
 	}
 	return x.done(204)
 }
 
-func (s *Server) unregister(id string, match condition) *apiError {
-	d, refusal := s.store.remove(id, s.clock.now(), func(d device) *apiError {
-		if match.refuses(s.identityOf(subject{device: d, place: -1}).etag) {
-			return errPrecondition()
+func (s *Server) unregister(id string, match twindoc.Condition) *refuse.Error {
+	d, refusal := s.Store.Remove(id, s.Clock.Now(), func(d store.Device) *refuse.Error {
+		if match.Refuses(s.IdentityOf(store.Subject{Device: d, Place: -1}).Etag) {
+			return refuse.Precondition()
 		}
 		return nil
 	})
 	if refusal == nil {
-		s.cut(d.slot, "the device was deleted")
-		s.front.mail.forget(d.id)
+		s.Cut(d.Slot, "the device was deleted")
+		s.front.Mail.Forget(d.ID)
 	}
 	return refusal
 }
 
 // registryInput reads a body about a device or a module.
-func (x *exchange) registryInput(deviceID, moduleID string) (registryInput, *apiError) {
+func (x *exchange) registryInput(deviceID, moduleID string) (registryInput, *refuse.Error) {
 	var in registryInput
 	body, refusal := x.jsonBody(maxSmallBody)
 	if refusal != nil {
 		return in, refusal
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
-		return in, errFormat("The body of the request cannot be read: " + err.Error())
+		return in, refuse.Format("The body of the request cannot be read: " + err.Error())
 	}
 	if apiVersion(x.r.URL.RawQuery) != version2024 {
 		in.Attributes = nil // unknown to it, and ignored as any other member
 	}
 	if in.DeviceID != "" && in.DeviceID != deviceID {
-		return in, errArgument("The deviceId '%s' in the body is not the one in the URI.", in.DeviceID)
+		return in, refuse.Argument("The deviceId '%s' in the body is not the one in the URI.", in.DeviceID)
 	}
 	if in.ModuleID != "" && in.ModuleID != moduleID {
-		return in, errArgument("The moduleId '%s' in the body is not the one in the URI.", in.ModuleID)
+		return in, refuse.Argument("The moduleId '%s' in the body is not the one in the URI.", in.ModuleID)
 	}
-	if !validID(deviceID) || moduleID != "" && !validID(moduleID) {
-		return in, errArgument("An id has 1 to 128 characters: ASCII letters, digits and - : . + %% _ # * ? ! ( ) , = @ ; $ '.")
+	if !store.ValidID(deviceID) || moduleID != "" && !store.ValidID(moduleID) {
+		return in, refuse.Argument("An id has 1 to 128 characters: ASCII letters, digits and - : . + %% _ # * ? ! ( ) , = @ ; $ '.")
 	}
 	return in, nil
 }
 
 // apply writes the input over an identity.
-func (in registryInput) apply(ident *identity, now int64) *apiError {
+func (in registryInput) apply(ident *store.Identity, now int64) *refuse.Error {
 	switch strings.ToLower(in.Status) {
 	case "":
 	case "enabled", "disabled":
 		off := is(in.Status, "disabled")
-		if off != ident.disabled {
-			ident.disabled, ident.statusAt = off, now
+		if off != ident.Disabled {
+			ident.Disabled, ident.StatusAt = off, now
 		}
 	default:
-		return errArgument("The status '%s' is neither enabled nor disabled.", in.Status)
+		return refuse.Argument("The status '%s' is neither enabled nor disabled.", in.Status)
 	}
 	if in.StatusReason != nil {
 		if len([]rune(*in.StatusReason)) > 128 {
-			return errArgument("The statusReason is longer than 128 characters.")
+			return refuse.Argument("The statusReason is longer than 128 characters.")
 		}
-		ident.reason = *in.StatusReason
+		ident.Reason = *in.StatusReason
 	}
 	if in.Capabilities != nil {
-		ident.edge = in.Capabilities.IoTEdge
+		ident.Edge = in.Capabilities.IoTEdge
 	}
 	if in.DeviceScope != "" {
-		ident.scope = in.DeviceScope
+		ident.Scope = in.DeviceScope
 	}
 	if in.ParentScopes != nil {
-		ident.parents = in.ParentScopes
+		ident.Parents = in.ParentScopes
 	}
-	if refusal := ident.setAttributes(in.Attributes); refusal != nil {
+	if refusal := ident.SetAttributes(in.Attributes); refusal != nil {
 		return refusal
 	}
 	return in.Authentication.apply(ident)
@@ -336,32 +342,32 @@ func (in registryInput) apply(ident *identity, now int64) *apiError {
 
 // apply writes the authentication over an identity. None at all, an empty one
 // and empty keys mean that the hub is to generate them.
-func (a *wireAuth) apply(ident *identity) *apiError {
+func (a *wireAuth) apply(ident *store.Identity) *refuse.Error {
 	if a == nil {
 		return nil
 	}
-	kind, ok := parseAuth(a.Type)
+	kind, ok := store.ParseAuth(a.Type)
 	if !ok {
-		return errArgument("The authentication type '%s' is none of sas, selfSigned, certificateAuthority, none.", a.Type)
+		return refuse.Argument("The authentication type '%s' is none of sas, selfSigned, certificateAuthority, none.", a.Type)
 	}
 	if a.Type == "" && a.X509Thumbprint.any() {
-		kind = authSelfSigned
+		kind = store.AuthSelfSigned
 	}
-	if kind != ident.auth {
-		ident.primary, ident.secondary = "", ""
+	if kind != ident.Auth {
+		ident.Primary, ident.Secondary = "", ""
 	}
-	ident.auth = kind
+	ident.Auth = kind
 	switch kind {
-	case authSAS:
+	case store.AuthSAS:
 		return a.SymmetricKey.apply(ident)
-	case authSelfSigned:
+	case store.AuthSelfSigned:
 		return a.X509Thumbprint.apply(ident)
-	case authCA, authNone:
+	case store.AuthCA, store.AuthNone:
 	}
 	return nil
 }
 
-func (k *wireKeys) apply(ident *identity) *apiError {
+func (k *wireKeys) apply(ident *store.Identity) *refuse.Error {
 	if k == nil {
 		return nil
 	}
@@ -371,11 +377,11 @@ func (k *wireKeys) apply(ident *identity) *apiError {
 		}
 		raw, err := base64.StdEncoding.DecodeString(*key)
 		if err != nil || len(raw) < 16 || len(raw) > 64 {
-			return errArgument("A symmetric key is base64 of 16 to 64 bytes.")
+			return refuse.Argument("A symmetric key is base64 of 16 to 64 bytes.")
 		}
 	}
-	setText(&ident.primary, k.Primary)
-	setText(&ident.secondary, k.Secondary)
+	setText(&ident.Primary, k.Primary)
+	setText(&ident.Secondary, k.Secondary)
 	return nil
 }
 
@@ -383,17 +389,17 @@ func (t *wireThumbprints) any() bool {
 	return t != nil && (t.Primary != nil && *t.Primary != "" || t.Secondary != nil && *t.Secondary != "")
 }
 
-func (t *wireThumbprints) apply(ident *identity) *apiError {
+func (t *wireThumbprints) apply(ident *store.Identity) *refuse.Error {
 	if t == nil {
 		return nil
 	}
 	for _, text := range []*string{t.Primary, t.Secondary} {
 		if text != nil && *text != "" && !validThumbprint(*text) {
-			return errArgument("A thumbprint is 40 or 64 hexadecimal digits.")
+			return refuse.Argument("A thumbprint is 40 or 64 hexadecimal digits.")
 		}
 	}
-	setText(&ident.primary, t.Primary)
-	setText(&ident.secondary, t.Secondary)
+	setText(&ident.Primary, t.Primary)
+	setText(&ident.Secondary, t.Secondary)
 	return nil
 }
 

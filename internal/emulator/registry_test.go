@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"iothub-runner/internal/emulator/twindoc"
 )
 
 func TestCreateDevice(t *testing.T) {
@@ -99,7 +101,7 @@ func TestUpdateDevice(t *testing.T) {
 	if after["etag"] == etag {
 		t.Error("the etag did not change")
 	}
-	if after["statusUpdatedTime"] == neverTime {
+	if after["statusUpdatedTime"] == twindoc.NeverTime {
 		t.Error("statusUpdatedTime was not set")
 	}
 	h.do(t, "PUT", "/devices/door-0009", `{}`, "If-Match", `"`+etag+`"`).refused(t, 412, "PreconditionFailed")

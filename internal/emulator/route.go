@@ -4,67 +4,14 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/refuse"
 )
-
-// operation is what a request asks the hub to do. Permissions, throttles and
-// faults are chosen by it.
-type operation int
-
-const (
-	opUnknown operation = iota
-	opGetTwin
-	opPatchTwin
-	opPutTwin
-	opInvoke
-	opQuery
-	opGetDevice
-	opPutDevice
-	opDeleteDevice
-	opListDevices
-	opBulk
-	opListModules
-	opGetModule
-	opPutModule
-	opDeleteModule
-	opDeviceStatistics
-	opServiceStatistics
-	opPurge
-	opPutJob
-	opGetJob
-	opCancelJob
-	opListJobs
-	opListOldJobs
-	opGetOldJob
-	opNotEmulated
-)
-
-// needs returns the permissions of which the caller must have one.
-func (o operation) needs() permission {
-	switch o {
-	case opGetDevice, opListDevices, opListModules, opGetModule, opDeviceStatistics, opServiceStatistics:
-		return registryRead
-	case opPutDevice, opDeleteDevice, opBulk, opPutModule, opDeleteModule:
-		return registryWrite
-	case opPutJob, opGetJob, opCancelJob, opListJobs, opListOldJobs, opGetOldJob:
-		// The documents' samples use a policy that has everything; which part
-		// of it the live hub asks for is not known, so either will do.
-		return serviceConnect | registryWrite
-	case opGetTwin, opPatchTwin, opPutTwin, opInvoke, opQuery, opPurge, opUnknown, opNotEmulated:
-	}
-	return serviceConnect
-}
-
-// methodsOnly says whether errors take the form of direct methods.
-func (o operation) shape() errorShape {
-	if o == opInvoke {
-		return shapeMethod
-	}
-	return shapeGateway
-}
 
 // route is a request's operation and what it addresses.
 type route struct {
-	op     operation
+	op     core.Operation
 	device string
 	module string
 	job    string
@@ -101,7 +48,7 @@ func segments(u *url.URL, into []string) ([]string, bool) {
 
 // findRoute names what a request asks for. An unknown path gives 404, a known
 // one with the wrong verb 405, both in the words of the hub's router.
-func findRoute(r *http.Request, parts []string) (route, *apiError) {
+func findRoute(r *http.Request, parts []string) (route, *refuse.Error) {
 	var rt route
 	known := false
 	switch strings.ToLower(parts[0]) {
@@ -114,27 +61,27 @@ func findRoute(r *http.Request, parts []string) (route, *apiError) {
 	case "jobs":
 		rt, known = jobRoute(r.Method, parts)
 	case "configurations":
-		rt, known = route{op: opNotEmulated, what: "Automatic device management (/configurations)"}, true
+		rt, known = route{op: core.OpNotEmulated, what: "Automatic device management (/configurations)"}, true
 	case "digitaltwins":
-		rt, known = route{op: opNotEmulated, what: "The digital twins API (use /twins)"}, true
+		rt, known = route{op: core.OpNotEmulated, what: "The digital twins API (use /twins)"}, true
 	case "messages":
-		rt, known = route{op: opNotEmulated, what: "Cloud-to-device feedback over HTTPS"}, true
+		rt, known = route{op: core.OpNotEmulated, what: "Cloud-to-device feedback over HTTPS"}, true
 	case "files", "filenotifications":
-		rt, known = route{op: opNotEmulated, what: "File upload"}, true
+		rt, known = route{op: core.OpNotEmulated, what: "File upload"}, true
 	}
 	if !known {
-		return rt, &apiError{status: 404, name: "GenericNotFound", shape: shapePlain, text: "No HTTP resource was found that matches the request URI '" + r.URL.Path + "'."}
+		return rt, &refuse.Error{Status: 404, Name: "GenericNotFound", Shape: refuse.ShapePlain, Text: "No HTTP resource was found that matches the request URI '" + r.URL.Path + "'."}
 	}
-	if rt.op == opUnknown {
-		return rt, &apiError{status: 405, shape: shapePlain, text: "The requested resource does not support http method '" + r.Method + "'."}
+	if rt.op == core.OpUnknown {
+		return rt, &refuse.Error{Status: 405, Shape: refuse.ShapePlain, Text: "The requested resource does not support http method '" + r.Method + "'."}
 	}
 	return rt, nil
 }
 
 // verbs are the operations of one path; a verb without one is refused.
-type verbs struct{ get, put, patch, post, del operation }
+type verbs struct{ get, put, patch, post, del core.Operation }
 
-func (v verbs) pick(verb string) operation {
+func (v verbs) pick(verb string) core.Operation {
 	switch verb {
 	case http.MethodGet:
 		return v.get
@@ -147,19 +94,19 @@ func (v verbs) pick(verb string) operation {
 	case http.MethodDelete:
 		return v.del
 	}
-	return opUnknown
+	return core.OpUnknown
 }
 
 func twinRoute(verb string, p []string) (route, bool) {
 	switch {
 	case len(p) == 2:
-		return route{op: verbs{get: opGetTwin, put: opPutTwin, patch: opPatchTwin}.pick(verb), device: p[1]}, true
+		return route{op: verbs{get: core.OpGetTwin, put: core.OpPutTwin, patch: core.OpPatchTwin}.pick(verb), device: p[1]}, true
 	case len(p) == 3 && is(p[2], "methods"):
-		return route{op: verbs{post: opInvoke}.pick(verb), device: p[1]}, true
+		return route{op: verbs{post: core.OpInvoke}.pick(verb), device: p[1]}, true
 	case len(p) == 4 && is(p[2], "modules"):
-		return route{op: verbs{get: opGetTwin, put: opPutTwin, patch: opPatchTwin}.pick(verb), device: p[1], module: p[3]}, p[3] != ""
+		return route{op: verbs{get: core.OpGetTwin, put: core.OpPutTwin, patch: core.OpPatchTwin}.pick(verb), device: p[1], module: p[3]}, p[3] != ""
 	case len(p) == 5 && is(p[2], "modules") && is(p[4], "methods"):
-		return route{op: verbs{post: opInvoke}.pick(verb), device: p[1], module: p[3]}, p[3] != ""
+		return route{op: verbs{post: core.OpInvoke}.pick(verb), device: p[1], module: p[3]}, p[3] != ""
 	}
 	return route{}, false
 }
@@ -167,19 +114,19 @@ func twinRoute(verb string, p []string) (route, bool) {
 func deviceRoute(verb string, p []string) (route, bool) {
 	switch {
 	case len(p) == 1:
-		return route{op: verbs{get: opListDevices, post: opBulk}.pick(verb)}, true
+		return route{op: verbs{get: core.OpListDevices, post: core.OpBulk}.pick(verb)}, true
 	case len(p) == 2 && is(p[1], "query") && verb == http.MethodPost:
-		return route{op: opQuery}, true
+		return route{op: core.OpQuery}, true
 	case len(p) == 2:
-		return route{op: verbs{get: opGetDevice, put: opPutDevice, del: opDeleteDevice}.pick(verb), device: p[1]}, true
+		return route{op: verbs{get: core.OpGetDevice, put: core.OpPutDevice, del: core.OpDeleteDevice}.pick(verb), device: p[1]}, true
 	case len(p) >= 3 && is(p[2], "modules"):
 		return moduleRoute(verb, p)
 	case len(p) == 3 && is(p[2], "commands"):
-		return route{op: verbs{del: opPurge}.pick(verb), device: p[1]}, true
+		return route{op: verbs{del: core.OpPurge}.pick(verb), device: p[1]}, true
 	case len(p) == 3 && is(p[2], "applyConfigurationContent"):
-		return route{op: opNotEmulated, what: "Applying edge configuration content"}, true
+		return route{op: core.OpNotEmulated, what: "Applying edge configuration content"}, true
 	case len(p) >= 3 && (is(p[2], "messages") || is(p[2], "files")):
-		return route{op: opNotEmulated, what: "The device API over HTTPS (connect devices over MQTT)"}, true
+		return route{op: core.OpNotEmulated, what: "The device API over HTTPS (connect devices over MQTT)"}, true
 	}
 	return route{}, false
 }
@@ -187,9 +134,9 @@ func deviceRoute(verb string, p []string) (route, bool) {
 func moduleRoute(verb string, p []string) (route, bool) {
 	switch {
 	case len(p) == 3:
-		return route{op: verbs{get: opListModules}.pick(verb), device: p[1]}, true
+		return route{op: verbs{get: core.OpListModules}.pick(verb), device: p[1]}, true
 	case len(p) == 4 && p[3] != "":
-		return route{op: verbs{get: opGetModule, put: opPutModule, del: opDeleteModule}.pick(verb), device: p[1], module: p[3]}, true
+		return route{op: verbs{get: core.OpGetModule, put: core.OpPutModule, del: core.OpDeleteModule}.pick(verb), device: p[1], module: p[3]}, true
 	}
 	return route{}, false
 }
@@ -197,9 +144,9 @@ func moduleRoute(verb string, p []string) (route, bool) {
 func statisticsRoute(verb string, p []string) (route, bool) {
 	switch {
 	case len(p) == 2 && is(p[1], "devices"):
-		return route{op: verbs{get: opDeviceStatistics}.pick(verb)}, true
+		return route{op: verbs{get: core.OpDeviceStatistics}.pick(verb)}, true
 	case len(p) == 2 && is(p[1], "service"):
-		return route{op: verbs{get: opServiceStatistics}.pick(verb)}, true
+		return route{op: verbs{get: core.OpServiceStatistics}.pick(verb)}, true
 	}
 	return route{}, false
 }
@@ -209,11 +156,11 @@ func jobRoute(verb string, p []string) (route, bool) {
 	case len(p) >= 2 && is(p[1], "v2"):
 		return scheduledJobRoute(verb, p)
 	case len(p) == 1:
-		return route{op: verbs{get: opListOldJobs}.pick(verb)}, true
+		return route{op: verbs{get: core.OpListOldJobs}.pick(verb)}, true
 	case len(p) == 2 && is(p[1], "create"):
-		return route{op: opNotEmulated, what: "Import and export of devices by blob storage (use POST /devices)"}, true
+		return route{op: core.OpNotEmulated, what: "Import and export of devices by blob storage (use POST /devices)"}, true
 	case len(p) == 2:
-		return route{op: verbs{get: opGetOldJob}.pick(verb), job: p[1]}, true
+		return route{op: verbs{get: core.OpGetOldJob}.pick(verb), job: p[1]}, true
 	}
 	return route{}, false
 }
@@ -221,11 +168,11 @@ func jobRoute(verb string, p []string) (route, bool) {
 func scheduledJobRoute(verb string, p []string) (route, bool) {
 	switch {
 	case len(p) == 3 && is(p[2], "query") && verb == http.MethodGet:
-		return route{op: opListJobs}, true
+		return route{op: core.OpListJobs}, true
 	case len(p) == 3 && p[2] != "":
-		return route{op: verbs{get: opGetJob, put: opPutJob}.pick(verb), job: p[2]}, true
+		return route{op: verbs{get: core.OpGetJob, put: core.OpPutJob}.pick(verb), job: p[2]}, true
 	case len(p) == 4 && is(p[3], "cancel") && p[2] != "":
-		return route{op: verbs{post: opCancelJob}.pick(verb), job: p[2]}, true
+		return route{op: verbs{post: core.OpCancelJob}.pick(verb), job: p[2]}, true
 	case len(p) == 4 && is(p[3], "cancel"):
 		return route{}, true // what clients get that forget the id
 	}

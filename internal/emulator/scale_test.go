@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"iothub-runner/internal/emulator/core"
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/emulator/twindoc"
 )
 
 const meters = `
@@ -49,19 +51,19 @@ func TestMillionDevices(t *testing.T) {
 	if grown := heapMiB() - before; grown > 16 {
 		t.Errorf("a fresh fleet takes %d MiB", grown)
 	}
-	w, refusal := parseTwinWrite([]byte(`{"properties":{"desired":{"interval":30}}}`), true)
+	w, refusal := twindoc.ParseWrite([]byte(`{"properties":{"desired":{"interval":30}}}`), true)
 	if refusal != nil {
 		t.Fatal(refusal)
 	}
-	h.completeWrite(&w)
+	h.CompleteWrite(&w)
 	const written = 100_000
 	for i := range written {
-		m, refusal := h.writeTwin(f.ID(i), "", w)
+		m, refusal := h.WriteTwin(f.ID(i), "", w)
 		if refusal != nil {
 			t.Fatal(refusal)
 		}
 		if i%10 == 0 {
-			if _, err := h.connected(m).invoke(t.Context(), methodCall{name: "lockDoor", timeout: time.Minute}); err != nil {
+			if _, err := h.Connected(m).Invoke(t.Context(), core.MethodCall{Name: "lockDoor", Timeout: time.Minute}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -17,27 +17,29 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"iothub-runner/internal/emulator/access"
+	"iothub-runner/internal/emulator/clock"
+	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/devices"
+	"iothub-runner/internal/emulator/jobs"
+	"iothub-runner/internal/emulator/refuse"
+	"iothub-runner/internal/emulator/store"
+	"iothub-runner/internal/emulator/twindoc"
 )
 
 // Server is an emulated hub. Its methods are safe for concurrent use.
 type Server struct {
-	opts  Options
-	tier  tier
-	log   *slog.Logger
-	ca    *authority
-	tls   *tls.Config
-	keys  *keyring
-	clock *clock
-	store *store
-	links *links
-	front *front
-	heard heard
+	*core.Hub
 
-	grants   grantCache
-	zippers  sync.Pool
-	buffers  sync.Pool
-	instance uint64 // random; distinguishes the tracking ids of two hubs
-	requests atomic.Uint64
+	opts  Options
+	ca    *access.Authority
+	tls   *tls.Config
+	front *devices.Front
+
+	grants  access.GrantCache
+	zippers sync.Pool
+	buffers sync.Pool
 
 	stateLog  *stateLog    // nil without a state file
 	stateLock *flock.Flock // likewise
@@ -45,21 +47,11 @@ type Server struct {
 	stateSize atomic.Int64 // of the state file as it is now
 
 	operations operations
-	skewed     atomic.Int64 // see SetSkew
-
-	chosen    choices
-	throttles throttles
-	schedules schedules
-
-	faultsOff atomic.Bool
-	faults    atomic.Pointer[faultSet]    // whose faults strike; nil for none
-	opCalls   [countedOfHub]atomic.Uint64 // calls seen, for faults
+	schedules  jobs.Schedules
 
 	contentType, varyOrigin []string // shared header values, never written to
 
-	// life ends when the hub closes; every wait hangs on it.
-	life context.Context //nolint:containedctx // the server is the owner of this context
-	end  context.CancelFunc
+	end context.CancelFunc // of life
 
 	http      *http.Server
 	httpsAddr string
@@ -67,11 +59,8 @@ type Server struct {
 	adminAddr string
 	hostName  string // with its port unless that is 443
 	serving   sync.WaitGroup
-	bounded   *boundedListener // of HTTPS; nil if the hub does not listen
+	bounded   *devices.BoundedListener // of HTTPS; nil if the hub does not listen
 }
-
-// levelTrace is for what only somebody who debugs a client wants to see.
-const levelTrace = slog.LevelDebug
 
 // The bounds of one connection and of all of them.
 const (
@@ -89,34 +78,35 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		opts: opts, tier: t, log: opts.Log, clock: &clock{}, operations: allOperations(),
+		Hub: &core.Hub{Name: opts.HostName, Tier: t, Log: opts.Log, Clock: &clock.Clock{}}, opts: opts, operations: allOperations(),
 		contentType: []string{"application/json; charset=utf-8"},
 		varyOrigin:  []string{"Origin"},
 		hostName:    opts.HostName,
 	}
-	if s.chosen, err = parseBehaviour(opts.Behaviour); err != nil {
+	if s.Chosen, err = core.ParseBehaviour(opts.Behaviour); err != nil {
 		return nil, err
 	}
-	s.throttles.limit(t, opts.Units)
-	s.schedules.limit, s.schedules.server = t.maxActiveJobs(), s
-	if s.ca, err = openAuthority(opts.TLSDir); err != nil {
+	s.Throttles.Limit(t, opts.Units)
+	s.schedules.Limit, s.schedules.Hub = t.MaxActiveJobs(), s.Hub
+	if s.ca, err = access.OpenAuthority(opts.TLSDir); err != nil {
 		return nil, err
 	}
-	if s.tls, err = s.ca.serverConfig(opts.HostName); err != nil {
+	if s.tls, err = s.ca.ServerConfig(opts.HostName); err != nil {
 		return nil, err
 	}
-	if s.keys, err = openKeyring(opts.TLSDir); err != nil {
+	if s.Keys, err = access.OpenKeyring(opts.TLSDir); err != nil {
 		return nil, err
 	}
 	var seed [8]byte
 	rand.Read(seed[:])
-	s.instance = binary.LittleEndian.Uint64(seed[:])
+	s.Instance = binary.LittleEndian.Uint64(seed[:])
 	s.buffers.New = func() any { b := make([]byte, 0, 1<<10); return &b }
-	s.store = newStore(opts.Fleet, s.clock.now())
-	s.faults.Store(&faultSet{fleet: opts.Fleet})
-	s.links = newLinks()
-	s.front = newFront(s)
-	s.life, s.end = context.WithCancel(context.Background())
+	s.Store = store.New(opts.Fleet, s.Clock.Now())
+	s.Faults.Store(&core.FaultSet{Fleet: opts.Fleet})
+	s.Links = core.NewLinks()
+	s.front = devices.NewFront(s.Hub, s.tls, s.tlsFailed)
+	s.MailCount = s.front.MailCount
+	s.Life, s.end = context.WithCancel(context.Background())
 	if opts.StateFile != "" {
 		if err := s.loadState(); err != nil {
 			return nil, errors.Join(err, s.abandon())
@@ -141,7 +131,7 @@ func Start(opts Options) (*Server, error) {
 		return nil, err
 	}
 	var lc net.ListenConfig
-	ln, err := lc.Listen(s.life, "tcp", s.opts.HTTPSAddr)
+	ln, err := lc.Listen(s.Life, "tcp", s.opts.HTTPSAddr)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen for HTTPS: %w", err), s.abandon())
 	}
@@ -149,13 +139,13 @@ func Start(opts Options) (*Server, error) {
 	if _, port, err := net.SplitHostPort(s.httpsAddr); err == nil && port != "443" {
 		s.hostName += ":" + port
 	}
-	s.bounded = newBoundedListener(ln, maxConnections)
+	s.bounded = devices.NewBoundedListener(ln, maxConnections)
 	s.http = s.httpServer()
 	if s.opts.MQTTAddr != "" {
-		if err := s.front.listen(s.life, s.opts.MQTTAddr); err != nil {
+		if err := s.front.Listen(s.Life, s.opts.MQTTAddr); err != nil {
 			return nil, errors.Join(err, ln.Close(), s.abandon())
 		}
-		s.warnOpen("MQTT", s.front.addr)
+		s.warnOpen("MQTT", s.front.Addr)
 	}
 	s.warnOpen("HTTPS", s.httpsAddr)
 	if s.opts.StateFile != "" {
@@ -165,7 +155,7 @@ func Start(opts Options) (*Server, error) {
 		s.served("HTTPS", s.http.Serve(tls.NewListener(s.bounded, s.tls)))
 	})
 	if s.opts.AdminAddr != "" {
-		if err := s.listenAdmin(s.life, s.opts.AdminAddr); err != nil {
+		if err := s.listenAdmin(s.Life, s.opts.AdminAddr); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
@@ -180,13 +170,13 @@ func (s *Server) httpServer() *http.Server {
 		IdleTimeout:       idleDeadline,
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          log.New(tlsFailures{s}, "", 0),
-		BaseContext:       func(net.Listener) context.Context { return s.life },
+		BaseContext:       func(net.Listener) context.Context { return s.Life },
 	}
 }
 
 func (s *Server) served(what string, err error) {
 	if !errors.Is(err, http.ErrServerClosed) {
-		s.log.Error("a listener ended", "for", what, "error", err)
+		s.Log.Error("a listener ended", "for", what, "error", err)
 	}
 }
 
@@ -200,7 +190,7 @@ func (t tlsFailures) Write(line []byte) (int, error) {
 		from, why, _ := strings.Cut(rest, ": ")
 		t.server.tlsFailed(from, why)
 	} else {
-		t.server.log.Log(context.Background(), levelTrace, text)
+		t.server.Log.Log(context.Background(), core.LevelTrace, text)
 	}
 	return len(line), nil
 }
@@ -211,20 +201,20 @@ func (s *Server) tlsFailed(from, why string) {
 	level, hint := slog.LevelWarn, "the client must trust the hub's own certificate (caFile of the ready file), and call it by the name in its connection string"
 	switch {
 	case strings.HasSuffix(why, "EOF") || strings.Contains(why, "reset by peer") || strings.Contains(why, "closed network connection"):
-		level = levelTrace
+		level = core.LevelTrace
 	case strings.Contains(why, "first record does not look like a TLS handshake") || strings.Contains(why, "HTTP request to an HTTPS server"):
 		hint = "this port speaks TLS: use https, mqtts or wss"
 	case strings.Contains(why, "protocol version") || strings.Contains(why, "unsupported versions"):
 		hint = "the hub speaks TLS 1.2 and 1.3"
 	}
-	s.log.Log(context.Background(), level, "TLS with a client failed", "from", from, "error", why, "hint", hint)
+	s.Log.Log(context.Background(), level, "TLS with a client failed", "from", from, "error", why, "hint", hint)
 }
 
 // warnOpen tells of a listener that others than this machine can reach.
 func (s *Server) warnOpen(what, addr string) {
 	host, _, err := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); err == nil && (ip == nil || !ip.IsLoopback()) {
-		s.log.Warn("the emulated hub can be reached from other machines", "for", what, "address", addr)
+		s.Log.Warn("the emulated hub can be reached from other machines", "for", what, "address", addr)
 	}
 }
 
@@ -232,7 +222,7 @@ func (s *Server) warnOpen(what, addr string) {
 // that still hang then are cut.
 func (s *Server) Close() error {
 	var err error
-	s.front.close()
+	s.front.Close()
 	if s.admin != nil {
 		err = s.admin.Close()
 	}
@@ -247,8 +237,9 @@ func (s *Server) Close() error {
 		err = errors.Join(err, down)
 	}
 	s.end()
-	s.clock.close()
+	s.Clock.Close()
 	s.serving.Wait()
+	s.schedules.Serving.Wait()
 	if s.opts.StateFile != "" {
 		err = errors.Join(err, s.saveState(), s.stateLock.Unlock())
 	}
@@ -266,17 +257,17 @@ func (s *Server) HostName() string { return s.hostName }
 func (s *Server) HTTPSAddr() string { return s.httpsAddr }
 
 // MQTTAddr is the address that devices connect to; empty if they cannot.
-func (s *Server) MQTTAddr() string { return s.front.addr }
+func (s *Server) MQTTAddr() string { return s.front.Addr }
 
 // AdminAddr is the address of the control endpoint; empty if there is none.
 func (s *Server) AdminAddr() string { return s.adminAddr }
 
 // CAFile is the file of the certificate authority to trust; empty when it is
 // in memory only.
-func (s *Server) CAFile() string { return s.ca.file }
+func (s *Server) CAFile() string { return s.ca.File }
 
 // CAPEM is the certificate authority to trust.
-func (s *Server) CAPEM() []byte { return s.ca.pem }
+func (s *Server) CAPEM() []byte { return s.ca.Pem }
 
 // ConnectionString is the one of the policy that may do everything.
 func (s *Server) ConnectionString() string {
@@ -287,26 +278,26 @@ func (s *Server) ConnectionString() string {
 // PolicyConnectionString is the one of a policy: iothubowner, service, device,
 // registryRead or registryReadWrite. It says whether there is such a policy.
 func (s *Server) PolicyConnectionString(name string) (string, bool) {
-	p := s.keys.policy(name)
+	p := s.Keys.Policy(name)
 	if p == nil {
 		return "", false
 	}
-	return "HostName=" + s.hostName + ";SharedAccessKeyName=" + p.name + ";SharedAccessKey=" + p.primary, true
+	return "HostName=" + s.hostName + ";SharedAccessKeyName=" + p.Name + ";SharedAccessKey=" + p.Primary, true
 }
 
 // AddDevice registers a device unless there is one of this id, and returns its
 // connection string. Its keys follow from the id and what TLSDir keeps, so that
 // they are the same at the next start.
 func (s *Server) AddDevice(id string) (connectionString string, err error) {
-	if !validID(id) {
+	if !store.ValidID(id) {
 		return "", fmt.Errorf("%q: an id has 1 to 128 letters, digits or any of - : . + %% _ # * ? ! ( ) , = @ ; $ '", id)
 	}
-	d, ok := s.store.find(id)
+	d, ok := s.Store.Find(id)
 	if !ok {
-		now := s.clock.now()
-		ident := s.identityOf(subject{device: device{id: id, slot: -1}, place: -1})
-		var refusal *apiError
-		if d, refusal = s.store.create(id, &record{id: id, ident: &ident, twin: newborn(now)}, now); refusal != nil {
+		now := s.Clock.Now()
+		ident := s.IdentityOf(store.Subject{Device: store.Device{ID: id, Slot: -1}, Place: -1})
+		var refusal *refuse.Error
+		if d, refusal = s.Store.Create(id, &store.Record{ID: id, Ident: &ident, Twin: twindoc.Newborn(now)}, now); refusal != nil {
 			return "", fmt.Errorf("%q: %w", id, refusal)
 		}
 	}
@@ -314,65 +305,11 @@ func (s *Server) AddDevice(id string) (connectionString string, err error) {
 	if _, port, err := net.SplitHostPort(s.MQTTAddr()); err == nil && port != "8883" {
 		host = net.JoinHostPort(host, port) // it is for devices, which speak MQTT
 	}
-	m := subject{device: d, place: -1}
-	ident := s.identityOf(m)
-	if ident.auth != authSAS {
+	m := store.Subject{Device: d, Place: -1}
+	ident := s.IdentityOf(m)
+	if ident.Auth != store.AuthSAS {
 		return "HostName=" + host + ";DeviceId=" + id + ";x509=true", nil
 	}
-	primary, _ := s.keysOf(m, ident)
+	primary, _ := s.KeysOf(m, ident)
 	return "HostName=" + host + ";DeviceId=" + id + ";SharedAccessKey=" + primary, nil
-}
-
-// answersTo says whether host, without port, is a name of this hub.
-func (s *Server) answersTo(host string) bool {
-	return strings.EqualFold(host, s.opts.HostName) || strings.EqualFold(host, "localhost") || host == "127.0.0.1"
-}
-
-// boundedListener accepts only so many connections at a time; more wait in the
-// kernel's queue.
-type boundedListener struct {
-	net.Listener
-	accepted atomic.Int64
-	free     chan struct{}
-	done     chan struct{}
-	once     sync.Once
-}
-
-func newBoundedListener(ln net.Listener, limit int) *boundedListener {
-	return &boundedListener{Listener: ln, free: make(chan struct{}, limit), done: make(chan struct{})}
-}
-
-// Accept waits until there is both a place and a connection.
-func (l *boundedListener) Accept() (net.Conn, error) {
-	select {
-	case l.free <- struct{}{}:
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.free
-		return nil, err
-	}
-	l.accepted.Add(1)
-	return &boundedConn{Conn: c, release: func() { <-l.free }}, nil
-}
-
-// Close stops a waiting Accept as well.
-func (l *boundedListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return l.Listener.Close()
-}
-
-type boundedConn struct {
-	net.Conn
-	once    sync.Once
-	release func()
-}
-
-// Close gives the place back, once.
-func (c *boundedConn) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(c.release)
-	return err
 }

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"iothub-runner/internal/emulator/access"
+	"iothub-runner/internal/emulator/core"
 	"iothub-runner/internal/emulator/fleet"
 )
 
@@ -115,7 +117,7 @@ func TestTLSDirIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := os.FileMode(0o600)
-		if f.Name() == caFile {
+		if f.Name() == access.CaFile {
 			want = 0o644 // the certificate is for everybody
 		}
 		if info.Mode().Perm() != want {
@@ -139,7 +141,7 @@ func hubDevice(t *testing.T, s *Server) map[string]any {
 }
 
 func TestBrokenTLSDir(t *testing.T) {
-	for _, file := range []string{caFile, caKeyFile, keysFile} {
+	for _, file := range []string{access.CaFile, access.CaKeyFile, access.KeysFile} {
 		t.Run(file, func(t *testing.T) {
 			dir := t.TempDir()
 			s, err := New(Options{TLSDir: dir})
@@ -162,7 +164,7 @@ func TestBrokenTLSDir(t *testing.T) {
 		if _, err := New(Options{TLSDir: dir}); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Remove(filepath.Join(dir, caKeyFile)); err != nil {
+		if err := os.Remove(filepath.Join(dir, access.CaKeyFile)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := New(Options{TLSDir: dir}); err == nil {
@@ -340,15 +342,15 @@ func TestAcceptGoesOnAfterAnError(t *testing.T) {
 	defer ln.Close()
 	tired := &tiredListener{Listener: ln}
 	tired.tired.Store(true)
-	h.front.ln = tired
-	if !h.front.accept() {
+	h.front.Ln = tired
+	if !h.front.Accept() {
 		t.Error("an error that passes ended the listener")
 	}
 	ln.Close()
-	if h.front.accept() {
+	if h.front.Accept() {
 		t.Error("a closed listener goes on")
 	}
-	h.front.ln = nil
+	h.front.Ln = nil
 }
 
 // Who wrote a client that does not trust the hub reads what to do.
@@ -361,7 +363,7 @@ func TestTLSFailuresAreExplained(t *testing.T) {
 		"EOF": "",
 	} {
 		var log bytes.Buffer
-		s := Server{log: slog.New(slog.NewTextHandler(&log, nil))}
+		s := Server{Hub: &core.Hub{Log: slog.New(slog.NewTextHandler(&log, nil))}}
 		if _, err := (tlsFailures{&s}).Write([]byte("http: TLS handshake error from 127.0.0.1:1: " + why + "\n")); err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"iothub-runner/internal/emulator/devices"
 	"iothub-runner/internal/emulator/fleet"
 )
 
@@ -48,7 +49,7 @@ func TestStateIsKept(t *testing.T) {
 	t.Run("killed", func(t *testing.T) {
 		stateIsKept(t, func(t *testing.T, h testHub, dir string) string {
 			t.Helper()
-			h.store.noteCounts() // a second has passed
+			h.Store.NoteCounts() // a second has passed
 			left := leftBehind(t, dir)
 			h.leave(t)
 			return left
@@ -112,7 +113,7 @@ devices:
 		h.do(t, "PUT", "/devices/brief", "{}").want(t, 200)
 		h.do(t, "DELETE", "/devices/brief", "", "If-Match", "*").want(t, 204)
 		for i := range 4 {
-			if err := h.Send(t.Context(), "new", Message{ID: strconv.Itoa(i), Body: []byte{0xff, byte(i)}, Properties: map[string]string{"a": "<&>"}}); err != nil {
+			if err := h.Send(t.Context(), "new", devices.Message{ID: strconv.Itoa(i), Body: []byte{0xff, byte(i)}, Properties: map[string]string{"a": "<&>"}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -180,7 +181,7 @@ func TestJobsGoOnAfterARestart(t *testing.T) {
 	t.Run("killed", func(t *testing.T) {
 		jobsGoOn(t, func(t *testing.T, h testHub, dir string) string {
 			t.Helper()
-			h.store.noteCounts() // a second has passed
+			h.Store.NoteCounts() // a second has passed
 			left := leftBehind(t, dir)
 			h.leave(t)
 			return left

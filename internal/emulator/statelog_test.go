@@ -17,6 +17,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/devices"
+	"iothub-runner/internal/emulator/twindoc"
 )
 
 // firstLog is what a hub in dir appends to from its first start on.
@@ -194,7 +197,7 @@ func TestResetIsKept(t *testing.T) {
 	h.leave(t)
 	again := reopen(t, left, moods)
 	again.do(t, "GET", "/devices/new", "").want(t, 404)
-	same(t, "version", again.do(t, "GET", "/twins/ok", "").doc(t)["version"], any(float64(firstVersion)))
+	same(t, "version", again.do(t, "GET", "/twins/ok", "").doc(t)["version"], any(float64(twindoc.FirstVersion)))
 }
 
 // doomedHub names the variable that makes this test binary a hub which is
@@ -241,25 +244,25 @@ func writeUntilKilled(dir string, tell io.Writer) error {
 func doomedWrite(s *Server, n, nth int) (string, error) {
 	id := "doomed-" + strconv.Itoa(n)
 	if nth%5 == 0 {
-		if refusal := s.unregister(id, condition{}); refusal != nil && refusal.status != 404 {
+		if refusal := s.unregister(id, twindoc.Condition{}); refusal != nil && refusal.Status != 404 {
 			return "", refusal
 		}
 		return "deleted", nil
 	}
-	if _, known := s.store.find(id); !known {
+	if _, known := s.Store.Find(id); !known {
 		if _, refusal := s.register(id, registryInput{}); refusal != nil {
 			return "", refusal
 		}
 	}
-	w, refusal := parseTwinWrite([]byte(`{"tags":{"nth":`+strconv.Itoa(nth)+`}}`), true)
+	w, refusal := twindoc.ParseWrite([]byte(`{"tags":{"nth":`+strconv.Itoa(nth)+`}}`), true)
 	if refusal != nil {
 		return "", refusal
 	}
-	if _, refusal := s.writeTwin(id, "", w); refusal != nil {
+	if _, refusal := s.WriteTwin(id, "", w); refusal != nil {
 		return "", refusal
 	}
-	if nth%7 == 0 && s.front.mail.count(id) < maxMail {
-		return "sent", s.Send(context.Background(), id, Message{ID: strconv.Itoa(nth)})
+	if nth%7 == 0 && s.front.Mail.Count(id) < devices.MaxMail {
+		return "sent", s.Send(context.Background(), id, devices.Message{ID: strconv.Itoa(nth)})
 	}
 	return "written", nil
 }
@@ -323,7 +326,7 @@ func killOne(t *testing.T, dir string, writes int) map[int]acked {
 func checkAcked(t *testing.T, s *Server, n int, a acked) {
 	t.Helper()
 	id := "doomed-" + strconv.Itoa(n)
-	m, refusal := s.store.look(id, "")
+	m, refusal := s.Store.Look(id, "")
 	next := a.Nth + 1
 	switch {
 	case refusal != nil && (a.Kind == "deleted" || next%5 == 0):
@@ -334,7 +337,7 @@ func checkAcked(t *testing.T, s *Server, n int, a acked) {
 	case a.Kind == "deleted":
 		return // registered anew, with or without its twin
 	}
-	tags := s.store.twin(m).tags.raw
+	tags := s.Store.Twin(m).Tags.Raw
 	if tags != `{"nth":`+strconv.Itoa(a.Nth)+`}` && tags != `{"nth":`+strconv.Itoa(next)+`}` {
 		t.Errorf("%s has the tags %s after %+v", id, tags, a)
 	}

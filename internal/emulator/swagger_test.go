@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"iothub-runner/internal/emulator/core"
 	"iothub-runner/internal/hubtest/swagger"
 )
 
@@ -56,7 +57,7 @@ func TestAnswersMatchTheSwagger(t *testing.T) {
 		{"POST", "/jobs/v2/j2/cancel", "", ""},
 		{"GET", "/jobs", "", ""},
 	}
-	seen, done := map[string]bool{}, map[operation]bool{}
+	seen, done := map[string]bool{}, map[core.Operation]bool{}
 	for _, r := range requests {
 		t.Run(r.method+" "+r.path, func(t *testing.T) {
 			described, op := validated(t, h, description, r.method, r.path, r.body, r.match)
@@ -69,8 +70,8 @@ func TestAnswersMatchTheSwagger(t *testing.T) {
 			t.Errorf("no request here covers %s of the description", op)
 		}
 	}
-	done[opGetOldJob] = true // answers 404 only: there are no import and export jobs
-	for op := opUnknown + 1; op < opNotEmulated; op++ {
+	done[core.OpGetOldJob] = true // answers 404 only: there are no import and export jobs
+	for op := core.OpUnknown + 1; op < core.OpNotEmulated; op++ {
 		if !done[op] {
 			t.Errorf("no request here covers operation %d of the route table", op)
 		}
@@ -88,7 +89,7 @@ func startsWithAny(path string, prefixes []string) bool {
 
 // validated sends a request and checks both directions. It returns the
 // operation as the description names it, and as the emulator does.
-func validated(t *testing.T, h testHub, d *swagger.Description, method, path, body, match string) (string, operation) {
+func validated(t *testing.T, h testHub, d *swagger.Description, method, path, body, match string) (string, core.Operation) {
 	t.Helper()
 	target := "https://localhost" + path
 	if strings.Contains(path, "?") {

@@ -6,44 +6,46 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"iothub-runner/internal/emulator/core"
 )
 
 func TestLimitsOfTiers(t *testing.T) {
 	cases := []struct {
-		tier  tier
+		tier  core.Tier
 		units int
-		class throttleClass
+		class core.ThrottleClass
 		want  float64
 	}{
-		{tierNone, 1, throttleMethods, 0},
-		{tierFree, 1, throttleMethods, 40},
-		{tierS1, 1, throttleMethods, 40},
-		{tierS1, 5, throttleMethods, 200},
-		{tierS2, 1, throttleMethods, 120},
-		{tierS3, 1, throttleMethods, 6000},
-		{tierS1, 3, throttleTwinReads, 100},
-		{tierS2, 5, throttleTwinReads, 100},
-		{tierS2, 20, throttleTwinReads, 200},
-		{tierS3, 2, throttleTwinReads, 1000},
-		{tierS1, 9, throttleTwinUpdates, 50},
-		{tierS2, 20, throttleTwinUpdates, 100},
-		{tierS3, 2, throttleTwinUpdates, 500},
-		{tierS1, 3, throttleQueries, 1},
-		{tierS3, 3, throttleQueries, 50},
-		{tierS1, 3, throttleRegistry, 5},
-		{tierS3, 1, throttleJobs, 5000. / 60},
-		{tierS1, 7, throttleJobDevices, 10},
-		{tierS2, 20, throttleJobDevices, 20},
-		{tierS3, 2, throttleJobDevices, 100},
-		{tierS1, 1, throttleConnections, 100},
-		{tierFree, 10, throttleD2C, 120},
-		{tierS2, 2, throttleConnections, 240},
-		{tierS3, 2, throttleD2C, 12000},
-		{tierS2, 3, throttleC2D, 5},
-		{tierS3, 1, throttleC2D, 5000. / 60},
+		{core.TierNone, 1, core.ThrottleMethods, 0},
+		{core.TierFree, 1, core.ThrottleMethods, 40},
+		{core.TierS1, 1, core.ThrottleMethods, 40},
+		{core.TierS1, 5, core.ThrottleMethods, 200},
+		{core.TierS2, 1, core.ThrottleMethods, 120},
+		{core.TierS3, 1, core.ThrottleMethods, 6000},
+		{core.TierS1, 3, core.ThrottleTwinReads, 100},
+		{core.TierS2, 5, core.ThrottleTwinReads, 100},
+		{core.TierS2, 20, core.ThrottleTwinReads, 200},
+		{core.TierS3, 2, core.ThrottleTwinReads, 1000},
+		{core.TierS1, 9, core.ThrottleTwinUpdates, 50},
+		{core.TierS2, 20, core.ThrottleTwinUpdates, 100},
+		{core.TierS3, 2, core.ThrottleTwinUpdates, 500},
+		{core.TierS1, 3, core.ThrottleQueries, 1},
+		{core.TierS3, 3, core.ThrottleQueries, 50},
+		{core.TierS1, 3, core.ThrottleRegistry, 5},
+		{core.TierS3, 1, core.ThrottleJobs, 5000. / 60},
+		{core.TierS1, 7, core.ThrottleJobDevices, 10},
+		{core.TierS2, 20, core.ThrottleJobDevices, 20},
+		{core.TierS3, 2, core.ThrottleJobDevices, 100},
+		{core.TierS1, 1, core.ThrottleConnections, 100},
+		{core.TierFree, 10, core.ThrottleD2C, 120},
+		{core.TierS2, 2, core.ThrottleConnections, 240},
+		{core.TierS3, 2, core.ThrottleD2C, 12000},
+		{core.TierS2, 3, core.ThrottleC2D, 5},
+		{core.TierS3, 1, core.ThrottleC2D, 5000. / 60},
 	}
 	for _, c := range cases {
-		if got := c.tier.perSecond(c.class, c.units); got != c.want {
+		if got := c.tier.PerSecond(c.class, c.units); got != c.want {
 			t.Errorf("tier %d with %d units allows %v %s a second, want %v", c.tier, c.units, got, c.class, c.want)
 		}
 	}
@@ -83,7 +85,7 @@ func TestTrafficIsShaped(t *testing.T) {
 			if d > 0 {
 				late++
 			}
-			if d > throttleQueue {
+			if d > core.ThrottleQueue {
 				t.Errorf("a call was held back %v", d)
 			}
 		}

@@ -20,8 +20,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/eclipse/paho.mqtt.golang"
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/mochi-mqtt/server/v2/packets"
+
+	"iothub-runner/internal/emulator/devices"
 )
 
 // selfSigned makes a certificate that ends at a time, and its two thumbprints.
@@ -46,7 +48,7 @@ func (h testHub) dialTLS(tb testing.TB, id string, cert ...tls.Certificate) *tes
 	ours, theirs := net.Pipe()
 	config := h.tls.Clone()
 	config.NextProtos = nil
-	h.front.serving.Go(func() { h.front.serve(tls.Server(theirs, config)) })
+	h.front.Serving.Go(func() { h.front.Serve(tls.Server(theirs, config)) })
 	d := &testDevice{tb: tb, hub: h, id: id, in: make(chan packets.Packet, 100)}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(h.CAPEM())
@@ -121,7 +123,7 @@ func TestCertificateOverSockets(t *testing.T) {
 	good, _, long := selfSigned(t, time.Now().Add(time.Hour))
 	bad, _, _ := selfSigned(t, time.Now().Add(time.Hour))
 	h.do(t, "PUT", "/devices/d", `{"authentication":{"type":"selfSigned","x509Thumbprint":{"primaryThumbprint":"`+long+`"}}}`).want(t, 200)
-	for _, server := range []string{"tls://" + h.MQTTAddr(), "wss://" + h.HTTPSAddr() + websocketPath} {
+	for _, server := range []string{"tls://" + h.MQTTAddr(), "wss://" + h.HTTPSAddr() + devices.WebsocketPath} {
 		for _, tt := range []struct {
 			cert tls.Certificate
 			want string

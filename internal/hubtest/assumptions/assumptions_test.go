@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/emulator"
+	"iothub-runner/internal/emulator/core"
 	"iothub-runner/internal/hubtest/wire"
 )
 
@@ -117,7 +118,7 @@ func TestEverySwitchIsAnAssumption(t *testing.T) {
 			byswitch[a.Switch] = a
 		}
 	}
-	for _, b := range emulator.Behaviours() {
+	for _, b := range core.Behaviours() {
 		a, ok := byswitch[b.Name]
 		if b.Name == "bearer" { // says what the emulator can do, nothing of the hub
 			continue
