@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"iothub-runner/internal/hub"
+	"iothub-runner/internal/planfile"
 	"iothub-runner/internal/schedule"
 	"iothub-runner/spec"
 )
@@ -80,7 +81,7 @@ func TestNeedsOutsideTheRun(t *testing.T) {
 // templated is the first job of a plan, with its templates.
 func templated(t *testing.T, job string) spec.Job {
 	t.Helper()
-	plan, found := spec.Parse("plan.yaml", []byte("version: 1\nname: t\njobs:\n  - "+job+"\n"), spec.Options{})
+	plan, found := planfile.Parse("plan.yaml", []byte("version: 1\nname: t\njobs:\n  - "+job+"\n"), planfile.Options{})
 	if plan == nil {
 		t.Fatalf("Parse:\n%s", found)
 	}

@@ -3,9 +3,6 @@ package spec
 import (
 	"strconv"
 	"strings"
-	"unicode/utf8"
-
-	"iothub-runner/internal/twinquery"
 )
 
 // Columns are what a query selects of a twin besides its id.
@@ -85,13 +82,4 @@ func (t *Target) CountQuery() string {
 		text += " WHERE " + t.Where
 	}
 	return text
-}
-
-// checkQueryLength measures the query as it is sent: the hub counts what comes
-// before the condition, too.
-func (p *parser) checkQueryLength(t *targetSection, j *Job) {
-	if n := utf8.RuneCountInString(j.Target.Query(j.Columns())); n > twinquery.MaxLength {
-		p.at(t.query, RuleQueryLength, "the query has "+strconv.Itoa(n)+" characters as it is sent, with its SELECT",
-			"the hub takes "+strconv.Itoa(twinquery.MaxLength)+"; split the job, or list devices by id")
-	}
 }

@@ -31,7 +31,7 @@ type Diagnostic struct {
 	Hint      string // what would be accepted; may be empty
 	Source    string // the line of the plan at Pos, fit for a terminal; of a long line the part around Pos
 
-	shift int // how many columns of the line Source leaves out at its start
+	Shift int // how many columns of the line Source leaves out at its start
 }
 
 // String renders the finding as people read it: a line that editors can jump
@@ -42,7 +42,7 @@ func (d Diagnostic) String() string {
 	if d.Source != "" {
 		gutter := fmt.Sprintf("%4d | ", d.Pos.Line)
 		fmt.Fprintf(&b, "\n%s%s\n%s| %s", gutter, d.Source, strings.Repeat(" ", len(gutter)-2),
-			caret(d.Source, d.Pos.Column-d.shift, d.EndColumn-d.shift))
+			caret(d.Source, d.Pos.Column-d.Shift, d.EndColumn-d.Shift))
 	}
 	if d.Hint != "" {
 		b.WriteString("\nhint: " + d.Hint)
@@ -97,10 +97,10 @@ func (ds Diagnostics) String() string {
 	return b.String()
 }
 
-// tidy sorts the findings, those in the plan before those in files that it
+// Tidy sorts the findings, those in the plan before those in files that it
 // names, and drops those that say the same twice, as happens
 // where an alias shows one faulty text in several places.
-func (ds Diagnostics) tidy(plan string) Diagnostics {
+func (ds Diagnostics) Tidy(plan string) Diagnostics {
 	slices.SortStableFunc(ds, func(a, b Diagnostic) int {
 		if inPlan := a.File == plan; inPlan != (b.File == plan) {
 			if inPlan {
@@ -126,9 +126,9 @@ const (
 	windowLead  = 60
 )
 
-// window cuts a long line down to the part around a column, and returns how
+// Excerpt cuts a long line down to the part around a column, and returns how
 // many columns it left out at the start.
-func window(line string, column int) (part string, shift int) {
+func Excerpt(line string, column int) (part string, shift int) {
 	if utf8.RuneCountInString(line) <= windowWidth {
 		return line, 0
 	}
@@ -164,9 +164,9 @@ func caret(text string, column, end int) string {
 	return b.String()
 }
 
-// printable replaces what could steer a terminal or hide text: control
+// Printable replaces what could steer a terminal or hide text: control
 // characters, and format characters such as those that reverse a line.
-func printable(line string) string {
+func Printable(line string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\t' || unicode.IsPrint(r) {
 			return r
@@ -175,8 +175,8 @@ func printable(line string) string {
 	}, line)
 }
 
-// clip shortens a value for a message.
-func clip(s string) string {
+// Clip shortens a value for a message.
+func Clip(s string) string {
 	const most = 60
 	runes := []rune(s)
 	if len(runes) <= most {

@@ -15,7 +15,7 @@ var ErrNoField = errors.New("no such field")
 // "jobs.retry.backoff"; a part of it will do if that is clear. An empty name
 // stands for the plan itself.
 func Explain(name string) (string, error) {
-	t := newTable()
+	t := NewTable()
 	if name == "" || name == "plan" {
 		return "A plan has these keys.\n" + t.keyList(""), nil
 	}
@@ -64,14 +64,14 @@ func (f Field) childPath() string {
 }
 
 // children lists the fields of a mapping; those of defaults are a job's.
-func (t table) children(path string) []Field {
+func (t Table) children(path string) []Field {
 	if path != "defaults" {
 		return t[path]
 	}
 	return slices.DeleteFunc(slices.Clone(t["jobs[]"]), func(f Field) bool { return !f.Shared })
 }
 
-func (t table) keyList(path string) string {
+func (t Table) keyList(path string) string {
 	var b strings.Builder
 	for _, f := range t.children(path) {
 		fmt.Fprintf(&b, "  %-16s %s\n", f.Key(), f.Doc)
@@ -108,7 +108,7 @@ func findField(name string) (Field, error) {
 	for _, f := range matches {
 		names = append(names, shownPath(f.Path))
 	}
-	return Field{}, fmt.Errorf("field %q: %w; it may be %s", name, ErrNoField, join(names, "or"))
+	return Field{}, fmt.Errorf("field %q: %w; it may be %s", name, ErrNoField, Join(names, "or"))
 }
 
 // shownPath writes a path as people read it.
@@ -133,7 +133,7 @@ func (f Field) typeName() string {
 
 // PlanReference returns the reference of the plan language in Markdown.
 func PlanReference() string {
-	t := newTable()
+	t := NewTable()
 	var b strings.Builder
 	b.WriteString(planIntro)
 	t.section(&b, "The plan", "")
@@ -143,7 +143,7 @@ func PlanReference() string {
 }
 
 // walk writes a section for every mapping below a path.
-func (t table) walk(b *strings.Builder, path string) {
+func (t Table) walk(b *strings.Builder, path string) {
 	for _, f := range t[path] {
 		child := f.childPath()
 		if f.Path == "defaults" || len(t[child]) == 0 {
@@ -154,7 +154,7 @@ func (t table) walk(b *strings.Builder, path string) {
 	}
 }
 
-func (t table) section(b *strings.Builder, title, path string) {
+func (t Table) section(b *strings.Builder, title, path string) {
 	fmt.Fprintf(b, "\n## %s\n\n| Key | Takes | Default | Limits | What it is |\n|---|---|---|---|---|\n", title)
 	for _, f := range t[path] {
 		name := "`" + f.Key() + "`"

@@ -42,8 +42,6 @@ type Field struct {
 	Synonyms []string // what people write when they mean this field
 	Doc      string
 	Example  string // a value, in YAML
-
-	key string // what Key returns, kept by newTable
 }
 
 // Key returns the last step of the field's path.
@@ -57,6 +55,25 @@ func (f Field) Parent() string {
 	return f.Path[:max(strings.LastIndexByte(f.Path, '.'), 0)]
 }
 
+// Limits writes the limits of a field for people.
+func (f Field) Limits() string {
+	switch {
+	case f.Min != "" && f.Min == f.Max:
+		return f.Min
+	case f.Min != "" && f.Max != "":
+		return f.Min + " to " + f.Max
+	case f.Min != "":
+		return f.Min + " or more"
+	case f.Max != "":
+		return "at most " + f.Max
+	case len(f.Values) > 0:
+		return Join(f.Values, "or")
+	case f.Format == "name":
+		return "1 to 64 of a-z, 0-9 and -"
+	}
+	return ""
+}
+
 // Fields lists every key of the plan, each mapping before the keys in it. The
 // keys under defaults are not repeated: they are those of a job with Shared.
 func Fields() []Field {
@@ -67,21 +84,21 @@ func Fields() []Field {
 	return all
 }
 
-// table is the fields by the path of the mapping that holds them.
-type table map[string][]Field
+// Table is the fields by the path of the mapping that holds them.
+type Table map[string][]Field
 
-func newTable() table {
-	t := table{}
+// NewTable returns the table of all fields.
+func NewTable() Table {
+	t := Table{}
 	for _, f := range Fields() {
-		f.key = f.Key()
 		t[f.Parent()] = append(t[f.Parent()], f)
 	}
 	return t
 }
 
-// tablePath maps the place of a value to its path in the table: indexes go,
+// TablePath maps the place of a value to its path in the table: indexes go,
 // and what stands under defaults is a job's.
-func tablePath(place string) string {
+func TablePath(place string) string {
 	var b strings.Builder
 	for {
 		before, rest, found := strings.Cut(place, "[")
@@ -102,9 +119,9 @@ func tablePath(place string) string {
 	return path
 }
 
-// field returns the field at a place.
-func (t table) field(place string) (Field, bool) {
-	path := strings.TrimSuffix(tablePath(place), "[]")
+// Field returns the field at a place.
+func (t Table) Field(place string) (Field, bool) {
+	path := strings.TrimSuffix(TablePath(place), "[]")
 	if place == "defaults" { // the field, not the job that its keys mirror
 		path = place
 	}
@@ -115,3 +132,11 @@ func (t table) field(place string) (Field, bool) {
 	}
 	return Field{}, false
 }
+
+// The types of variables.
+const (
+	VarString  = "string"
+	VarInteger = "integer"
+	VarNumber  = "number"
+	VarBoolean = "boolean"
+)

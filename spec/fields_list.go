@@ -15,7 +15,7 @@ func planFields() []Field {
 		{Path: "hubs[].sku", Type: FieldText, Values: []string{"F1", "S1", "S2", "S3"}, Synonyms: []string{"tier"}, Doc: "The hub's size; requests stay below its published throttles.", Example: "S2"},
 		{Path: "hubs[].units", Type: FieldInteger, Min: "1", Max: "200", Default: "1", Doc: "How many units of the sku the hub has.", Example: "2"},
 		{Path: "vars", Type: FieldNames, Short: "default", Synonyms: []string{"variables", "parameters"}, Doc: "Variables by name; ${var.NAME} in a text stands for the value. A value alone is a default.", Example: "{building: {type: integer, default: 43}}"},
-		{Path: "vars[].type", Type: FieldText, Values: []string{varString, varInteger, varNumber, varBoolean}, Doc: "What values the variable takes; without it, what the default is.", Example: "integer"},
+		{Path: "vars[].type", Type: FieldText, Values: []string{VarString, VarInteger, VarNumber, VarBoolean}, Doc: "What values the variable takes; without it, what the default is.", Example: "integer"},
 		{Path: "vars[].default", Type: FieldScalar, Synonyms: []string{"value"}, Doc: "The value when none is given; without it, --var must give one.", Example: "43"},
 		{Path: "vars[].sensitive", Type: FieldBoolean, Default: "false", Doc: "Whether the value is a secret: it is shown and stored nowhere, and a resumed run asks for it again. It has no default; give it by the environment variable RUNNER_VAR_NAME.", Example: "true"},
 		{Path: "vars[].allowEmpty", Type: FieldBoolean, Doc: "Whether the value may be an empty text where a query uses it, which can select far more than is meant.", Default: "false", Example: "true"},

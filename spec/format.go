@@ -209,11 +209,16 @@ func fileURI(name string) string {
 	slashed := forgePath(name)
 	for i := range len(slashed) {
 		c := slashed[i]
-		if alphanumeric(c) || strings.IndexByte("-._~/!$&'()*+,;=@", c) >= 0 {
+		if Alphanumeric(c) || strings.IndexByte("-._~/!$&'()*+,;=@", c) >= 0 {
 			b.WriteByte(c)
 			continue
 		}
 		fmt.Fprintf(&b, "%%%02X", c)
 	}
 	return b.String()
+}
+
+// Alphanumeric tells whether a byte is a letter or a digit of ASCII.
+func Alphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }

@@ -11,17 +11,18 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"iothub-runner/internal/planfile"
 	"iothub-runner/spec"
 )
 
 // findings returns what is found in a bad plan of the corpus.
 func findings(t *testing.T, name string) spec.Diagnostics {
 	t.Helper()
-	src, err := os.ReadFile(filepath.Join("testdata", "err", name))
+	src, err := os.ReadFile(filepath.Join("..", "internal", "planfile", "testdata", "err", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, diags := spec.Parse("plans/"+name, src, spec.Options{AllowPlanned: true})
+	_, diags := planfile.Parse("plans/"+name, src, planfile.Options{AllowPlanned: true})
 	if !diags.HasErrors() {
 		t.Fatalf("%s has no findings", name)
 	}
@@ -44,17 +45,17 @@ func TestSARIF(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	schema := compileSchema(t, text)
+	schema := CompileSchema(t, text)
 	for name, ds := range map[string]spec.Diagnostics{
 		"none": nil, "many": findings(t, "many.yaml"), "spaces": {{File: `a b\ü#.yaml`, Pos: spec.Pos{Line: 1, Column: 1}, Rule: "retry", Severity: "error", Summary: "x"}},
 	} {
 		out := written(t, ds, spec.FormatSARIF)
-		if err := validateJSON(t, schema, []byte(out)); err != nil {
+		if err := ValidateJSON(t, schema, []byte(out)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	broken := strings.Replace(written(t, findings(t, "many.yaml"), spec.FormatSARIF), `"startLine": `, `"startLine": -`, 1)
-	if err := validateJSON(t, schema, []byte(broken)); err == nil {
+	if err := ValidateJSON(t, schema, []byte(broken)); err == nil {
 		t.Error("the schema takes a line before the first")
 	}
 }

@@ -7,48 +7,49 @@ import (
 	"strings"
 )
 
-// piece is a part of a text: literal characters, or a placeholder ${...}.
-type piece struct {
-	offset int // in the text
-	end    int
-	text   string // of a literal, escapes resolved
+// Piece is a part of a text: literal characters, or a placeholder ${...}.
+type Piece struct {
+	Offset int // in the text
+	End    int
+	Text   string // of a literal, escapes resolved
 
-	root     string   // var or device; empty for a literal
-	path     []string // below the root
-	fallback json.RawMessage
+	Root     string   // var or device; empty for a literal
+	Path     []string // below the root
+	Fallback json.RawMessage
 }
 
-func (p piece) literal() bool { return p.root == "" }
+// Literal tells whether a piece is text, and not a placeholder.
+func (p Piece) Literal() bool { return p.Root == "" }
 
 // String returns the placeholder as plans write it.
-func (p piece) String() string {
-	name := p.root + "." + strings.Join(p.path, ".")
-	if p.fallback != nil {
-		name += "|" + string(p.fallback)
+func (p Piece) String() string {
+	name := p.Root + "." + strings.Join(p.Path, ".")
+	if p.Fallback != nil {
+		name += "|" + string(p.Fallback)
 	}
 	return "${" + name + "}"
 }
 
-// placeholderError is a fault in a placeholder, with its place in the text.
-type placeholderError struct {
-	offset, end   int
-	message, hint string
+// PlaceholderError is a fault in a placeholder, with its place in the text.
+type PlaceholderError struct {
+	Offset, End   int
+	Message, Hint string
 }
 
-func (e *placeholderError) Error() string { return e.message }
+func (e *PlaceholderError) Error() string { return e.Message }
 
-// hasPlaceholder tells whether a text needs parsePlaceholders at all.
-func hasPlaceholder(s string) bool { return strings.Contains(s, "${") }
+// HasPlaceholder tells whether a text needs parsePlaceholders at all.
+func HasPlaceholder(s string) bool { return strings.Contains(s, "${") }
 
-// parsePlaceholders cuts a text at its placeholders. "$${" stands for a "${"
+// ParsePlaceholders cuts a text at its placeholders. "$${" stands for a "${"
 // that is none.
-func parsePlaceholders(s string) ([]piece, *placeholderError) {
-	var pieces []piece
+func ParsePlaceholders(s string) ([]Piece, *PlaceholderError) {
+	var pieces []Piece
 	var literal strings.Builder
 	start := 0
 	flush := func(end int) {
 		if literal.Len() > 0 {
-			pieces = append(pieces, piece{offset: start, end: end, text: literal.String()})
+			pieces = append(pieces, Piece{Offset: start, End: end, Text: literal.String()})
 			literal.Reset()
 		}
 	}
@@ -64,7 +65,7 @@ func parsePlaceholders(s string) ([]piece, *placeholderError) {
 				return nil, err
 			}
 			pieces = append(pieces, p)
-			i, start = p.end, p.end
+			i, start = p.End, p.End
 		default:
 			literal.WriteByte(s[i])
 			i++
@@ -77,30 +78,30 @@ func parsePlaceholders(s string) ([]piece, *placeholderError) {
 const placeholderHint = `write ${var.NAME}, ${device.id}, ${device.moduleId}, or ${device.tags.KEY}, ${device.desired.KEY} or ${device.reported.KEY}, with |"text" for a fallback; $${ stands for the characters ${`
 
 // parsePlaceholder reads the placeholder that starts at offset.
-func parsePlaceholder(s string, offset int) (piece, *placeholderError) {
+func parsePlaceholder(s string, offset int) (Piece, *PlaceholderError) {
 	end := placeholderEnd(s, offset)
 	if end < 0 {
-		return piece{}, &placeholderError{offset, len(s), "the placeholder that starts here is not closed", "close it with }, or write $${ for the characters ${"}
+		return Piece{}, &PlaceholderError{offset, len(s), "the placeholder that starts here is not closed", "close it with }, or write $${ for the characters ${"}
 	}
-	p := piece{offset: offset, end: end}
-	fault := func(message, hint string) (piece, *placeholderError) {
-		return piece{}, &placeholderError{offset, end, message, hint}
+	p := Piece{Offset: offset, End: end}
+	fault := func(message, hint string) (Piece, *PlaceholderError) {
+		return Piece{}, &PlaceholderError{offset, end, message, hint}
 	}
 	name, fallback, hasFallback := strings.Cut(s[offset+2:end-1], "|")
 	steps := strings.Split(strings.TrimSpace(name), ".")
-	p.root, p.path = steps[0], steps[1:]
+	p.Root, p.Path = steps[0], steps[1:]
 	switch {
-	case !slices.Contains([]string{"var", "device"}, p.root):
-		return fault(fmt.Sprintf("unknown placeholder %q", clip(s[offset:end])), placeholderHint)
-	case slices.ContainsFunc(p.path, func(k string) bool { return k == "" || strings.ContainsAny(k, " \t\n\"'{}") }):
-		return fault(fmt.Sprintf("%q is not a path", clip(strings.TrimSpace(name))), placeholderHint)
-	case p.root == "var" && (len(p.path) != 1 || hasFallback):
+	case !slices.Contains([]string{"var", "device"}, p.Root):
+		return fault(fmt.Sprintf("unknown placeholder %q", Clip(s[offset:end])), placeholderHint)
+	case slices.ContainsFunc(p.Path, func(k string) bool { return k == "" || strings.ContainsAny(k, " \t\n\"'{}") }):
+		return fault(fmt.Sprintf("%q is not a path", Clip(strings.TrimSpace(name))), placeholderHint)
+	case p.Root == "var" && (len(p.Path) != 1 || hasFallback):
 		return fault("a variable is written ${var.NAME}", "a variable has its default under vars")
-	case p.root == "device" && !devicePath(p.path):
-		return fault(fmt.Sprintf("%q is no value of a device", clip(strings.TrimSpace(name))), placeholderHint)
+	case p.Root == "device" && !devicePath(p.Path):
+		return fault(fmt.Sprintf("%q is no value of a device", Clip(strings.TrimSpace(name))), placeholderHint)
 	case hasFallback:
-		if p.fallback = fallbackValue(fallback); p.fallback == nil {
-			return fault(fmt.Sprintf("the fallback %q is not a JSON value", clip(strings.TrimSpace(fallback))), `write |"text", |0, |true or |null`)
+		if p.Fallback = fallbackValue(fallback); p.Fallback == nil {
+			return fault(fmt.Sprintf("the fallback %q is not a JSON value", Clip(strings.TrimSpace(fallback))), `write |"text", |0, |true or |null`)
 		}
 	}
 	return p, nil
@@ -141,10 +142,36 @@ func devicePath(path []string) bool {
 func fallbackValue(s string) json.RawMessage {
 	s = strings.TrimSpace(s)
 	if len(s) >= 2 && s[0] == '\'' && s[len(s)-1] == '\'' {
-		return appendString(nil, strings.ReplaceAll(s[1:len(s)-1], "''", "'"))
+		return AppendString(nil, strings.ReplaceAll(s[1:len(s)-1], "''", "'"))
 	}
 	if !json.Valid([]byte(s)) {
 		return nil
 	}
 	return json.RawMessage(s)
+}
+
+// AppendString appends s as a JSON string. Nothing is escaped for HTML: sizes
+// count, and the reader is a device.
+func AppendString(out []byte, s string) []byte {
+	return append(AppendText(append(out, '"'), s), '"')
+}
+
+// AppendText appends s as it stands between the quotes of a JSON string.
+func AppendText(out []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			out = append(out, '\\', c)
+		case c == '\n':
+			out = append(out, '\\', 'n')
+		case c == '\t':
+			out = append(out, '\\', 't')
+		case c < 0x20 || c == 0x7F:
+			out = append(out, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			out = append(out, c)
+		}
+	}
+	return out
 }

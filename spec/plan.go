@@ -2,6 +2,7 @@ package spec
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -280,4 +281,20 @@ type StatusSet []StatusRange
 // Contains tells whether status counts as success.
 func (s StatusSet) Contains(status int) bool {
 	return slices.ContainsFunc(s, func(r StatusRange) bool { return r.From <= status && status <= r.To })
+}
+
+// String writes the share as plans do.
+func (s Share) String() string {
+	if s.Relative {
+		return fmt.Sprintf("%g%%", s.Percent)
+	}
+	return fmt.Sprint(s.Count)
+}
+
+// String writes the id as plans do.
+func (d DeviceID) String() string {
+	if d.Module == "" {
+		return d.Device
+	}
+	return d.Device + "/" + d.Module
 }

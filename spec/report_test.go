@@ -16,7 +16,7 @@ import (
 	"iothub-runner/spec"
 )
 
-func compileSchema(t *testing.T, text []byte) *jsonschema.Schema {
+func CompileSchema(t *testing.T, text []byte) *jsonschema.Schema {
 	t.Helper()
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
@@ -66,7 +66,7 @@ func sampleReport() spec.Report {
 	}
 }
 
-func validateJSON(t *testing.T, s *jsonschema.Schema, text []byte) error {
+func ValidateJSON(t *testing.T, s *jsonschema.Schema, text []byte) error {
 	t.Helper()
 	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
@@ -76,7 +76,7 @@ func validateJSON(t *testing.T, s *jsonschema.Schema, text []byte) error {
 }
 
 func TestReportSchemaTakesReports(t *testing.T) {
-	s := compileSchema(t, spec.ReportSchemaJSON())
+	s := CompileSchema(t, spec.ReportSchemaJSON())
 	empty := sampleReport()
 	empty.Jobs = []spec.JobReport{}
 	notStarted := sampleReport()
@@ -89,14 +89,14 @@ func TestReportSchemaTakesReports(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := validateJSON(t, s, text); err != nil {
+		if err := ValidateJSON(t, s, text); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 func TestReportSchemaRefusesOthers(t *testing.T) {
-	s := compileSchema(t, spec.ReportSchemaJSON())
+	s := CompileSchema(t, spec.ReportSchemaJSON())
 	text, err := json.Marshal(sampleReport())
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestReportSchemaRefusesOthers(t *testing.T) {
 		if broken == string(text) {
 			t.Fatalf("the sample has no %s", c[0])
 		}
-		if err := validateJSON(t, s, []byte(broken)); err == nil {
+		if err := ValidateJSON(t, s, []byte(broken)); err == nil {
 			t.Errorf("a report with %s passes", c[1])
 		}
 	}
@@ -186,7 +186,9 @@ func jsonKeys(typ reflect.Type) (keys, always []string) {
 
 func TestReportSchemaListsOutcomes(t *testing.T) {
 	var schema struct {
-		Defs struct{ Outcome struct{ Enum []spec.Outcome } } `json:"$defs"`
+		Defs struct {
+			Outcome struct{ Enum []spec.Outcome }
+		} `json:"$defs"`
 	}
 	if err := json.Unmarshal(spec.ReportSchemaJSON(), &schema); err != nil {
 		t.Fatal(err)

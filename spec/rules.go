@@ -129,8 +129,8 @@ func Rules() []RuleInfo {
 	}
 }
 
-// severities returns the severity of each rule.
-func severities() map[Rule]Severity {
+// Severities returns the severity of each rule.
+func Severities() map[Rule]Severity {
 	all := map[Rule]Severity{}
 	for _, r := range Rules() {
 		all[r.ID] = r.Severity

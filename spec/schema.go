@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 // have findings: a schema cannot check a query, or two fields against each
 // other. The slice belongs to the caller.
 func PlanSchemaJSON() []byte {
-	root := schemaOf{newTable()}.object("", "")
+	root := schemaOf{NewTable()}.object("", "")
 	root = append(schema{
 		{"$schema", "https://json-schema.org/draft/2020-12/schema"},
 		{"title", "Plan of jobs for the devices of an IoT hub"},
@@ -51,7 +52,7 @@ func (s schema) MarshalJSON() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(append(appendString(out, m.key), ':'), value...)
+		out = append(append(AppendString(out, m.key), ':'), value...)
 	}
 	return append(out, '}'), nil
 }
@@ -67,14 +68,14 @@ func marshalPlain(v any) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
-type schemaOf struct{ table table }
+type schemaOf struct{ table Table }
 
 // object describes the mapping at a path of the table.
 func (s schemaOf) object(path, doc string) schema {
 	var properties schema
 	var required []string
 	for _, f := range s.table[path] {
-		properties = append(properties, member{f.Key(), s.field(f)})
+		properties = append(properties, member{f.Key(), s.Field(f)})
 		if f.Required {
 			required = append(required, f.Key())
 		}
@@ -119,8 +120,8 @@ func (s schemaOf) jobRules() []any {
 	}
 }
 
-// field describes the value of a field, its list if it takes one.
-func (s schemaOf) field(f Field) schema {
+// Field describes the value of a field, its list if it takes one.
+func (s schemaOf) Field(f Field) schema {
 	var value schema
 	switch {
 	case f.Path == "defaults":
@@ -143,7 +144,7 @@ func (s schemaOf) defaults() schema {
 	var properties schema
 	for _, f := range s.table["jobs[]"] {
 		if f.Shared {
-			properties = append(properties, member{f.Key(), s.field(f)})
+			properties = append(properties, member{f.Key(), s.Field(f)})
 		}
 	}
 	return schema{{"type", "object"}, {"properties", properties}, {"additionalProperties", false}}
@@ -205,9 +206,9 @@ func textSchema(f Field) schema {
 	case len(f.Values) > 0:
 		return orVariable(schema{{"enum", f.Values}})
 	case f.Format == "name":
-		return orVariable(pattern(exprName.String()))
+		return orVariable(pattern(ExprName.String()))
 	case f.Format == "hostName":
-		return orVariable(pattern(exprHost.String()))
+		return orVariable(pattern(ExprHost.String()))
 	case f.Format == "envName":
 		return orVariable(pattern(`^[A-Za-z_][A-Za-z0-9_]*$`))
 	case f.Format == "deviceID":
@@ -269,3 +270,11 @@ func examples(f Field) schema {
 	}
 	return schema{{"examples", []any{value}}}
 }
+
+var (
+	// The ExprName of texts.
+	ExprName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
+	// ExprHost is the form of host names.
+	ExprHost = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?$`)
+	ExprNot  = regexp.MustCompile(`[^a-z0-9]+`)
+)

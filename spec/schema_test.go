@@ -3,6 +3,7 @@ package spec_test
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,8 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"gopkg.in/yaml.v3"
 
+	"iothub-runner/internal/planfile"
 	"iothub-runner/spec"
 )
+
+var update = flag.Bool("update", false, "rewrite the generated files")
 
 // generated compares what is generated with the file that is checked in.
 func generated(t *testing.T, file, got string) {
@@ -43,13 +47,13 @@ func TestPlanReferenceFile(t *testing.T) {
 // TestSchemaAgrees: the schema takes every good plan of the corpus. A bad plan
 // whose finding is of the kind that a schema can see, it refuses.
 func TestSchemaAgrees(t *testing.T) {
-	schema := compileSchema(t, spec.PlanSchemaJSON())
+	schema := CompileSchema(t, spec.PlanSchemaJSON())
 	visible := []spec.Rule{
 		spec.RuleUnknownKey, spec.RuleRequired, spec.RuleJobType, spec.RuleTwinKey, spec.RuleEmptyPatch, spec.RuleType, spec.RuleDeviceID,
 	}
 	refused := 0
 	for _, kind := range []string{"ok", "err"} {
-		files, err := filepath.Glob(filepath.Join("testdata", kind, "*.yaml"))
+		files, err := filepath.Glob(filepath.Join("..", "internal", "planfile", "testdata", kind, "*.yaml"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,7 +62,7 @@ func TestSchemaAgrees(t *testing.T) {
 			if !ok {
 				continue
 			}
-			verdict := validateJSON(t, schema, text)
+			verdict := ValidateJSON(t, schema, text)
 			diags := corpusFindings(t, file)
 			seen := slices.ContainsFunc(diags, func(d spec.Diagnostic) bool {
 				return d.File == filepath.Base(file) && slices.Contains(visible, d.Rule) && !strings.Contains(d.Source, "${var.")
@@ -85,7 +89,7 @@ func corpusFindings(t *testing.T, file string) spec.Diagnostics {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, diags := spec.Parse(filepath.Base(file), src, spec.Options{FS: os.DirFS(filepath.Dir(file)), AllowPlanned: true})
+	_, diags := planfile.Parse(filepath.Base(file), src, planfile.Options{FS: os.DirFS(filepath.Dir(file)), AllowPlanned: true})
 	return diags
 }
 
@@ -116,7 +120,7 @@ func TestFieldTable(t *testing.T) {
 }
 
 func TestFieldExamples(t *testing.T) {
-	schema := compileSchema(t, spec.PlanSchemaJSON())
+	schema := CompileSchema(t, spec.PlanSchemaJSON())
 	method := "  - {name: move, type: directMethod, target: tags.a = 1, method: m%s}\n"
 	twin := "  - {name: b, type: updateTwin, target: tags.a = 1, desired: {x: 1}%s}\n"
 	for _, f := range spec.Fields() {
@@ -147,7 +151,7 @@ func TestFieldExamples(t *testing.T) {
 			job = strings.Replace(method, "%s", extra, 1)
 		}
 		src := "version: 1\nname: p\n" + rest + "jobs:\n" + job
-		if plan, diags := spec.Parse("plan.yaml", []byte(src), spec.Options{AllowPlanned: true}); plan == nil {
+		if plan, diags := planfile.Parse("plan.yaml", []byte(src), planfile.Options{AllowPlanned: true}); plan == nil {
 			t.Errorf("the example of %s:\n%s", f.Path, diags)
 		}
 		var doc any
@@ -158,7 +162,7 @@ func TestFieldExamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := validateJSON(t, schema, text); err != nil {
+		if err := ValidateJSON(t, schema, text); err != nil {
 			t.Errorf("the schema refuses the example of %s: %v", f.Path, err)
 		}
 	}

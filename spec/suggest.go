@@ -21,8 +21,8 @@ func Closest(word string, candidates []string) string {
 	return best
 }
 
-// bySynonym finds the field that goes by another name in people's minds.
-func bySynonym(word string, fields []Field) (Field, bool) {
+// BySynonym finds the field that goes by another name in people's minds.
+func BySynonym(word string, fields []Field) (Field, bool) {
 	lower := strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(word))
 	for _, f := range fields {
 		if strings.ToLower(f.Key()) == lower || slices.Contains(f.Synonyms, lower) {
@@ -56,8 +56,8 @@ func editDistance(a, b string) int {
 	return last[len(b)]
 }
 
-// join writes a list for a sentence: "a, b and c".
-func join(words []string, and string) string {
+// Join writes a list for a sentence: "a, b and c".
+func Join(words []string, and string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
 	}

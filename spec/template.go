@@ -33,7 +33,7 @@ type Device struct {
 // part is a stretch of JSON text, or a placeholder in it.
 type part struct {
 	json   []byte // nil for a placeholder
-	of     piece
+	of     Piece
 	inText bool // the placeholder stands inside a JSON string
 }
 
@@ -90,29 +90,29 @@ func (t *Template) String() string {
 }
 
 // value returns the JSON of what a placeholder stands for.
-func (d Device) value(p piece) ([]byte, error) {
+func (d Device) value(p Piece) ([]byte, error) {
 	var found []byte
-	switch p.path[0] {
+	switch p.Path[0] {
 	case "id":
-		found = appendString(nil, d.ID)
+		found = AppendString(nil, d.ID)
 	case "moduleId":
 		if d.ModuleID != "" {
-			found = appendString(nil, d.ModuleID)
+			found = AppendString(nil, d.ModuleID)
 		}
 	case "tags":
-		found = lookup(d.Tags, p.path[1:])
+		found = lookup(d.Tags, p.Path[1:])
 	case "desired":
-		found = lookup(d.Desired, p.path[1:])
+		found = lookup(d.Desired, p.Path[1:])
 	case "reported":
-		found = lookup(d.Reported, p.path[1:])
+		found = lookup(d.Reported, p.Path[1:])
 	}
 	switch {
 	case found != nil:
 		return found, nil
-	case p.fallback != nil:
-		return p.fallback, nil
+	case p.Fallback != nil:
+		return p.Fallback, nil
 	}
-	return nil, &MissingError{Path: strings.Join(p.path, "."), What: "is missing"}
+	return nil, &MissingError{Path: strings.Join(p.Path, "."), What: "is missing"}
 }
 
 func lookup(section json.RawMessage, path []string) []byte {
@@ -128,7 +128,7 @@ func (p part) text(value []byte) ([]byte, error) {
 	case '"':
 		return value[1 : len(value)-1], nil
 	case '{', '[', 'n':
-		return nil, &MissingError{Path: strings.Join(p.of.path, "."), What: fmt.Sprintf("is %s, which cannot stand inside a text", clip(string(value)))}
+		return nil, &MissingError{Path: strings.Join(p.of.Path, "."), What: fmt.Sprintf("is %s, which cannot stand inside a text", Clip(string(value)))}
 	}
 	return value, nil
 }
@@ -154,18 +154,19 @@ func compact(value []byte) json.RawMessage {
 	return out
 }
 
-// templateBuilder collects what a converter writes around placeholders.
-type templateBuilder struct {
+// TemplateBuilder collects what a converter writes around placeholders.
+type TemplateBuilder struct {
 	parts []part
 	reads TwinSections
 }
 
-func (b *templateBuilder) add(json []byte, of piece, inText bool) {
+// Add adds a piece.
+func (b *TemplateBuilder) Add(json []byte, of Piece, inText bool) {
 	if len(json) > 0 {
 		b.parts = append(b.parts, part{json: append([]byte(nil), json...)})
 	}
 	b.parts = append(b.parts, part{of: of, inText: inText})
-	switch of.path[0] {
+	switch of.Path[0] {
 	case "tags":
 		b.reads.Tags = true
 	case "desired":
@@ -175,9 +176,9 @@ func (b *templateBuilder) add(json []byte, of piece, inText bool) {
 	}
 }
 
-// template returns what was collected, with the JSON after the last
+// Template returns what was collected, with the JSON after the last
 // placeholder; nil if there was no placeholder.
-func (b *templateBuilder) template(rest []byte) *Template {
+func (b *TemplateBuilder) Template(rest []byte) *Template {
 	if len(b.parts) == 0 {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/hubclient"
 	"iothub-runner/internal/output"
+	"iothub-runner/internal/planfile"
 	"iothub-runner/internal/preview"
 	"iothub-runner/internal/render"
 	"iothub-runner/internal/state"
@@ -183,7 +184,7 @@ func (f *applyFlags) recorded(env environment, text []byte) map[string]string {
 	if f.resume == "" {
 		return nil
 	}
-	at := state.Place{Plan: spec.NameOf(text), Emulated: f.emulator != "", StateDir: env.state, Getenv: env.getenv}
+	at := state.Place{Plan: planfile.NameOf(text), Emulated: f.emulator != "", StateDir: env.state, Getenv: env.getenv}
 	if cs, err := f.connectionString(env); err == nil && !at.Emulated {
 		if parsed, parseErr := hubclient.ParseConnectionString(cs); parseErr == nil {
 			at.Hub = parsed.HostName
@@ -289,7 +290,7 @@ func override(plan *spec.Plan, f *applyFlags) error {
 	limit := 0.0
 	if f.rate != "" {
 		var err error
-		if limit, err = spec.ParseRate(f.rate); err != nil || limit <= 0 {
+		if limit, err = planfile.ParseRate(f.rate); err != nil || limit <= 0 {
 			return exit.Usage(fmt.Sprintf("--rate %q is not a rate", f.rate), "write a number per second, minute or hour: 40/s, 300/m or 10/h")
 		}
 	}

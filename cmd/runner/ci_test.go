@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"gopkg.in/yaml.v3"
 
+	"iothub-runner/internal/planfile"
 	"iothub-runner/spec"
 )
 
@@ -138,7 +139,7 @@ func TestPipelineReadsFindings(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	_, found := spec.Parse("p.yaml", []byte("version: 2\n"), spec.Options{})
+	_, found := planfile.Parse("p.yaml", []byte("version: 2\n"), planfile.Options{})
 	if err := found.Write(&out, spec.FormatJSON, ""); err != nil {
 		t.Fatal(err)
 	}

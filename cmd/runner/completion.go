@@ -10,6 +10,7 @@ import (
 
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/output"
+	"iothub-runner/internal/planfile"
 	"iothub-runner/internal/render"
 	"iothub-runner/spec"
 )
@@ -108,7 +109,7 @@ func plansOf(files []string) []*spec.Plan {
 		if err != nil {
 			continue
 		}
-		plan, _ := spec.Parse(file, text, spec.Options{FS: output.Folder(filepath.Dir(file)), AllowPlanned: true})
+		plan, _ := planfile.Parse(file, text, planfile.Options{FS: output.Folder(filepath.Dir(file)), AllowPlanned: true})
 		if plan != nil {
 			plans = append(plans, plan)
 		}

@@ -31,6 +31,8 @@ func boundaries() []boundary {
 		{"cmd/runner", []string{anything}, "it wires the parts together"},
 		{"examples", nil, "an example is a program of its own, as a user would write it"},
 		{"spec", []string{"internal/twinquery"}, "it describes two documents and performs no I/O"},
+		{"internal/planfile", []string{"spec", "internal/twinquery", "internal/secrets"}, "it reads a plan and knows no hub"},
+		{"internal/secrets", []string{"spec"}, "it looks at text"},
 		{"runner", []string{"spec", "internal/hub", "internal/journal", "internal/pace", "internal/cohort", "internal/decide", "internal/target", "internal/preview", "internal/schedule", "internal/mask", "internal/inputs"}, "it knows a hub only as target.Hub"},
 		{"internal/hub", nil, "it is words, and words need nobody"},
 		{"internal/hubclient", []string{"internal/hub"}, "it satisfies target.Hub without knowing it"},

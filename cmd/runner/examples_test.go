@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"iothub-runner/internal/exit"
+	"iothub-runner/internal/planfile"
 	"iothub-runner/spec"
 )
 
@@ -57,7 +58,7 @@ func TestExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			plan, findings := spec.Parse(name, text, spec.Options{FS: os.DirFS("../../examples")})
+			plan, findings := planfile.Parse(name, text, planfile.Options{FS: os.DirFS("../../examples")})
 			if len(findings) > 0 || plan.Description == "" {
 				t.Fatalf("Parse(%s) = %q, %v; want a description and no findings", name, plan.Description, findings)
 			}

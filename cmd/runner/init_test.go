@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"iothub-runner/internal/planfile"
 	"iothub-runner/spec"
 )
 
@@ -12,7 +13,7 @@ import (
 func TestFirstPlanWithoutComments(t *testing.T) {
 	commented := regexp.MustCompile(`(?m)^(\s*)# ( *[a-zA-Z]+:( .*)?)$`)
 	text := commented.ReplaceAllString(firstPlan, "$1$2")
-	plan, found := spec.Parse("plan.yaml", []byte(text), spec.Options{})
+	plan, found := planfile.Parse("plan.yaml", []byte(text), planfile.Options{})
 	if len(found) > 0 {
 		t.Fatalf("the first plan with all that it suggests:\n%s\n%s", found, text)
 	}

@@ -19,6 +19,7 @@ import (
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/hubclient"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/planfile"
 	"iothub-runner/internal/preview"
 	"iothub-runner/internal/render"
 	"iothub-runner/internal/target"
@@ -90,7 +91,7 @@ devices:
 
 func parsed(t *testing.T, text string) *spec.Plan {
 	t.Helper()
-	plan, found := spec.Parse("plan.yaml", []byte(text), spec.Options{})
+	plan, found := planfile.Parse("plan.yaml", []byte(text), planfile.Options{})
 	if plan == nil {
 		t.Fatalf("Parse:\n%s", found)
 	}

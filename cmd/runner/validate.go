@@ -10,6 +10,7 @@ import (
 
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/output"
+	"iothub-runner/internal/planfile"
 	"iothub-runner/internal/render"
 	"iothub-runner/spec"
 )
@@ -132,7 +133,7 @@ func validateFile(env environment, file string, vars map[string]string) (spec.Di
 	if err != nil {
 		return nil, err
 	}
-	_, found := spec.Parse(src.file, src.text, src.opts)
+	_, found := planfile.Parse(src.file, src.text, src.opts)
 	return found, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/inputs"
 	"iothub-runner/internal/output"
+	"iothub-runner/internal/planfile"
 	"iothub-runner/internal/preview"
 	"iothub-runner/internal/render"
 	"iothub-runner/internal/terminal"
@@ -121,7 +122,7 @@ func readVars(values map[string]string, text []byte) error {
 type planSource struct {
 	file string
 	text []byte
-	opts spec.Options
+	opts planfile.Options
 
 	strict bool // warnings are errors, and exclusions must leave somebody out
 }
@@ -135,12 +136,12 @@ func openPlan(env environment, file string, vars map[string]string) (planSource,
 	if preview.IsPinned(text) {
 		return planSource{}, exit.Usage(fmt.Sprintf("%q is a pinned preview, not a plan", file), "only apply takes one, by the name of its file; validate and preview the plan itself")
 	}
-	return planSource{file: file, text: text, opts: spec.Options{FS: output.Folder(filepath.Dir(file)), Vars: vars, Lookup: lookup(env, nil)}}, nil
+	return planSource{file: file, text: text, opts: planfile.Options{FS: output.Folder(filepath.Dir(file)), Vars: vars, Lookup: lookup(env, nil)}}, nil
 }
 
 // load checks the plan. Every finding is on stderr when it returns.
 func (s planSource) load(talk *terminal.Talk) (*spec.Plan, error) {
-	plan, findings := spec.Parse(s.file, s.text, s.opts)
+	plan, findings := planfile.Parse(s.file, s.text, s.opts)
 	if s.strict {
 		findings = findings.Strict()
 	}

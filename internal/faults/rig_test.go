@@ -15,6 +15,7 @@ import (
 	"iothub-runner/internal/emulator/fleet"
 	"iothub-runner/internal/hubclient"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/planfile"
 	"iothub-runner/internal/target"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
@@ -108,7 +109,7 @@ jobs:
 
 func parsePlan(tb testing.TB, text string) *spec.Plan {
 	tb.Helper()
-	plan, diags := spec.Parse("plan.yaml", []byte(text), spec.Options{})
+	plan, diags := planfile.Parse("plan.yaml", []byte(text), planfile.Options{})
 	if plan == nil {
 		tb.Fatalf("plan: %v\n%s", diags, text)
 	}
