@@ -51,7 +51,7 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 		over: make(chan struct{}), status: spec.StatusNotStarted,
 	}
 	if len(job.Needs) == 0 {
-		j.schedule(r.due(job))
+		j.schedule(schedule.DueInRun(job, r.startedAt, r.resumedAt))
 		j.firstDue = schedule.Due(r.startedAt, job)
 	}
 	return j, nil
@@ -88,9 +88,9 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 	j.ledger.roster.From = j.startedAt
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	if j.job().Deadline > 0 {
+	if ends := schedule.Deadline(j.job(), j.scheduledAt); !ends.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, j.scheduledAt.Add(j.job().Deadline), errDeadline)
+		ctx, cancel = context.WithDeadlineCause(ctx, ends, errDeadline)
 		defer cancel()
 	}
 	j.finish(j.engine.carryOut(ctx, controls{work: work, abort: abort, stop: stop}))
@@ -134,17 +134,6 @@ func (j *jobRun) awaitNeeds(ctx context.Context) error {
 	}
 	j.schedule(schedule.Due(time.Now(), j.job()))
 	return nil
-}
-
-// due returns when a job of the run is to begin. In a resumed run the original
-// time stands while it is still to come; a deadline counts from the resumption,
-// or there would be no point in one.
-func (r *Run) due(job *spec.Job) time.Time {
-	at := schedule.Due(r.startedAt, job)
-	if r.past == nil {
-		return at
-	}
-	return schedule.Later(at, r.resumedAt)
 }
 
 // neverStarted ends a job whose time never came.

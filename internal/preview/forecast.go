@@ -65,8 +65,8 @@ func (f *Forecast) add(v *view, c *calendar) {
 			j.AfterAny = append(j.AfterAny, need.Job)
 		}
 	}
-	if v.Job.Deadline > 0 {
-		j.Deadline = &spec.Time{Time: at.start.Add(v.Job.Deadline)}
+	if ends := schedule.Deadline(v.Job, at.start); !ends.IsZero() {
+		j.Deadline = &spec.Time{Time: ends}
 	}
 	if at.opens != (Opening{}) {
 		j.Window = &at.opens

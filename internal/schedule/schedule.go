@@ -165,3 +165,20 @@ func opensOn(w *spec.Window, day time.Weekday) bool {
 func clock(y int, m time.Month, d int, sinceMidnight time.Duration, in *time.Location) time.Time {
 	return time.Date(y, m, d, int(sinceMidnight/time.Hour), int(sinceMidnight%time.Hour/time.Minute), int(sinceMidnight%time.Minute/time.Second), 0, in)
 }
+
+// DueInRun returns when a job is to begin in a run that started, and may have been
+// resumed, at these times; resumed is zero if it was not. The original time stands
+// while it is still to come.
+func DueInRun(job *spec.Job, started, resumed time.Time) time.Time {
+	return Later(Due(started, job), resumed)
+}
+
+// Deadline returns when the time budget of a job ends that was due at a time; zero
+// if it has none. In a resumed run it counts from the resumption, or there would be
+// no point in one.
+func Deadline(job *spec.Job, due time.Time) time.Time {
+	if job.Deadline <= 0 {
+		return time.Time{}
+	}
+	return due.Add(job.Deadline)
+}

@@ -1,7 +1,7 @@
 package state
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -122,14 +122,14 @@ func runOfReport(path string) (id string, err error) {
 		return "", nil // opening the journal says why
 	}
 	defer f.Close() //nolint:errcheck // only read
-	in := json.NewDecoder(io.LimitReader(f, 1<<20))
-	if !nextIs(in, json.Delim('{')) || !nextIs(in, "schema") || !nextIs(in, spec.ReportSchema) {
+	report, err := spec.NewReportReader(io.LimitReader(f, 1<<20))
+	if errors.Is(err, spec.ErrNotReport) {
 		return "", nil
 	}
-	var run spec.Run
-	if !nextIs(in, "run") || in.Decode(&run) != nil || run.ID == "" {
+	if err != nil || report.Run.ID == "" {
 		return "", &exit.Error{Code: exit.Mismatch, Err: fmt.Errorf("--resume %q: the report is cut off before it says which run it is of", path), Hint: "nothing was sent; " + keepJournal}
 	}
+	run := report.Run
 	if !runIDShape.MatchString(run.ID) {
 		return "", &exit.Error{Code: exit.Mismatch, Err: fmt.Errorf("--resume %q: %q is no id of a run", path, run.ID), Hint: "nothing was sent"}
 	}
@@ -154,11 +154,6 @@ func (f Request) RecordedVars() map[string]string {
 		return nil
 	}
 	return header.Vars
-}
-
-func nextIs(in *json.Decoder, want json.Token) bool {
-	token, err := in.Token()
-	return err == nil && token == want
 }
 
 // parseOnly reads the outcomes of --only. The class "failed" is that of tolerate.
