@@ -90,10 +90,10 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 		return err
 	}
 	defer hub.close()
-	progress := newLookProgress(talk)
+	progress := terminal.NewLooks(talk)
 	o := preview.Options{
 		Hubs: []target.NamedHub{{Name: hub.name, Hub: hub.client}}, Runner: version,
-		Rehearsal: hub.emulated, Direct: f.direct, Looked: progress.looked, Paused: talk.Paused,
+		Rehearsal: hub.emulated, Direct: f.direct, Looked: progress.Looked, Paused: talk.Paused,
 	}
 	pin, err := f.openPin(src, plan, &o)
 	if err != nil {

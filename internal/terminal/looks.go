@@ -1,17 +1,15 @@
-package main
+package terminal
 
 import (
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
-
-	"iothub-runner/internal/terminal"
 )
 
-// lookProgress says how far a long preview is.
-type lookProgress struct {
-	talk *terminal.Talk
+// Looks says how far a long preview is.
+type Looks struct {
+	talk *Talk
 
 	mu   sync.Mutex
 	last time.Time
@@ -20,11 +18,13 @@ type lookProgress struct {
 // lookEvery is how often it says so.
 const lookEvery = 10 * time.Second
 
-func newLookProgress(talk *terminal.Talk) *lookProgress {
-	return &lookProgress{talk: talk, last: time.Now()}
+// NewLooks says it on t.
+func NewLooks(talk *Talk) *Looks {
+	return &Looks{talk: talk, last: time.Now()}
 }
 
-func (p *lookProgress) looked(job string, targets int) {
+// Looked notes how many targets of a job were looked at.
+func (p *Looks) Looked(job string, targets int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.talk.Progress == "none" || time.Since(p.last) < lookEvery {
