@@ -272,9 +272,10 @@ func examples(f Field) schema {
 }
 
 var (
-	// The ExprName of texts.
+	// ExprName is the form of names.
 	ExprName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$`)
 	// ExprHost is the form of host names.
 	ExprHost = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*(:[0-9]{1,5})?$`)
-	ExprNot  = regexp.MustCompile(`[^a-z0-9]+`)
+	// ExprNot is what no name has.
+	ExprNot = regexp.MustCompile(`[^a-z0-9]+`)
 )

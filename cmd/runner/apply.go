@@ -113,6 +113,12 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	// collector nothing to look at: it may as well come often, and the process
 	// stay small.
 	debug.SetGCPercent(gcPercent)
+	return f.carryOut(ctx, env, talk, file, plan, pinned, hub)
+}
+
+// carryOut carries a plan out on a hub that is open: nothing was sent yet, and
+// reports, lock and journal may still refuse it.
+func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *terminal.Talk, file string, plan *spec.Plan, pinned *preview.Pinned, hub *openedHub) error {
 	mode, err := f.fileMode()
 	if err != nil {
 		return err
