@@ -153,7 +153,7 @@ func TestWaitingDevicesTakeFewBytes(t *testing.T) {
 func waitingTakesFewBytes(t *testing.T, policy spec.OfflinePolicy) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		const size, waiting = 40_000, 20_000
+		const size, waiting = 10_000, 5_000
 		w := fileJournal(t, filepath.Join(t.TempDir(), "journal"))
 		defer w.Close()
 		c := &crowd{size: size, refuses: func(x hub.Target) error {
@@ -163,7 +163,7 @@ func waitingTakesFewBytes(t *testing.T, policy spec.OfflinePolicy) {
 			return nil
 		}}
 		plan := &spec.Plan{Name: "test", Jobs: []spec.Job{
-			method("m", whenOffline(policy), attempts(50), deadline(30*time.Minute)),
+			method("m", whenOffline(policy), attempts(50), deadline(11*time.Minute)),
 		}}
 		before := liveHeap()
 		var held atomic.Int64

@@ -260,9 +260,8 @@ func (w *worker) asWanted(it *item, s *target.Sight) finished {
 	return w.clerk.settle(it, row, s.Took)
 }
 
-// turn waits for the hub's pace and for the job's rate. Who waited for the rate
-// while the hub said 429 waits for both again: a turn that was not used in its
-// time would come on top of the rate later.
+// turn waits for the hub's pace and for the job's rate. It waits again after a
+// 429: an unused reservation would let a burst exceed the rate later.
 func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int) bool {
 	pacer := w.pools[it.Pool].Pacer
 	for w.take(dispatch, it, c, cost) {

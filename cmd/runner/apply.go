@@ -48,12 +48,12 @@ func newApply(env environment) *cobra.Command {
 	var f applyFlags
 	cmd := &cobra.Command{
 		Use:   "apply PLAN|PINNED",
-		Short: "carry a plan out and report every device",
-		Long: `apply checks a plan, carries out its jobs, all at once and each at its time, and
-writes a JSON report with one row for each device of each job.
+		Short: "run a plan and report the result for each device",
+		Long: `apply checks a plan and runs its jobs, all at once and each at its time. It writes a
+JSON report with one row for each device of each job.
 
-Given a pinned preview (runner preview --out) it touches the devices that are in
-it and no others, and leaves alone those whose twins have changed since.
+With a pinned preview (runner preview --out) it touches only the devices in the
+preview, and skips those whose twins have changed since.
 
 Progress goes to stderr, the report to stdout or to the files of --report.`,
 		Example: `  runner apply --emulator examples/tutorial.yaml
@@ -74,15 +74,15 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.StringArrayVar(&f.reports, "report", nil, "write the report to `FILE` (- is stdout, the default; may be repeated)")
 	flags.StringVar(&f.journal, "journal", "", "keep the journal in `FILE` (default below $XDG_STATE_HOME/runner)")
 	flags.StringVar(&f.stateDir, "state-dir", "", "keep journals and locks below `DIR` (default $XDG_STATE_HOME/runner, or ~/.local/state/runner)")
-	flags.IntVar(&f.concurrency, "concurrency", 0, "at most `N` attempts under way at once in each job, instead of the plan's")
-	flags.StringVar(&f.rate, "rate", "", "at most this `RATE` of attempts in each job, such as 40/s; the plan's rate stands if it is lower")
-	flags.DurationVar(&f.grace, "grace", time.Minute, "for what `TIME` an interrupted run waits for calls in flight")
-	flags.DurationVar(&f.outage, "outage", target.DefaultOutage, "for what `TIME` jobs wait for a hub that takes no calls before they stop")
-	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask at a terminal before devices of a real hub are touched")
-	flags.StringVar(&f.resume, "resume", "", "go on with the run of the journal `RUN`, or with the run of this id, report, or last: its journal is looked up, or given with --journal")
-	flags.StringSliceVar(&f.only, "only", nil, "with --resume: take up only the devices of these `OUTCOMES`, such as failed,offline (failed takes in rejected, unanswered and unconfirmed)")
-	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` the journal is synced to the disk: always, batch (at most 100 ms behind) or off")
-	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "for what `TIME` to wait for another run of this plan on this hub to end")
+	flags.IntVar(&f.concurrency, "concurrency", 0, "run at most `N` attempts at once in each job, instead of the plan's")
+	flags.StringVar(&f.rate, "rate", "", "make attempts at most at this `RATE` in each job, such as 40/s; a lower rate in the plan wins")
+	flags.DurationVar(&f.grace, "grace", time.Minute, "how long an interrupted run waits for calls in flight (`TIME`)")
+	flags.DurationVar(&f.outage, "outage", target.DefaultOutage, "how long jobs wait for a hub that takes no calls before they stop (`TIME`)")
+	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask for confirmation at a terminal before changing devices of a real hub")
+	flags.StringVar(&f.resume, "resume", "", "resume the `RUN` of this journal, id or report, or the last unfinished one (last); --journal says where its journal is")
+	flags.StringSliceVar(&f.only, "only", nil, "with --resume: retry only devices with these `OUTCOMES`, such as failed,offline (failed includes rejected, unanswered and unconfirmed)")
+	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` to sync the journal to disk: always, batch (at most 100 ms behind) or off")
+	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run of this plan on this hub (`TIME`)")
 	f.hubFlags.add(flags)
 	f.talkFlags.add(flags)
 	f.fileFlags.add(flags)

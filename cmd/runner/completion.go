@@ -19,7 +19,7 @@ func newCompletion(env environment) *cobra.Command {
 	shells := []string{"bash", "zsh", "fish", "powershell"}
 	return &cobra.Command{
 		Use:   "completion bash|zsh|fish|powershell",
-		Short: "print a script that lets the shell complete commands",
+		Short: "print a shell completion script",
 		Long: `completion prints a script for a shell, which then completes commands, flags, and
 the names of a plan's jobs and variables.
 

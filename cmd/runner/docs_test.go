@@ -199,7 +199,7 @@ func TestDocumentedTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := section(t, string(text), "## What became of a device")
+	table := section(t, string(text), "## Outcomes")
 	for _, o := range spec.Outcomes() {
 		if !strings.Contains(table, "\n| `"+string(o)+"` | ") {
 			t.Errorf("the README's table of outcomes lacks %s", o)

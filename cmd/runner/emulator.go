@@ -59,8 +59,8 @@ queries, for the devices of a fleet file or for none. It runs until interrupted.
 	flags := cmd.Flags()
 	flags.StringVar(&f.https, "https", "127.0.0.1:8443", "serve the service API at `ADDR` (port 0 picks one)")
 	flags.StringVar(&f.mqtt, "mqtt", "127.0.0.1:8883", "serve devices at `ADDR` (port 0 picks one)")
-	flags.StringVar(&f.hostName, "hostname", "localhost", "`NAME` of the hub; it stands in the certificate")
-	flags.StringVar(&f.tlsDir, "tls-dir", "", "keep ca.pem and the keys in `DIR`; made there once (default: new ones each time)")
+	flags.StringVar(&f.hostName, "hostname", "localhost", "`NAME` of the hub, also in its certificate")
+	flags.StringVar(&f.tlsDir, "tls-dir", "", "keep ca.pem and the keys in `DIR` (default: new ones at each start)")
 	flags.StringVar(&f.readyFile, "ready-file", "", "write `FILE` when all listeners accept: addresses, CA and connection string, as JSON")
 	flags.StringVar(&f.fleet, "fleet", "", "simulate the devices of `FILE` (default: an empty registry)")
 	flags.StringVar(&f.tier, "tier", "none", "apply the throttles of this `TIER`: none, free, S1, S2 or S3")
@@ -68,7 +68,7 @@ queries, for the devices of a fleet file or for none. It runs until interrupted.
 	flags.StringToStringVar(&f.behaviour, "behaviour", nil, "switch what is not known of the real hub, `NAME=VALUE`; docs/emulator.md lists the switches")
 	flags.StringVar(&f.state, "state", "", "keep devices, twins and jobs in `FILE`; needs --tls-dir")
 	flags.StringVar(&f.admin, "admin", "", "serve the control endpoint for tests at `ADDR` (default: not at all)")
-	flags.StringArrayVar(&f.devices, "device", nil, "register the device `ID` if it is not there, and tell its connection string (may be repeated)")
+	flags.StringArrayVar(&f.devices, "device", nil, "register the device `ID` if it is missing, and print its connection string (may be repeated)")
 	f.add(flags)
 	return cmd
 }

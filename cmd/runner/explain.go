@@ -14,10 +14,10 @@ import (
 func newExplain(env environment) *cobra.Command {
 	return &cobra.Command{
 		Use:   "explain [FIELD|RULE]",
-		Short: "say what a field of a plan is, or what a rule of validate means",
-		Long: `explain prints what a field of a plan takes: its type, default, limits, the keys
-below it and an example. Without a field it lists the keys of a plan. It also knows
-the rules that findings name.`,
+		Short: "explain a field of a plan, or a rule of validate",
+		Long: `explain prints the type, default and limits of a field of a plan, the keys below it
+and an example. Without a field it lists the keys of a plan. It also explains the
+rules that findings name.`,
 		Example: `  runner explain jobs.retry.backoff
   runner explain backoff
   runner explain query-syntax`,

@@ -21,8 +21,8 @@ type talkFlags struct {
 }
 
 func (f *talkFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.progress, "progress", "auto", "progress on stderr, `HOW`: auto, tty, plain or none")
-	flags.BoolVarP(&f.quiet, "quiet", "q", false, "say nothing on stderr but errors")
+	flags.StringVar(&f.progress, "progress", "auto", "`HOW` to show progress on stderr: auto, tty, plain or none")
+	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print only errors on stderr")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log every request to the hub (never a secret)")
 	flags.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of everything on stderr: text or json")
 }
@@ -47,7 +47,7 @@ func (f *talkFlags) talk(env environment) (*terminal.Talk, error) {
 type fileFlags struct{ mode string }
 
 func (f *fileFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.mode, "file-mode", "0600", "let files that are written have the mode `MODE`, in octal; they may hold values of variables")
+	flags.StringVar(&f.mode, "file-mode", "0600", "write files with this `MODE`, in octal; they may contain values of variables")
 }
 
 // fileMode reads a mode such as 0640. Its owner reads and writes it in any case.

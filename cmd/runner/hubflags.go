@@ -30,8 +30,8 @@ const builtinFleet = "built-in"
 func (f *hubFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.emulator, "emulator", "", "use an emulated hub in this process, with the devices of `FLEET.yaml` or a built-in one")
 	flags.Lookup("emulator").NoOptDefVal = builtinFleet
-	flags.StringArrayVar(&f.jobs, "job", nil, "take the job of this `NAME` alone (may be repeated)")
-	flags.BoolVar(&f.strict, "strict", false, "take warnings for errors, and an exclusion that leaves nobody out as well")
+	flags.StringArrayVar(&f.jobs, "job", nil, "run only the job of this `NAME` (may be repeated)")
+	flags.BoolVar(&f.strict, "strict", false, "treat warnings as errors, and an exclusion that excludes nothing")
 	f.varFlags.add(flags)
 	f.connection.add(flags)
 }

@@ -36,9 +36,9 @@ func newInit(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "init [PLAN]",
 		Short: "write a first plan, with comments",
-		Long: `init writes a plan to start from, plan.yaml unless another name is given, and
-beside it the schema with which an editor completes and checks it. The plan runs as
-it is on the emulated hub. - writes the plan to stdout.`,
+		Long: `init writes a first plan, plan.yaml unless you name another file, and beside it the
+schema that editors use to complete and check it. The plan runs on the emulated hub
+without changes. With - it writes the plan to stdout.`,
 		Example: `  runner init
   runner apply --emulator plan.yaml`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
@@ -51,7 +51,7 @@ it is on the emulated hub. - writes the plan to stdout.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&f.force, "force", false, "replace a file that is there already")
+	flags.BoolVar(&f.force, "force", false, "replace an existing file")
 	f.add(flags)
 	return cmd
 }

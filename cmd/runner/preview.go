@@ -35,15 +35,14 @@ func newPreview(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "preview PLAN",
 		Short: "show what a plan would do, and change nothing",
-		Long: `preview resolves the targets of a plan and reads their twins. It shows what each
-device would see, with devices that are treated alike put together, when each job
-starts, how many requests it needs and how long they take. Nothing is sent to any
-device.
+		Long: `preview resolves the targets of a plan and reads their twins. It shows the change
+for each device, groups devices with the same change, and says when each job starts,
+how many requests it needs and how long they take. It sends nothing to devices.
 
-With --out it also saves a pinned preview: runner apply of that file touches those
-devices alone, and only if nobody has changed them since.
+With --out it also saves a pinned preview. runner apply of that file touches only
+those devices, and only if their twins have not changed since.
 
-It ends with 0, or with 5 if apply would stop a job before it sent anything.`,
+The exit code is 0, or 5 if apply would stop a job before it sends anything.`,
 		Example: `  runner preview plan.yaml
   runner preview --format markdown --exit-code plan.yaml
   runner preview --out pinned.json plan.yaml && runner apply pinned.json`,
@@ -55,8 +54,8 @@ It ends with 0, or with 5 if apply would stop a job before it sent anything.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.format, "format", "text", "write the preview as `text`, json or markdown (for a pull request)")
 	flags.StringVar(&f.out, "out", "", "save a pinned preview in `FILE`, for runner apply")
-	flags.BoolVar(&f.exitCode, "exit-code", false, "end with 2 if the plan would change something")
-	flags.BoolVar(&f.direct, "direct", false, "read each twin by itself instead of trusting the query index, which can be minutes behind")
+	flags.BoolVar(&f.exitCode, "exit-code", false, "exit with 2 if the plan would change something")
+	flags.BoolVar(&f.direct, "direct", false, "read each twin directly; the query index can be minutes behind")
 	f.hubFlags.add(flags)
 	f.talkFlags.add(flags)
 	f.fileFlags.add(flags)

@@ -86,12 +86,12 @@ func wantsJSON(args []string) bool {
 func newRoot(env environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "runner",
-		Short: "change a fleet of IoT devices from a reviewed file",
-		Long: `runner carries out plans: YAML files of jobs for the devices of an Azure IoT Hub.
-A job calls a direct method or patches twins, over a target query, after a delay.
+		Short: "apply a reviewed plan to a fleet of IoT devices",
+		Long: `runner applies plans: YAML files of jobs for the devices of an Azure IoT Hub. A job
+calls a direct method or patches twins, for the devices of a query, after a delay.
 
   runner apply --emulator plan.yaml    try a plan, no account needed
-  runner apply plan.yaml               carry it out on the hub of
+  runner apply plan.yaml               run it on the hub of
                                        IOTHUB_SERVICE_CONNECTION_STRING`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -31,11 +31,11 @@ func newValidate(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate PLAN...",
 		Short: "check plans without a hub",
-		Long: `validate reads plans and reports every finding at once, each with its place in the
-file and with what would be accepted. It asks no hub and changes nothing.
+		Long: `validate checks plans and prints all findings at once, each with its place in the
+file and with the values that are accepted. It contacts no hub and changes nothing.
 
-It ends with 0 if the plans are valid (warnings alone are fine unless --strict is
-given), with 1 if one of them is not, and with 3 if a file cannot be read.`,
+The exit code is 0 if all plans are valid (warnings are fine without --strict), 1 if
+one is invalid, and 3 if a file cannot be read.`,
 		Example: `  runner validate plan.yaml
   runner validate --format github plans/*.yaml
   runner validate --format sarif plan.yaml > plan.sarif`,
@@ -49,7 +49,7 @@ given), with 1 if one of them is not, and with 3 if a file cannot be read.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.format, "format", "text", "write findings as `text`, json, github (annotations of a workflow) or sarif")
-	flags.BoolVar(&f.strict, "strict", false, "take warnings for errors")
+	flags.BoolVar(&f.strict, "strict", false, "treat warnings as errors")
 	f.varFlags.add(flags)
 	f.talkFlags.add(flags)
 	completePlan(cmd)

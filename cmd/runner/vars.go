@@ -29,8 +29,8 @@ type varFlags struct {
 }
 
 func (f *varFlags) add(flags *pflag.FlagSet) {
-	flags.StringArrayVar(&f.vars, "var", nil, "give a variable of the plan a value, as in `NAME=VALUE`, or NAME alone to take it from RUNNER_VAR_NAME (may be repeated)")
-	flags.StringArrayVar(&f.files, "var-file", nil, "take values from the YAML mapping in `FILE` (may be repeated; later ones win, --var above all)")
+	flags.StringArrayVar(&f.vars, "var", nil, "set a variable of the plan, `NAME=VALUE`; NAME alone takes it from RUNNER_VAR_NAME (may be repeated)")
+	flags.StringArrayVar(&f.files, "var-file", nil, "read variables from the YAML mapping in `FILE` (may be repeated; later files win, --var wins over all)")
 }
 
 // values returns the values given on the command line.

@@ -112,15 +112,15 @@ func hostileFiles() []hostileFile {
 			}
 			return b.String()
 		}(), "secret-in-plan"},
-		{"a long variable in many payloads", manyJobs(5000, "target: {all: true}, payload: '${var.x}${var.x}${var.x}${var.x}'"), "variable-value"},
+		{"a long variable in many payloads", manyJobs(1000, "target: {all: true}, payload: '${var.x}${var.x}${var.x}${var.x}'"), "variable-value"},
 		{"a long variable often in one payload", manyJobs(1, "target: {all: true}, payload: ["+strings.Repeat("'${var.x}', ", 50_000)+"]"), "variable-value"},
-		{"a long variable in templates", manyJobs(5000, "target: {all: true}, payload: '${var.x} ${device.id}'"), "variable-value"},
+		{"a long variable in templates", manyJobs(1000, "target: {all: true}, payload: '${var.x} ${device.id}'"), "variable-value"},
 		{"a long variable behind an alias", manyJobs(1, "target: {all: true}, payload: [&x '${var.x}', "+strings.Repeat("*x, ", 100_000)+"]"), "variable-value"},
-		{"a long variable in queries", manyJobs(5000, "target: 'tags.a = ${var.x}'"), "variable-value"},
-		{"a large payload file", manyJobs(5000, "target: {all: true}, payloadFile: large.json"), "file"},
-		{"a deep payload file", manyJobs(5000, "target: {all: true}, payloadFile: deep.json"), "file"},
-		{"a file of one device", manyJobs(5000, "target: {devicesFile: twice.txt}"), "target"},
-		{"many copies of a file of devices", manyJobs(5000, "target: {devices: [a], devicesFile: devices.txt}"), "target"},
+		{"a long variable in queries", manyJobs(1000, "target: 'tags.a = ${var.x}'"), "variable-value"},
+		{"a large payload file", manyJobs(1000, "target: {all: true}, payloadFile: large.json"), "file"},
+		{"a deep payload file", manyJobs(1000, "target: {all: true}, payloadFile: deep.json"), "file"},
+		{"a file of one device", manyJobs(1000, "target: {devicesFile: twice.txt}"), "target"},
+		{"many copies of a file of devices", manyJobs(1000, "target: {devices: [a], devicesFile: devices.txt}"), "target"},
 	}
 }
 

@@ -53,7 +53,7 @@ func whyMissed(job *spec.JobReport) string {
 // comes first: it is what a second run would do again.
 func MissedHint(rep *spec.Report, seeWhy string) string {
 	if n := rep.Summary.Outcomes[spec.OutcomeUnanswered]; n > 0 {
-		return fmt.Sprintf("%s may have acted without our hearing of it; check before you run the plan again", Count(n, "device"))
+		return fmt.Sprintf("%s may have run the call, but no usable answer arrived; check before you run the plan again", Count(n, "device"))
 	}
 	return seeWhy
 }

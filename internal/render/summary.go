@@ -115,7 +115,7 @@ func Hint(c *spec.Cause, again string) string {
 	}
 	switch c.Outcome {
 	case spec.OutcomeUnanswered:
-		return "they may have acted without our hearing of it: look at one before you call them again"
+		return "they may have run the call, but no usable answer arrived: check one before you call them again"
 	case spec.OutcomeRejected:
 		return "the devices' own answer says why" + only
 	case spec.OutcomeOffline:

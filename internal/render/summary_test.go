@@ -65,7 +65,7 @@ func TestSummary(t *testing.T) {
 	}
 	const want = `5 unanswered in job lock: 504101 GatewayTimeout, Timed out
     a, b, c and 2 more
-    hint: they may have acted without our hearing of it: look at one before you call them again
+    hint: they may have run the call, but no usable answer arrived: check one before you call them again
 
 1 rejected in job lock: the devices answered status 500 "\u202e\u001b[31m"
     d\u009b

@@ -48,7 +48,7 @@ func WatchSignals(ctx context.Context, t *Talk, grace time.Duration) *Signals {
 		select {
 		case sig := <-came:
 			cause := interrupted(sig)
-			t.Line(fmt.Sprintf("%s: no new calls; waiting up to %v for those in flight (again to cut them off)", cause.Signal, grace),
+			t.Line(fmt.Sprintf("%s: no new calls; waiting up to %v for those in flight (press Ctrl-C again to abort)", cause.Signal, grace),
 				slog.String("event", "interrupted"), slog.String("signal", cause.Signal))
 			stop(cause)
 			s.waitGrace(came, grace)
