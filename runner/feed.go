@@ -31,15 +31,15 @@ type feed struct {
 	ended       error // and how, if not well
 	stopping    bool  // nothing is handed out any more
 
-	collect bool               // hand out nothing before the listing is over
-	page    []*item            // that the listing brought last
-	cursor  uint32             // of the cohort: up to here its targets were handed out
-	limit   uint32             // and up to here they are not brought by a page
-	rows    *journal.RowReader // of the past
-	waiting waitingHeap        // to be tried again
-	again   *item              // of those, one that is due
-	scratch []byte             // for reading them
-	turn    bool               // of those that were not handed out yet
+	collect    bool               // hand out nothing before the listing is over
+	page       []*item            // that the listing brought last
+	cursor     uint32             // of the cohort: up to here its targets were handed out
+	limit      uint32             // and up to here they are not brought by a page
+	rows       *journal.RowReader // of the past
+	waiting    waitingHeap        // to be tried again
+	again      *item              // of those, one that is due
+	scratch    []byte             // for reading them
+	listedNext bool               // it is the turn of those that were not handed out yet
 }
 
 func newFeed(l *ledger, p decide.Policy) *feed {
@@ -67,7 +67,7 @@ func (f *feed) wanted() <-chan target.Page {
 // fail over and over must not keep the others from ever being reached.
 func (f *feed) next() (it *item, wait time.Duration, err error) {
 	again, wait, err := f.dueAgain()
-	if err != nil || again != nil && !f.turn || f.collect && !f.over {
+	if err != nil || again != nil && !f.listedNext || f.collect && !f.over {
 		return again, wait, err
 	}
 	if len(f.page) == 0 && f.cursor < f.limit {
@@ -83,7 +83,7 @@ func (f *feed) next() (it *item, wait time.Duration, err error) {
 
 // handedOut notes that a worker has what next returned.
 func (f *feed) handedOut(it *item) {
-	if f.turn = it == f.again; f.turn {
+	if f.listedNext = it == f.again; f.listedNext {
 		f.again = nil
 		return
 	}
@@ -110,7 +110,7 @@ func (f *feed) admit(p target.Page) error {
 	l := f.ledger
 	items := make([]item, 0, len(p.Rows))
 	l.roster.Take(p, func(row *hub.Row, key cohort.Key, index uint32) {
-		items = append(items, item{Key: key, index: index, line: cohort.NoLine, seen: l.roster.Sight(row)})
+		items = append(items, item{Key: key, index: index, line: cohort.NoLine, sight: l.roster.Sight(row)})
 	})
 	if l.roster.Full() {
 		f.stopListing(target.ErrLimit)

@@ -20,7 +20,7 @@ import (
 type item struct {
 	cohort.Key
 	index    uint32        // in the cohort
-	seen     *target.Sight // the twin as the query page showed it; nil if it did not
+	sight    *target.Sight // the twin as the query page showed it; nil if it did not
 	attempts int           // made so far
 	rereads  int           // how often the twin had changed under our hands
 	spent    int           // of those, how many count against retry.attempts

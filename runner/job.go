@@ -27,7 +27,7 @@ type jobRun struct {
 
 	scheduledAt time.Time
 	firstDue    time.Time    // in the first run; zero for a job that needs others
-	due         atomic.Int64 // in nanoseconds since 1970; 0 until it is known
+	dueNanos    atomic.Int64 // in nanoseconds since 1970; 0 until it is known
 	started     atomic.Bool
 	ended       atomic.Bool
 
@@ -99,7 +99,7 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 // schedule sets the time at which the job is due.
 func (j *jobRun) schedule(at time.Time) {
 	j.scheduledAt = at
-	j.due.Store(at.UnixNano())
+	j.dueNanos.Store(at.UnixNano())
 }
 
 // linkNeeds finds the jobs that this one needs among all.

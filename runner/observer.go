@@ -42,7 +42,7 @@ func (r *Run) Progress() []JobProgress {
 			Listed: j.ledger.counters.listed.Load(), Whole: j.ledger.counters.whole.Load(), InFlight: j.ledger.counters.inFlight.Load(),
 			Outcomes: map[spec.Outcome]int64{},
 		}
-		if at := j.due.Load(); at != 0 {
+		if at := j.dueNanos.Load(); at != 0 {
 			p.ScheduledAt = time.Unix(0, at)
 		}
 		for k, o := range spec.Outcomes() {

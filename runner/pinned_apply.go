@@ -179,7 +179,7 @@ func (l *ledger) openPin(it *item, s *target.Sight, patch *spec.Sections) {
 func (l *ledger) answerPin(it *item, v decide.Verdict) {
 	if l.pins != nil {
 		i, _ := l.pins.Index(it.Key)
-		l.pins.answered(i, l.roster.Job.Name, v.Outcome == spec.OutcomeUnanswered)
+		l.pins.notAccepted(i, l.roster.Job.Name, v.Outcome == spec.OutcomeUnanswered)
 	}
 }
 

@@ -155,8 +155,8 @@ func (p *pinnedTwins) sendingLocked(i uint32, job, base string, patch *spec.Sect
 	return o
 }
 
-// answered notes that a patch was not accepted, or that its answer is lost.
-func (p *pinnedTwins) answered(i uint32, job string, lost bool) {
+// notAccepted notes that a patch was not accepted, or that its answer is lost.
+func (p *pinnedTwins) notAccepted(i uint32, job string, lost bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o := p.findLocked(i, job)

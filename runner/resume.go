@@ -183,7 +183,7 @@ func (p *Past) result(at journal.Position, r journal.Result) error {
 		j.count(attempts)
 	}
 	if attempts == 1 && (outcome == spec.OutcomeSucceeded || outcome == spec.OutcomeRejected) {
-		j.answered(began, ended)
+		j.addLatency(began, ended)
 	}
 	return nil
 }
@@ -197,8 +197,8 @@ func (j *pastJob) start(at time.Time) {
 	j.endedAt = time.Time{}
 }
 
-// answered takes in how long the one attempt of a row took.
-func (j *pastJob) answered(began, ended string) {
+// addLatency takes in how long the one attempt of a row took.
+func (j *pastJob) addLatency(began, ended string) {
 	from, err := time.Parse(time.RFC3339Nano, began)
 	to, endErr := time.Parse(time.RFC3339Nano, ended)
 	if err == nil && endErr == nil {

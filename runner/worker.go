@@ -97,7 +97,7 @@ func (w *worker) callFor(dispatch context.Context, it *item) (call hub.Call, f f
 	if w.job().Method.Template == nil {
 		return w.call, f, true
 	}
-	state := it.seen
+	state := it.sight
 	if state == nil && w.ledger.roster.Looks.ETag {
 		if state, f, ok = w.readTwin(dispatch, it); !ok {
 			return call, f, false
@@ -132,7 +132,7 @@ func (w *worker) cannotFill(it *item, err error) finished {
 // an accepted one proves them.
 func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 	it.attempts++
-	state := it.seen
+	state := it.sight
 	for {
 		if state == nil {
 			s, f, ok := w.readTwin(dispatch, it)
@@ -173,7 +173,7 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 
 // readTwin reads a twin directly. On false, the pass ends with f.
 func (w *worker) readTwin(dispatch context.Context, it *item) (s *target.Sight, f finished, ok bool) {
-	if !w.take(dispatch, it, pace.TwinRead, 1) {
+	if !w.awaitPace(dispatch, it, pace.TwinRead, 1) {
 		it.attempts--
 		return nil, w.clerk.stopped(it, context.Cause(dispatch)), false
 	}
@@ -264,7 +264,7 @@ func (w *worker) asWanted(it *item, s *target.Sight) finished {
 // 429: an unused reservation would let a burst exceed the rate later.
 func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int) bool {
 	pacer := w.pools[it.Pool].Pacer
-	for w.take(dispatch, it, c, cost) {
+	for w.awaitPace(dispatch, it, c, cost) {
 		if w.limit == nil {
 			return true
 		}
@@ -279,9 +279,9 @@ func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int
 	return false
 }
 
-// take waits for the hub's pace alone. A job whose hub is not ready for too long
+// awaitPace waits for the hub's pace alone. A job whose hub is not ready for too long
 // ends.
-func (w *worker) take(dispatch context.Context, it *item, c pace.Class, cost int) bool {
+func (w *worker) awaitPace(dispatch context.Context, it *item, c pace.Class, cost int) bool {
 	err := w.pools[it.Pool].Pacer.Take(dispatch, c, cost, w.ledger.roster.From)
 	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
 		w.stop(late)
