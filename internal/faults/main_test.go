@@ -11,7 +11,7 @@ import (
 var (
 	kills     = flag.Int("kills", 5, "how many runs to kill and resume")
 	seed      = flag.Uint64("seed", 0, "where the instants of the kills come from; 0 chooses one")
-	largeSize = flag.Int("fleet", 3000, "devices of the large fleet")
+	largeSize = flag.Int("fleet", 1500, "devices of the large fleet")
 )
 
 // TestMain lets more tests run at once than there are cores: most of them wait
