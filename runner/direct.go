@@ -3,11 +3,13 @@ package runner
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/target"
@@ -21,6 +23,8 @@ type engine interface {
 	// ended before every target had; ctx ends dispatching, and its cause is such a
 	// reason. Targets that are not settled then were not reached.
 	carryOut(ctx context.Context, c controls) error
+	// waves tells of those of a rollout, once the job has ended for this reason.
+	waves(reason error) []spec.WaveReport
 }
 
 // controls are how an engine is stopped, and how it stops others.
@@ -42,13 +46,16 @@ type direct struct {
 	policy  decide.Policy
 	call    hub.Call
 	limit   *rate.Limiter // the job's own rate; nil for none
+	line    chan struct{} // held by the attempt that waits for it; the others wait for that
 	grace   time.Duration // for the listing, once the job is told to stop
 	crashed func(value any, stack []byte)
 
 	feed  *feed
-	items chan *item    // to the workers
-	done  chan finished // from the workers
-	busy  int           // items that are with a worker
+	gate  *gate          // nil unless the cohort is in waves
+	owned sync.WaitGroup // its goroutines
+	items chan *item     // to the workers
+	done  chan finished  // from the workers
+	busy  int            // items that are with a worker
 	timer *time.Timer
 	// broken is why the run has to end.
 	broken error
@@ -56,7 +63,7 @@ type direct struct {
 
 func newDirect(l *ledger, r *Run) *direct {
 	job := l.roster.Job
-	d := &direct{ledger: l, pools: r.pools, policy: decide.Policy{Offline: job.Offline}, grace: r.grace, crashed: r.crashed}
+	d := &direct{ledger: l, line: make(chan struct{}, 1), pools: r.pools, policy: decide.Policy{Offline: job.Offline}, grace: r.grace, crashed: r.crashed}
 	if m := job.Method; m != nil {
 		d.policy.Idempotent = m.Idempotent
 		d.call = hub.Call{
@@ -64,7 +71,10 @@ func newDirect(l *ledger, r *Run) *direct {
 			ConnectTimeout: m.ConnectTimeout, ResponseTimeout: m.ResponseTimeout,
 		}
 	}
-	if job.Rate > 0 {
+	switch {
+	case job.Rollout != nil && job.Rollout.Ramp != nil:
+		d.limit = rate.NewLimiter(d.rampRate(), 1)
+	case job.Rate > 0:
 		d.limit = rate.NewLimiter(rate.Limit(job.Rate), 1)
 	}
 	return d
@@ -77,29 +87,78 @@ func (d *direct) job() *spec.Job { return d.ledger.roster.Job }
 func (d *direct) carryOut(ctx context.Context, c controls) error {
 	d.controls = c
 	d.items, d.done = make(chan *item), make(chan finished)
-	var owned sync.WaitGroup
 	d.feed = newFeed(d.ledger, d.policy)
 	// The listing outlives ctx: a job that is told to stop still finds out who its
 	// targets are.
 	listing, stopListing := context.WithCancelCause(d.work)
 	defer stopListing(nil)
 	d.feed.stopListing = stopListing
+	d.feed.look, d.feed.watch.ask = d.looker(listing), d.asker(listing)
 	switch l := d.ledger; {
 	case l.whole:
-		d.fail(d.feed.endListing(nil))
+		d.endListing(nil)
 	case l.unlisted:
 		d.feed.over = true
 	default:
-		owned.Go(guarded(d.crashed, func() { d.feed.listed <- l.roster.List(listing, d.feed.pages) })) // one value, one place: never blocks
+		targets, cutListing := context.WithCancelCause(listing)
+		defer cutListing(nil)
+		d.feed.cutListing = cutListing
+		d.owned.Go(guarded(d.crashed, func() { d.list(targets, listing) }))
 	}
 	for range d.job().Concurrency {
-		owned.Go(guarded(d.crashed, func() { d.serve(ctx) }))
+		d.owned.Go(guarded(d.crashed, func() { d.serve(ctx) }))
 	}
 	err := d.loop(ctx)
 	stopListing(errors.New("listing is over"))
 	close(d.items)
-	owned.Wait()
+	d.owned.Wait()
 	return err
+}
+
+// list lists the targets, and then who of them belongs to which wave.
+func (d *direct) list(targets, waves context.Context) {
+	err := d.ledger.roster.List(targets, d.feed.pages)
+	if err == nil || err == target.ErrLimit { //nolint:errorlint // our own cause, handed back as it is
+		if broken := d.ledger.roster.SendWaves(waves, d.feed.pages); broken != nil {
+			err = broken
+		}
+	}
+	d.feed.listed <- err // one value, one place: never blocks
+}
+
+// endListing notes that the listing has ended. From then on the waves say how far
+// the job may go.
+func (d *direct) endListing(err error) {
+	d.fail(d.feed.endListing(err))
+	if d.broken == nil && d.feed.ended == nil && d.job().Rollout != nil {
+		d.gate = newGate(d.feed)
+	}
+}
+
+// advance lets the rollout go on as far as it may. It says how long until more
+// may begin, 0 if that is not known.
+func (d *direct) advance() time.Duration {
+	if d.gate == nil {
+		return 0
+	}
+	err := d.gate.judge()
+	if err == nil {
+		var wait time.Duration
+		if wait, err = d.gate.advance(time.Now()); err == nil {
+			return wait
+		}
+	}
+	if _, ok := errors.AsType[*JournalError](err); ok {
+		d.fail(err)
+	} else {
+		d.stop(err)
+	}
+	return 0
+}
+
+// allOver tells whether nothing is to come any more.
+func (d *direct) allOver() bool {
+	return d.busy == 0 && d.feed.empty() && (d.gate == nil || d.gate.done())
 }
 
 // serve makes attempts until there are no more items to come.
@@ -122,12 +181,14 @@ func (d *direct) loop(ctx context.Context) error {
 	d.timer = time.NewTimer(time.Hour)
 	defer d.timer.Stop()
 	for ctx.Err() == nil && d.broken == nil {
+		opens := d.advance()
 		next, wait, err := d.feed.next()
 		d.fail(err)
-		if next == nil && d.busy == 0 && d.feed.empty() && d.broken == nil {
+		sweep := d.feed.watch.advance(time.Now())
+		if next == nil && d.allOver() && d.broken == nil && ctx.Err() == nil {
 			return d.feed.ended
 		}
-		d.step(ctx, next, wait)
+		d.step(ctx, next, soonest(wait, opens, sweep))
 	}
 	if d.broken != nil {
 		d.abort(d.broken) // or draining would wait for those who wait for their turn
@@ -137,6 +198,16 @@ func (d *direct) loop(ctx context.Context) error {
 		return d.broken
 	}
 	return context.Cause(ctx)
+}
+
+// soonest is the shortest of some times, of which 0 is none.
+func soonest(waits ...time.Duration) (least time.Duration) {
+	for _, d := range waits {
+		if d > 0 && (least <= 0 || d < least) {
+			least = d
+		}
+	}
+	return least
 }
 
 // fail notes that the run has to end. The first reason is the one that counts.
@@ -164,7 +235,11 @@ func (d *direct) step(ctx context.Context, next *item, wait time.Duration) {
 	case p := <-d.feed.wanted():
 		d.fail(d.feed.admit(p))
 	case err := <-d.feed.listed:
-		d.fail(d.feed.endListing(err))
+		d.endListing(err)
+	case looked := <-d.feed.looked:
+		d.feed.takeLooked(looked)
+	case found := <-d.feed.watch.swept:
+		d.feed.watch.takeSwept(found)
 	case f := <-d.done:
 		d.takeIn(f)
 	case <-timer:
@@ -177,10 +252,42 @@ func (d *direct) takeIn(f finished) {
 	d.busy--
 	d.fail(f.abort)
 	d.ledger.enter(f)
-	if f.outcome == "" {
+	d.feed.noteAway(f)
+	switch {
+	case f.proving:
+		d.feed.watch.returned(f)
+	case f.outcome != "":
+	case f.confirm != nil:
+		d.feed.watch.add(f.item, time.Now())
+	default:
 		d.feed.putBack(f.item)
 	}
+	if r := d.job().Rollout; r != nil && r.Ramp != nil {
+		d.limit.SetLimit(d.rampRate())
+	}
 }
+
+func (d *direct) waves(reason error) []spec.WaveReport {
+	if d.gate == nil {
+		return []spec.WaveReport{}
+	}
+	_, stopped := errors.AsType[*decide.StopError](reason)
+	return d.gate.report(stopped)
+}
+
+// rampRate is how fast a job may go after those that have succeeded so far.
+func (d *direct) rampRate() rate.Limit {
+	ramp := d.job().Rollout.Ramp
+	steps := d.ledger.counters.outcomes[cohort.OutcomeIndex(spec.OutcomeSucceeded)].Load() / int64(ramp.Every)
+	grown := ramp.From * math.Pow(ramp.Factor, float64(steps))
+	if most := d.job().Rate; most > 0 {
+		grown = min(grown, most)
+	}
+	return rate.Limit(min(grown, fastest))
+}
+
+// fastest is more than any hub takes; a ramp could grow for ever.
+const fastest = 1e6
 
 // drain waits for the attempts in flight and for the listing, as long as it may
 // take, and settles what was to be tried again.
@@ -196,7 +303,7 @@ func (d *direct) drain(ctx context.Context) {
 		case p := <-f.pages:
 			d.fail(f.admit(p))
 		case err := <-f.listed:
-			d.fail(f.endListing(err))
+			d.endListing(err)
 		case done := <-d.done:
 			d.takeIn(done)
 		case <-d.timer.C:
@@ -206,5 +313,6 @@ func (d *direct) drain(ctx context.Context) {
 			f.stopListing(d.broken)
 		}
 	}
+	f.watch.stop()
 	d.fail(f.settleWaiting(context.Cause(ctx)))
 }

@@ -3,6 +3,10 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"time"
+
+	"iothub-runner/internal/schedule"
+	"iothub-runner/spec"
 )
 
 // Why a run or a job ended early. They are causes of contexts, and what the
@@ -17,6 +21,26 @@ var (
 )
 
 func isDeadline(cause error) bool { return errors.Is(cause, errDeadline) }
+
+// WindowError means that the window of a job has closed before it had ended.
+type WindowError struct {
+	Closed, Opens time.Time // then, and again
+}
+
+func closed(w *spec.Window, at time.Time) *WindowError {
+	opens, _ := schedule.NextOpening(w, at)
+	return &WindowError{Closed: at.In(w.Location), Opens: opens.In(w.Location)}
+}
+
+// Error gives both times, in the window's time zone.
+func (e *WindowError) Error() string {
+	return fmt.Sprintf("the window closed at %s; it opens next at %s", e.Closed.Format(time.RFC3339), e.Opens.Format(time.RFC3339))
+}
+
+func isClosed(cause error) bool {
+	_, ok := errors.AsType[*WindowError](cause)
+	return ok
+}
 
 // InterruptedError is the cause to cancel Apply's context with when a signal asks
 // the run to stop: attempts in flight end, no new one begins.

@@ -73,6 +73,9 @@ type fakeHub struct {
 	quiet    bool         // keep no record of calls
 	matchIDs bool         // understand deviceId IN [...] as well
 	replies  []hub.Page   // to queries, in turn and as they are, whatever is asked
+	// follow is what a device reports some time after a patch or a call; nil for
+	// nothing.
+	follow func(t hub.Target, desired json.RawMessage) (json.RawMessage, time.Duration)
 
 	mu       sync.Mutex
 	order    []hub.Target
@@ -89,6 +92,76 @@ type fakeHub struct {
 type fakeTwin struct {
 	version       int64
 	desired, tags json.RawMessage
+	desiredAt     time.Time
+	reported      map[string]json.RawMessage
+	reportedAt    map[string]time.Time
+	reports       int64 // the version of reported
+}
+
+// section is reported or desired as the hub shows it.
+func section(values map[string]json.RawMessage, at map[string]time.Time, version int64) json.RawMessage {
+	metadata := map[string]any{}
+	last := time.Time{}
+	for key, t := range at {
+		metadata[key] = map[string]any{"$lastUpdated": t.UTC().Format(time.RFC3339Nano)}
+		if t.After(last) {
+			last = t
+		}
+	}
+	metadata["$lastUpdated"] = last.UTC().Format(time.RFC3339Nano)
+	all := map[string]any{"$metadata": metadata, "$version": version}
+	for key, value := range values {
+		all[key] = value
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		panic(err)
+	}
+	return text
+}
+
+// shown is the twin as the hub shows it.
+func (t fakeTwin) shown() hub.Twin {
+	now := hub.Twin{ETag: t.etag(), Version: t.version, Tags: t.tags, Desired: t.desired}
+	now.Reported = section(t.reported, t.reportedAt, t.reports)
+	if !t.desiredAt.IsZero() {
+		values := map[string]json.RawMessage{}
+		if err := json.Unmarshal(t.desired, &values); err != nil {
+			panic(err)
+		}
+		delete(values, "$version")
+		now.Desired = section(values, map[string]time.Time{"": t.desiredAt}, t.version)
+	}
+	return now
+}
+
+// report writes what a device reports.
+func (h *fakeHub) report(t hub.Target, patch json.RawMessage) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	values := map[string]json.RawMessage{}
+	if err := json.Unmarshal(patch, &values); err != nil {
+		panic(err)
+	}
+	twin := h.twins[t]
+	for key, value := range values {
+		if twin.reported == nil {
+			twin.reported, twin.reportedAt = map[string]json.RawMessage{}, map[string]time.Time{}
+		}
+		twin.reported[key], twin.reportedAt[key] = value, time.Now()
+	}
+	twin.reports++
+}
+
+// followed lets a device report in its own time.
+func (h *fakeHub) followed(t hub.Target, desired json.RawMessage) {
+	if h.follow == nil {
+		return
+	}
+	patch, after := h.follow(t, desired)
+	if patch != nil {
+		time.AfterFunc(after, func() { h.report(t, patch) })
+	}
 }
 
 func (t fakeTwin) etag() string { return "etag-" + strconv.FormatInt(t.version, 10) }
@@ -281,6 +354,9 @@ func (h *fakeHub) rowLocked(t hub.Target, head string) hub.Row {
 	if strings.Contains(head, "properties.desired AS desired") {
 		row.Desired = twin.desired
 	}
+	if strings.Contains(head, "properties.reported AS reported") {
+		row.Reported = twin.shown().Reported
+	}
 	return row
 }
 
@@ -295,7 +371,7 @@ func (h *fakeHub) Twin(ctx context.Context, t hub.Target) (hub.Twin, error) {
 	twin, known := h.twins[t]
 	var now hub.Twin
 	if known {
-		now = hub.Twin{ETag: twin.etag(), Version: twin.version, Tags: twin.tags, Desired: twin.desired}
+		now = twin.shown()
 	}
 	h.mu.Unlock()
 	if !known && f.err == nil {
@@ -327,6 +403,9 @@ func (h *fakeHub) PatchTwin(ctx context.Context, t hub.Target, p hub.Patch, ifMa
 			f.err = asError(err)
 		}
 		h.mu.Unlock()
+		if err == nil && p.Desired != nil {
+			h.followed(t, p.Desired)
+		}
 	}
 	return now, h.leave(ctx, c, f)
 }
@@ -356,7 +435,13 @@ func (h *fakeHub) mergeLocked(t hub.Target, p hub.Patch, ifMatch string) (hub.Tw
 		*s.section = merged
 	}
 	twin.version++
-	return hub.Twin{ETag: twin.etag(), Version: twin.version, Tags: twin.tags, Desired: twin.desired}, nil
+	if !p.Whole {
+		return hub.Twin{ETag: twin.etag(), Version: twin.version}, nil
+	}
+	if p.Desired != nil {
+		twin.desiredAt = time.Now()
+	}
+	return twin.shown(), nil
 }
 
 // Invoke lets the device answer.
@@ -377,6 +462,9 @@ func (h *fakeHub) Invoke(ctx context.Context, t hub.Target, m hub.Call) (hub.Ans
 		h.executed[countKey(c.op, c.name, t)]--
 	}
 	h.mu.Unlock()
+	if c.executed && known {
+		h.followed(t, nil)
+	}
 	if err := h.leave(ctx, c, f); err != nil {
 		return hub.Answer{}, err
 	}

@@ -36,7 +36,8 @@ func TestHashOfAJobIsFrozen(t *testing.T) {
 func TestHashOfAJobCoversWhatItDoes(t *testing.T) {
 	base := func() spec.Job {
 		j := method("lock", named("a", "b"))
-		j.Twin = &spec.TwinUpdate{Desired: []byte(`{"a":0}`), Confirm: &spec.Confirm{Reported: []byte(`{}`), Within: time.Minute}}
+		j.Twin = &spec.TwinUpdate{Desired: []byte(`{"a":0}`)}
+		j.Confirm = &spec.Confirm{Reported: []byte(`{}`), Within: time.Minute}
 		j.Window = &spec.Window{From: time.Hour, To: 2 * time.Hour, Timezone: "UTC", Location: time.UTC}
 		return j
 	}
@@ -56,8 +57,8 @@ func TestHashOfAJobCoversWhatItDoes(t *testing.T) {
 		"a zero":     func(j *spec.Job) { j.Twin.Desired = []byte(`{}`) },
 		"tags":       func(j *spec.Job) { j.Twin.Tags = []byte(`{"a":0}`) },
 		"section":    func(j *spec.Job) { j.Twin.Tags, j.Twin.Desired = j.Twin.Desired, nil },
-		"confirm":    func(j *spec.Job) { j.Twin.Confirm.Reported = []byte(`{"a":1}`) },
-		"within":     func(j *spec.Job) { j.Twin.Confirm.Within = time.Hour },
+		"confirm":    func(j *spec.Job) { j.Confirm.Reported = []byte(`{"a":1}`) },
+		"within":     func(j *spec.Job) { j.Confirm.Within = time.Hour },
 		"where":      func(j *spec.Job) { j.Target.Where = "tags.a = 1" },
 		"devices":    func(j *spec.Job) { j.Target.Devices = deviceIDs([]string{"a", "c"}) },
 		"a module":   func(j *spec.Job) { j.Target.Devices = deviceIDs([]string{"a/b"}) },

@@ -83,7 +83,7 @@ func checkCauses(g *rig, rep spec.Report) {
 			if row.Error != nil {
 				key.kind, key.code = row.Error.Kind, row.Error.Code
 			}
-			if row.Method != nil {
+			if row.Method != nil && row.Outcome != spec.OutcomeUnconfirmed { // what it answered is not why
 				key.status = row.Method.Status
 			}
 			rows[key]++
@@ -159,7 +159,7 @@ func checkRow(g *rig, job *spec.Job, row spec.Row) {
 	if row.EndedAt == nil || row.EndedAt.Before(row.StartedAt.Time) || row.Attempts < 1 {
 		g.Errorf("row %+v: ended before it began, or has no attempts", row)
 	}
-	answered := row.Outcome == spec.OutcomeSucceeded || row.Outcome == spec.OutcomeRejected
+	answered := row.Outcome == spec.OutcomeSucceeded || row.Outcome == spec.OutcomeRejected || row.Outcome == spec.OutcomeUnconfirmed
 	if job.Method != nil && answered != (row.Method != nil) {
 		g.Errorf("row %+v: a method's answer and its outcome do not agree", row)
 	}
@@ -205,7 +205,9 @@ func checkEffect(g *rig, job *spec.Job, row spec.Row) {
 			g.Errorf("job %s: %s is %s, but nothing was sent", job.Name, t, row.Outcome)
 		}
 	case spec.OutcomeUnconfirmed:
-		g.Errorf("job %s: %s is %s, which nothing asks for", job.Name, t, row.Outcome)
+		if job.Confirm == nil || row.Confirm == nil || effects == 0 && (job.Method != nil || row.Twin.Patch != nil) {
+			g.Errorf("job %s: %s is %s, but nothing was sent that could be confirmed", job.Name, t, row.Outcome)
+		}
 	}
 }
 

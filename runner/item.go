@@ -29,6 +29,7 @@ type item struct {
 	unsure   bool // an attempt of ours may have had an effect that we did not see
 	err      *hub.Error
 	expired  bool        // the last attempt found the token expired
+	away     bool        // it is offline, and waited for
 	excuse   pace.Excuse // of attempts that found the hub not ready
 	history  []spec.Attempt
 	due      time.Time // when to try again
@@ -44,6 +45,12 @@ type item struct {
 	// doubt is what a patch meant to do whose answer never came. Should the
 	// twin turn out as wanted later, it was that patch.
 	doubt *spec.TwinResult
+
+	// confirm is set once the change was accepted and the device is to report it;
+	// its row is in row and in line then.
+	confirm *spec.Confirmation
+	proving bool // a worker is to look whether the device has
+	watched int  // its place among those that are waited for
 }
 
 // verdictOf a finished item: what the dispatcher needs to settle or requeue it.
@@ -54,6 +61,7 @@ type finished struct {
 	latency  time.Duration    // of the last answered attempt; 0 if there was none
 	attempts int              // made in this pass
 	retries  int              // of those, all but the first for the item
+	applied  time.Duration    // from the accepted change until it was reported; 0 without confirm
 	abort    error            // the run must end
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"iothub-runner/internal/decide"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
 	"iothub-runner/internal/schedule"
@@ -26,6 +27,7 @@ type jobRun struct {
 	held     *schedule.Hold // why the job does not begin; nil if it does
 
 	scheduledAt time.Time
+	closesAt    time.Time    // when its window closes; zero if it has none
 	firstDue    time.Time    // in the first run; zero for a job that needs others
 	dueNanos    atomic.Int64 // in nanoseconds since 1970; 0 until it is known
 	started     atomic.Bool
@@ -52,7 +54,7 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 	}
 	if len(job.Needs) == 0 {
 		j.schedule(schedule.DueInRun(job, r.startedAt, r.resumedAt))
-		j.firstDue = schedule.Due(r.startedAt, job)
+		j.firstDue, _ = schedule.Begins(job, schedule.Due(r.startedAt, job))
 	}
 	return j, nil
 }
@@ -93,13 +95,19 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 		ctx, cancel = context.WithDeadlineCause(ctx, ends, errDeadline)
 		defer cancel()
 	}
+	if !j.closesAt.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, j.closesAt, closed(j.job().Window, j.closesAt))
+		defer cancel()
+	}
 	j.finish(j.engine.carryOut(ctx, controls{work: work, abort: abort, stop: stop}))
 }
 
-// schedule sets the time at which the job is due.
+// schedule sets the time at which the job is due, or from which on its window is
+// to be open.
 func (j *jobRun) schedule(at time.Time) {
-	j.scheduledAt = at
-	j.dueNanos.Store(at.UnixNano())
+	j.scheduledAt, j.closesAt = schedule.Begins(j.job(), at)
+	j.dueNanos.Store(j.scheduledAt.UnixNano())
 }
 
 // linkNeeds finds the jobs that this one needs among all.
@@ -170,16 +178,14 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if _, ok := errors.AsType[*InterruptedError](err); ok {
 		return spec.StatusInterrupted, err
 	}
-	if _, ok := errors.AsType[*target.ExpectError](err); ok || errors.Is(err, target.ErrNoTargets) {
+	if stops(err) {
 		return spec.StatusStopped, err
 	}
-	if _, ok := errors.AsType[*pace.NotReadyError](err); ok {
-		return spec.StatusStopped, err
+	outOfTime := isDeadline(err) || isClosed(err)
+	if outOfTime && (missed.NotReached > 0 || !l.whole) {
+		return spec.StatusStopped, l.left(err, missed.NotReached)
 	}
-	if isDeadline(err) && (missed.NotReached > 0 || !l.whole) {
-		return spec.StatusStopped, err
-	}
-	if err != nil && !isDeadline(err) {
+	if err != nil && !outOfTime {
 		return spec.StatusFailed, err
 	}
 	if l.unlisted {
@@ -197,6 +203,14 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 		return spec.StatusSucceeded, nil
 	}
 	return spec.StatusSucceeded, errors.New(strings.Join(notes, "; "))
+}
+
+// stops tells whether an error is how a safety rule ends a job.
+func stops(err error) bool {
+	_, gate := errors.AsType[*GateError](err)
+	_, rule := errors.AsType[*decide.StopError](err)
+	_, outage := errors.AsType[*pace.NotReadyError](err)
+	return gate || rule || outage || target.AsUnexpected(err)
 }
 
 // mark journals an event of the job. A journal that fails shows at the next

@@ -1,6 +1,8 @@
 package runner
 
 import (
+	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,6 +22,7 @@ import (
 // be read at any time; the rest belongs to the goroutine that carries the job
 // out.
 type ledger struct {
+	plan    string // its name
 	roster  target.Roster
 	journal *journal.Writer
 	mask    *mask.Mask
@@ -38,6 +41,8 @@ type ledger struct {
 	// listedHere says that this run has seen the whole listing; a resumed one need not.
 	listedHere bool
 	latency    *hdrhistogram.Histogram // in microseconds
+	applied    *hdrhistogram.Histogram // how long devices took to report a change, in milliseconds
+	settled    int                     // targets that ended in this run
 	attempts   int
 	before     int // attempts of the past, which are in attempts as well
 	retries    int
@@ -58,11 +63,15 @@ func newLatency() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 2)
 }
 
+// newApplied counts how long devices take to report a change, in milliseconds up to
+// thirty days.
+func newApplied() *hdrhistogram.Histogram { return hdrhistogram.New(1, 30*24*3600*1000, 2) }
+
 // newLedger opens the ledger of a job, from where an earlier run left it.
 func newLedger(r *Run, job *spec.Job) (*ledger, error) {
 	l := &ledger{
-		roster: target.NewRoster(job, r.pools), journal: r.journal, mask: mask.New(r.plan),
-		latency: newLatency(), picked: r.only,
+		plan: r.plan.Name, roster: target.NewRoster(job, r.pools), journal: r.journal, mask: mask.New(r.plan),
+		latency: newLatency(), applied: newApplied(), picked: r.only,
 	}
 	l.roster.Overwrites = job.Twin != nil && job.Twin.Guard == spec.GuardNone
 	if r.pinned != nil {
@@ -90,6 +99,36 @@ func (l *ledger) list(items []item) error {
 	return l.append(line.Append(nil))
 }
 
+// listWave notes that targets of the cohort belong to a wave.
+func (l *ledger) listWave(wave int, members []uint32) error {
+	for some := range slices.Chunk(members, target.PageSize) {
+		line := journal.Targets{Job: l.roster.Job.Name, Wave: wave, Targets: make([]journal.Target, len(some))}
+		for i, index := range some {
+			line.Targets[i] = l.roster.Cohort.Target(index).Journal()
+		}
+		if err := l.append(line.Append(nil)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listNamedWaves notes who belongs to the waves that list their devices: those
+// that select theirs are noted already.
+func (l *ledger) listNamedWaves() error {
+	if l.roster.Job.Rollout == nil {
+		return nil
+	}
+	for i, w := range l.roster.Job.Rollout.Waves {
+		if len(w.Devices) > 0 {
+			if err := l.listWave(i+1, l.roster.Members[i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // listNamed takes those into the cohort that the plan names, for a job that asks
 // no hub. The journal need not have them: the plan does.
 func (l *ledger) listNamed() {
@@ -114,14 +153,18 @@ func (l *ledger) append(line []byte) error {
 func (l *ledger) enter(f finished) {
 	l.attempts += f.attempts
 	l.retries += f.retries
-	if f.outcome == "" {
-		return // it goes on
-	}
 	if f.latency > 0 {
 		_ = l.latency.RecordValue(max(1, f.latency.Microseconds())) // beyond the range counts as nothing
 	}
+	if f.outcome == "" {
+		return // it goes on
+	}
+	if f.applied > 0 {
+		_ = l.applied.RecordValue(f.applied.Milliseconds())
+	}
 	l.roster.Cohort.Settle(f.index, f.outcome, f.line)
 	l.counters.count(f.outcome)
+	l.settled++
 }
 
 // enterRest gives every target without an outcome one that says that nothing
@@ -143,6 +186,15 @@ func (l *ledger) enterRest(nothing spec.Outcome) {
 		all.Settle(i, rest, e.Position())
 		l.counters.count(rest)
 	}
+}
+
+// left adds to why a job ran out of time how much of it is left to do.
+func (l *ledger) left(err error, n int) error {
+	least := ""
+	if !l.whole {
+		least = "at least "
+	}
+	return fmt.Errorf("%w; %s%d of %s%d targets are left", err, least, n, least, l.roster.Cohort.Size())
 }
 
 // misses are those of the job. What an earlier run has settled is in the counters

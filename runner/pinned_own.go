@@ -247,7 +247,7 @@ func (r *recall) result(i uint32, rec *journal.Result) {
 		}
 		return
 	}
-	if outcome == spec.OutcomeSucceeded {
+	if outcome == spec.OutcomeSucceeded || outcome == spec.OutcomeUnconfirmed {
 		version, etag := row.Get("twin.version").Int(), row.Get("twin.etag").Str
 		if etag != "" && version > r.versions[i] {
 			r.versions[i], r.ETags[i] = version, etag

@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -78,7 +79,7 @@ func TestPreviewForecastsStarts(t *testing.T) {
 			method("at", at),
 			method("window", monday, slow),
 			update("waves", `{"a":1}`, "", func(j *spec.Job) {
-				j.Rollout = &spec.Rollout{Pause: time.Minute, Waves: []spec.Share{{Count: 1}, {Percent: 50, Relative: true}, {Percent: 100, Relative: true}}}
+				j.Rollout = &spec.Rollout{Pause: time.Minute, Waves: sizes("1", "50%", "100%")}
 				j.Rate = 1
 			}),
 		)
@@ -98,7 +99,11 @@ func TestPreviewForecastsStarts(t *testing.T) {
 				t.Errorf("job %s ends at %v, want after %v", j.Name, j.EndsAt, w[1])
 			}
 		}
-		if diff := cmp.Diff([]int{1, 5, 10}, f.Jobs[5].Waves); diff != "" {
+		var have []string
+		for _, w := range f.Jobs[5].Waves {
+			have = append(have, fmt.Sprint(w.Wave, " ", w.Targets, " ", w.StartsAt.Sub(start), " ", w.Seconds, " ", len(w.Devices)))
+		}
+		if diff := cmp.Diff([]string{"1 1 0s 1 1", "50% 4 1m1s 4 0", "100% 5 2m5s 5 0"}, have); diff != "" {
 			t.Errorf("waves (-want +have):\n%s", diff)
 		}
 		if d := f.Jobs[2].Deadline; d == nil || d.Sub(start) != 74*time.Second {

@@ -27,7 +27,12 @@ func (j *jobRun) report() spec.JobReport {
 		LatencyMs: spec.Latency{
 			P50: l.quantile(50), P90: l.quantile(90), P99: l.quantile(99), Max: milliseconds(l.latency.Max()),
 		},
-		Waves: []spec.Wave{}, Devices: []spec.Row{},
+		Waves: j.engine.waves(j.reason), Devices: []spec.Row{},
+	}
+	if job.Confirm != nil && l.applied.TotalCount() > 0 {
+		rep.TimeToApplyMs = &spec.Latency{
+			P50: l.applied.ValueAtQuantile(50), P90: l.applied.ValueAtQuantile(90), P99: l.applied.ValueAtQuantile(99), Max: l.applied.Max(),
+		}
 	}
 	if j.reason != nil {
 		rep.Reason = j.reason.Error()

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +42,8 @@ type pastJob struct {
 	startedAt time.Time // first
 	endedAt   time.Time // zero unless it came to an end
 	latency   *hdrhistogram.Histogram
+	applied   *hdrhistogram.Histogram
+	pastWaves
 	// replaced are rows that count no more: their targets were done again.
 	replaced []journal.Position
 }
@@ -125,6 +128,10 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 		p.Header = r
 	case journal.Targets:
 		j := p.job(r.Job)
+		if r.Wave > 0 {
+			j.join(j.cohort, r)
+			return nil
+		}
 		for _, t := range r.Targets {
 			j.cohort.Add(cohort.KeyOf(t))
 		}
@@ -143,8 +150,10 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 			p.job(r.Job).listed = true
 		case journal.EventEnded:
 			if r.Job != "" {
-				p.job(r.Job).endedAt = r.At
+				p.job(r.Job).endedAt, p.job(r.Job).told = r.At, true
 			}
+		case journal.EventWave, journal.EventPassed:
+			p.job(r.Job).visit(r)
 		case journal.EventResumed:
 		}
 	}
@@ -154,38 +163,62 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 func (p *Past) result(at journal.Position, r journal.Result) error {
 	j := p.job(r.Job)
 	index, _ := j.cohort.Add(cohort.KeyOf(r.Target))
-	attempts := 0
-	outcome := spec.Outcome("")
-	var began, ended string
-	gjson.ParseBytes(r.Row).ForEach(func(key, value gjson.Result) bool {
+	row := headOf(r.Row)
+	if !slices.Contains(spec.Outcomes(), row.outcome) {
+		return fmt.Errorf("a result of %s has the unknown outcome %q", r.Target.Device, row.outcome)
+	}
+	if row.outcome == spec.OutcomeNotReached && row.attempts == 0 {
+		at = cohort.NoLine // it says no more than the outcome
+	}
+	j.replace(index)
+	j.cohort.Settle(index, row.outcome, at)
+	if row.waits() {
+		j.cohort.Reopen(index)
+		return nil
+	}
+	if row.outcome != spec.OutcomeNotReached {
+		j.count(row.attempts)
+	}
+	if row.confirmed != "" {
+		j.addApplied(row.accepted, row.confirmed)
+	}
+	if row.attempts == 1 && (row.outcome == spec.OutcomeSucceeded || row.outcome == spec.OutcomeRejected) {
+		j.addLatency(row.began, cmp.Or(row.accepted, row.ended))
+	}
+	return nil
+}
+
+// rowHead is the beginning of a row in the journal, which tells what became of a
+// target.
+type rowHead struct {
+	outcome                                  spec.Outcome
+	began, ended, confirmed, accepted, until string // times, all written alike
+	attempts                                 int
+}
+
+// waits tells whether the device is waited for to report a change.
+func (h *rowHead) waits() bool { return h.outcome == spec.OutcomeUnconfirmed && h.ended < h.until }
+
+func headOf(row []byte) (h rowHead) {
+	gjson.ParseBytes(row).ForEach(func(key, value gjson.Result) bool {
 		switch key.Str {
 		case "outcome":
-			outcome = spec.Outcome(value.Str)
+			h.outcome = spec.Outcome(value.Str)
 		case "startedAt":
-			began = value.Str
+			h.began = value.Str
 		case "endedAt":
-			ended = value.Str
+			h.ended = value.Str
+		case "confirmedAt":
+			h.confirmed = value.Str
+		case "confirm":
+			h.accepted, h.until = value.Get("acceptedAt").Str, value.Get("by").Str
 		case "attempts":
-			attempts = int(value.Int())
+			h.attempts = int(value.Int())
 			return false
 		}
 		return true
 	})
-	if !slices.Contains(spec.Outcomes(), outcome) {
-		return fmt.Errorf("a result of %s has the unknown outcome %q", r.Target.Device, outcome)
-	}
-	if outcome == spec.OutcomeNotReached && attempts == 0 {
-		at = cohort.NoLine // it says no more than the outcome
-	}
-	j.replace(index)
-	j.cohort.Settle(index, outcome, at)
-	if outcome != spec.OutcomeNotReached {
-		j.count(attempts)
-	}
-	if attempts == 1 && (outcome == spec.OutcomeSucceeded || outcome == spec.OutcomeRejected) {
-		j.addLatency(began, ended)
-	}
-	return nil
+	return h
 }
 
 // start notes that the job's time came. One that is started again had started
@@ -195,6 +228,9 @@ func (j *pastJob) start(at time.Time) {
 		j.begun, j.startedAt = true, at
 	}
 	j.endedAt = time.Time{}
+	if !j.listed {
+		j.members = nil // who belongs to a wave is listed again, with the rest
+	}
 }
 
 // addLatency takes in how long the one attempt of a row took.
@@ -203,6 +239,15 @@ func (j *pastJob) addLatency(began, ended string) {
 	to, endErr := time.Parse(time.RFC3339Nano, ended)
 	if err == nil && endErr == nil {
 		_ = j.latency.RecordValue(max(1, to.Sub(from).Microseconds())) // beyond the range counts as nothing
+	}
+}
+
+// addApplied takes in how long a device took to report a change.
+func (j *pastJob) addApplied(accepted, confirmed string) {
+	from, err := time.Parse(time.RFC3339Nano, accepted)
+	to, endErr := time.Parse(time.RFC3339Nano, confirmed)
+	if err == nil && endErr == nil {
+		_ = j.applied.RecordValue(max(1, to.Sub(from).Milliseconds()))
 	}
 }
 
@@ -238,7 +283,7 @@ func (j *pastJob) discount(rows *journal.RowReader) error {
 func (p *Past) job(name string) *pastJob {
 	j, ok := p.jobs[name]
 	if !ok {
-		j = &pastJob{cohort: cohort.New(), latency: newLatency()}
+		j = &pastJob{cohort: cohort.New(), latency: newLatency(), applied: newApplied()}
 		p.jobs[name] = j
 	}
 	return j
@@ -247,10 +292,15 @@ func (p *Past) job(name string) *pastJob {
 // resume makes the past of a job this run's present: what is settled stays so,
 // unless the user has picked its outcome.
 func (l *ledger) resume(p *pastJob) error {
-	l.roster.Cohort, l.whole, l.latency = p.cohort, p.listed, p.latency
+	l.roster.Cohort, l.whole, l.latency, l.applied = p.cohort, p.listed, p.latency, p.applied
 	l.past = p
 	if p.listed {
 		l.roster.Cohort.Freeze()
+		for wave, members := range p.members {
+			if job := l.roster.Job; job.Rollout != nil && wave <= len(job.Rollout.Waves) {
+				l.roster.AddToWave(wave, members...)
+			}
+		}
 	}
 	rows := journal.NewRowReader(l.journal)
 	if err := p.discount(rows); err != nil {
@@ -280,7 +330,8 @@ func attemptsOf(e *cohort.Entry, in io.ReaderAt, rows *journal.RowReader) (int, 
 		intent, err := journal.ReadIntent(in, e.Position())
 		return intent.Attempt, err
 	}
-	if o, _ := e.Outcome(); o != spec.OutcomeNotReached || e.Position() == cohort.NoLine {
+	o, _ := e.Outcome()
+	if _, watched := e.Reopened(); !watched && o != spec.OutcomeNotReached || e.Position() == cohort.NoLine {
 		return 0, nil
 	}
 	row, err := rows.Row(e.Position())
@@ -296,7 +347,14 @@ func (l *ledger) takeUp(index uint32) {
 	// A patch in doubt is settled by reading the twin, which a run that is told to
 	// stop does not get to.
 	again = again || l.roster.Job.Twin != nil && outcome == spec.OutcomeUnanswered && l.repeats()
+	_, watched := e.Reopened() // by Past: the device is to report a change
 	switch {
+	case watched:
+		outcome, again = spec.OutcomeUnconfirmed, l.picks(spec.OutcomeNotReached) || l.picks(spec.OutcomeUnconfirmed)
+		if !again {
+			l.roster.Cohort.Settle(index, outcome, e.Position())
+			l.counters.count(outcome)
+		}
 	case again:
 		l.roster.Cohort.Reopen(index)
 	case settled:
@@ -403,8 +461,11 @@ func (f *feed) restore(it *item, was spec.Outcome, line journal.Position) error 
 	if err != nil {
 		return err
 	}
-	if it.unsure {
+	if it.unsure || was == spec.OutcomeUnconfirmed {
 		it.doubt = row.Twin // nil unless it was a patch
+	}
+	if waits(row) {
+		it.confirm = row.Confirm
 	}
 	it.row, it.attempts, it.before, it.noted, it.history = row, row.Attempts, row.Attempts, row.Attempts, historyOf(row)
 	if row.StartedAt != nil {

@@ -25,6 +25,12 @@ func appendRow(b []byte, r *spec.Row) []byte {
 	if r.EndedAt != nil {
 		b = appendTime(append(b, `,"endedAt":`...), *r.EndedAt)
 	}
+	if r.ConfirmedAt != nil {
+		b = appendTime(append(b, `,"confirmedAt":`...), *r.ConfirmedAt)
+	}
+	if r.Confirm != nil {
+		b = appendJSON(append(b, `,"confirm":`...), r.Confirm)
+	}
 	b = append(b, `,"attempts":`...)
 	b = strconv.AppendInt(b, int64(r.Attempts), 10)
 	if m := r.Method; m != nil {

@@ -27,6 +27,7 @@ type waiting struct {
 	strikes uint8
 	expired bool
 	unsure  bool
+	away    bool
 }
 
 // waitingHeap holds them by the time when they are due.
@@ -61,8 +62,21 @@ func (f *feed) putBack(it *item) {
 	f.ledger.roster.Cohort.Wait(it.index, it.line)
 	heap.Push(&f.waiting, waiting{
 		due: it.due.UnixNano(), index: it.index, tries: small[uint16](it.attempts - it.before), spent: small[uint16](it.spent),
-		rereads: small[uint8](it.rereads), strikes: small[uint8](it.excuse.Strikes), expired: it.expired, unsure: it.unsure,
+		rereads: small[uint8](it.rereads), strikes: small[uint8](it.excuse.Strikes), expired: it.expired, unsure: it.unsure, away: it.away,
 	})
+}
+
+// noteAway counts the targets that are offline and waited for: they are not in the
+// way of a rollout's next wave.
+func (f *feed) noteAway(done finished) {
+	is := done.outcome == "" && done.confirm == nil && (done.away || done.last.Outcome == spec.OutcomeOffline && done.last.Step == decide.StepWait)
+	switch {
+	case is && !done.away:
+		f.away++
+	case done.away && !is:
+		f.away--
+	}
+	done.away = is
 }
 
 // small is n, or the most that there is room for: no bound is higher.
@@ -88,7 +102,7 @@ func (f *feed) recall(w waiting) (*item, error) {
 	e := f.ledger.roster.Cohort.At(w.index)
 	it := &item{
 		Key: f.ledger.roster.Cohort.Target(w.index), index: w.index, line: e.Position(), due: time.Unix(0, w.due),
-		spent: int(w.spent), rereads: int(w.rereads), expired: w.expired, excuse: pace.Excuse{Strikes: int(w.strikes)},
+		spent: int(w.spent), rereads: int(w.rereads), expired: w.expired, away: w.away, excuse: pace.Excuse{Strikes: int(w.strikes)},
 	}
 	it.was, _ = e.Reopened()
 	if it.line == cohort.NoLine {
@@ -110,7 +124,7 @@ func (f *feed) recall(w waiting) (*item, error) {
 	if row.StartedAt != nil {
 		it.began = row.StartedAt.Time
 	}
-	if it.was != "" {
+	if it.was != "" || row.Confirm != nil {
 		it.row = row
 	}
 	if it.unsure = row.Outcome == spec.OutcomeUnanswered; it.unsure {

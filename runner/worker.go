@@ -30,9 +30,12 @@ type worker struct {
 func (w *worker) try(dispatch context.Context, it *item) finished {
 	before := it.attempts
 	var f finished
-	if w.job().Method != nil {
+	switch {
+	case it.confirm != nil:
+		f = w.tryProof(dispatch, it)
+	case w.job().Method != nil:
 		f = w.tryMethod(dispatch, it)
-	} else {
+	default:
 		f = w.tryTwin(dispatch, it)
 	}
 	f.item = it
@@ -60,11 +63,19 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	if !ok {
 		return f
 	}
+	before, f, ok := w.baseline(dispatch, it)
+	if !ok {
+		return f
+	}
+	wanted, err := w.reportedFor(it, before)
+	if err != nil {
+		return w.cannotFill(it, err)
+	}
 	if !w.turn(dispatch, it, pace.Method, pace.Steps(len(call.Payload), pace.MethodStep)) {
 		it.attempts--
 		return w.clerk.stopped(it, context.Cause(dispatch))
 	}
-	if err := w.clerk.intent(journal.Intent{Attempt: it.attempts, At: time.Now()}, it); err != nil {
+	if err = w.clerk.intent(journal.Intent{Attempt: it.attempts, At: time.Now()}, it); err != nil {
 		it.attempts--
 		return w.clerk.broken(it, err)
 	}
@@ -87,7 +98,10 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	if outcome == spec.OutcomeRejected {
 		row.Error = &spec.RowError{Kind: "rejected", HTTPStatus: 200, Message: rejection(answer.Status, m.Success)}
 	}
-	return w.clerk.settle(it, row, took)
+	if outcome == spec.OutcomeRejected {
+		return w.clerk.settle(it, row, took)
+	}
+	return w.accept(it, row, w.confirmCall(before, wanted), took)
 }
 
 // callFor returns the call as it is for a device. Nearly always it is the same
@@ -192,6 +206,10 @@ func (w *worker) readTwin(dispatch context.Context, it *item) (s *target.Sight, 
 
 // patchTwin sends what differs. On again, the twin has changed since it was read.
 func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, e target.Effect) (f finished, again bool) {
+	wanted, err := w.reportedFor(it, s)
+	if err != nil {
+		return w.cannotFill(it, err), false
+	}
 	if !w.turn(dispatch, it, pace.TwinWrite, 1) {
 		it.attempts--
 		return w.clerk.stopped(it, context.Cause(dispatch)), false
@@ -204,13 +222,13 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, 
 		Attempt: it.attempts, At: time.Now(), ETag: s.ETag, Version: s.Version,
 		Before: sections(w.ledger.mask.Sections(result.Before)), Patch: sections(w.ledger.mask.Sections(result.Patch)),
 	}
-	if err := w.clerk.intent(intent, it); err != nil {
+	if err = w.clerk.intent(intent, it); err != nil {
 		it.attempts--
 		return w.clerk.broken(it, err), false
 	}
 	w.ledger.openPin(it, s, result.Patch)
 	began := it.begins()
-	t, err := w.pools[it.Pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.Desired.Patch, Tags: e.Tags.Patch}, w.guard(s))
+	t, err := w.pools[it.Pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.Desired.Patch, Tags: e.Tags.Patch, Whole: w.job().Confirm != nil}, w.guard(s))
 	took := time.Since(began)
 	w.pools[it.Pool].Pacer.Answered(pace.TwinWrite, began, err)
 	if err == nil {
@@ -220,7 +238,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, 
 		result.Version, result.ETag = t.Version, t.ETag
 		row := w.clerk.newRow(it, spec.OutcomeSucceeded)
 		row.Twin = result
-		return w.clerk.settle(it, row, took), false
+		return w.accept(it, row, w.confirmPatch(e.Desired.Patch, wanted, t), took), false
 	}
 	herr := decide.AsHubError(err)
 	v := decide.After(herr.Kind, decide.Patching, w.policy)
@@ -257,7 +275,7 @@ func (w *worker) asWanted(it *item, s *target.Sight) finished {
 		it.record(s.Began, s.Took, nil)
 	}
 	row.History = it.history
-	return w.clerk.settle(it, row, s.Took)
+	return w.confirmAsWanted(it, row, s)
 }
 
 // turn waits for the hub's pace and for the job's rate. It waits again after a
@@ -268,8 +286,8 @@ func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int
 		if w.limit == nil {
 			return true
 		}
-		wait := w.limit.Reserve().Delay()
-		if !pace.Sleep(dispatch, wait) {
+		wait, ok := w.awaitRate(dispatch)
+		if !ok {
 			return false
 		}
 		if wait <= 0 || !pacer.Resting(c) {
@@ -277,6 +295,20 @@ func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int
 		}
 	}
 	return false
+}
+
+// awaitRate waits for the job's own rate, and tells for how long it did. One
+// attempt after the other: only the first of those that wait has a time, so that a
+// new rate holds for all of them.
+func (w *worker) awaitRate(dispatch context.Context) (waited time.Duration, ok bool) {
+	select {
+	case w.line <- struct{}{}:
+		defer func() { <-w.line }()
+	case <-dispatch.Done():
+		return 0, false
+	}
+	wait := w.limit.Reserve().Delay()
+	return wait, pace.Sleep(dispatch, wait)
 }
 
 // awaitPace waits for the hub's pace alone. A job whose hub is not ready for too long

@@ -22,6 +22,9 @@ func (j *Job) Columns() Columns {
 	if j.Method != nil {
 		templates = append(templates, j.Method.Template)
 	}
+	if j.Confirm != nil && j.Twin != nil {
+		templates = append(templates, j.Confirm.Template)
+	}
 	for _, t := range templates {
 		if t != nil {
 			c.Add(t.Reads())

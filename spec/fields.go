@@ -9,10 +9,11 @@ type FieldType string
 const (
 	FieldText     FieldType = "string"
 	FieldInteger  FieldType = "integer"
+	FieldNumber   FieldType = "number"
 	FieldBoolean  FieldType = "boolean"
 	FieldDuration FieldType = "duration" // Go's syntax plus d for days
 	FieldRate     FieldType = "rate"     // 40/s, 300/m, 10/h
-	FieldTime     FieldType = "time"     // RFC 3339
+	FieldTime     FieldType = "time"     // RFC 3339; the seconds and the offset may be left out
 	FieldClock    FieldType = "clock"    // 02:00
 	FieldShare    FieldType = "share"    // a count, or 10%
 	FieldStatuses FieldType = "statuses" // 200, "200-299" or a list of them

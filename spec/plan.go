@@ -60,6 +60,7 @@ type Job struct {
 	Needs       []Need        // jobs that must have ended first; Delay counts from then
 	Method      *Method       // set for TypeDirectMethod
 	Twin        *TwinUpdate   // set for TypeUpdateTwin
+	Confirm     *Confirm      // nil if the answer of the hub or of the device is enough
 	Concurrency int           // attempts under way at once
 	Rate        float64       // attempts a second; 0 is unlimited
 	Deadline    time.Duration // time budget from the due time; 0 is unlimited
@@ -140,14 +141,14 @@ type TwinUpdate struct {
 	DesiredTemplate *Template
 	TagsTemplate    *Template
 	Guard           Guard
-	Confirm         *Confirm // nil if the hub's acceptance is enough
 }
 
-// Confirm waits for the device to report what was desired.
+// Confirm waits for the device to report the change.
 type Confirm struct {
-	Reported json.RawMessage // what must be reported; nil stands for the desired patch
+	Reported json.RawMessage // what must be reported; of a twin job, nil stands for its desired patch
 	Template *Template       // instead of Reported, when it differs by device
-	Within   time.Duration   // from the accepted patch
+	Changed  []string        // paths that must get a new value
+	Within   time.Duration   // from the accepted patch, or the answer to the method
 }
 
 // Need is a job that must have ended before another starts.
@@ -209,15 +210,60 @@ func (s Share) Holds(n, total int) bool {
 	return float64(n)*100 <= float64(total)*s.Percent*(1+shareError)
 }
 
+// Reached tells whether n of total devices are as many as s, or more. A share is
+// not rounded: 5% of 30 devices is reached with 2, because 1 is 3%.
+func (s Share) Reached(n, total int) bool {
+	if !s.Relative {
+		return n >= s.Count
+	}
+	return float64(n)*100 >= float64(total)*s.Percent*(1-shareError)
+}
+
 // shareError makes up for shares that have no exact form in binary, such as
 // 2.3%: it is far less than one device in any fleet.
 const shareError = 1e-12
 
 // Rollout cuts a cohort into waves, each started when the one before went well.
 type Rollout struct {
-	Waves    []Share // cumulative and rising; the last one is all
+	Waves    []Wave // the last one is all that are left
 	Pause    time.Duration
+	Manual   bool // instead of Pause: the run ends after each wave
 	StopWhen StopWhen
+	Ramp     *Ramp // nil if the job's rate holds from the beginning
+}
+
+// PauseManual is the pause that lasts until somebody resumes the run.
+const PauseManual = "manual"
+
+// Wave is a slice of a cohort: up to a size, or those that it names, or those
+// that a condition selects.
+type Wave struct {
+	Size    Share // cumulative
+	Devices []DeviceID
+	Query   string
+}
+
+// Names tells whether the wave says itself who belongs to it.
+func (w Wave) Names() bool { return len(w.Devices) > 0 || w.Query != "" }
+
+// String writes the wave as plans do.
+func (w Wave) String() string {
+	switch {
+	case w.Query != "":
+		return w.Query
+	case len(w.Devices) == 1:
+		return w.Devices[0].String()
+	case len(w.Devices) > 1:
+		return fmt.Sprintf("%s and %d more", w.Devices[0], len(w.Devices)-1)
+	}
+	return w.Size.String()
+}
+
+// Ramp lets a rate grow with success.
+type Ramp struct {
+	From   float64 // attempts a second at first
+	Factor float64 // more, each time that
+	Every  int     // so many more targets have succeeded
 }
 
 // StopWhen ends a rollout when a share of the finished devices is reached. A

@@ -177,8 +177,10 @@ type JobReport struct {
 	// RatePerSecond is how many attempts a second the job kept up.
 	RatePerSecond float64 `json:"ratePerSecond"`
 	LatencyMs     Latency `json:"latencyMs"`
-	Waves         []Wave  `json:"waves"`
-	Devices       []Row   `json:"devices"`
+	// TimeToApplyMs is how long devices took to report a change; nil without confirm.
+	TimeToApplyMs *Latency     `json:"timeToApplyMs,omitempty"`
+	Waves         []WaveReport `json:"waves"`
+	Devices       []Row        `json:"devices"`
 }
 
 // Listing says how much of a job's target is known.
@@ -196,25 +198,58 @@ type Latency struct {
 	Max int64 `json:"max"`
 }
 
-// Wave is one slice of a rollout. Version 1 of the engine has none.
-type Wave struct {
-	Targets  int             `json:"targets"`
-	Outcomes map[Outcome]int `json:"outcomes"`
+// WaveReport tells of one wave of a rollout.
+type WaveReport struct {
+	Wave      string          `json:"wave"` // as the plan has it, such as "10%"
+	Targets   int             `json:"targets"`
+	StartedAt *Time           `json:"startedAt,omitempty"` // by the first run that began it
+	EndedAt   *Time           `json:"endedAt,omitempty"`   // when its gate decided
+	Outcomes  map[Outcome]int `json:"outcomes"`
+	Verdict   Verdict         `json:"verdict"`
 }
+
+// Verdict is what the gate after a wave decided.
+type Verdict string
+
+// The verdicts.
+const (
+	VerdictPassed     Verdict = "passed"     // the next wave may begin
+	VerdictStopped    Verdict = "stopped"    // stopWhen was reached
+	VerdictUnfinished Verdict = "unfinished" // the job ended before the wave did
+	VerdictNotStarted Verdict = "notStarted"
+)
 
 // Row is one target of one job. Hub stands in it only when the plan has several.
 type Row struct {
-	Hub       string        `json:"hub,omitempty"`
-	DeviceID  string        `json:"deviceId"`
-	ModuleID  string        `json:"moduleId,omitempty"`
-	Outcome   Outcome       `json:"outcome"`
-	StartedAt *Time         `json:"startedAt,omitempty"`
-	EndedAt   *Time         `json:"endedAt,omitempty"`
-	Attempts  int           `json:"attempts"`
-	Method    *MethodResult `json:"method,omitempty"`
-	Twin      *TwinResult   `json:"twin,omitempty"`
-	Error     *RowError     `json:"error,omitempty"`
-	History   []Attempt     `json:"history,omitempty"`
+	Hub       string  `json:"hub,omitempty"`
+	DeviceID  string  `json:"deviceId"`
+	ModuleID  string  `json:"moduleId,omitempty"`
+	Outcome   Outcome `json:"outcome"`
+	StartedAt *Time   `json:"startedAt,omitempty"`
+	EndedAt   *Time   `json:"endedAt,omitempty"`
+	// ConfirmedAt is when the device reported what Confirm waits for.
+	ConfirmedAt *Time         `json:"confirmedAt,omitempty"`
+	Confirm     *Confirmation `json:"confirm,omitempty"`
+	Attempts    int           `json:"attempts"`
+	Method      *MethodResult `json:"method,omitempty"`
+	Twin        *TwinResult   `json:"twin,omitempty"`
+	Error       *RowError     `json:"error,omitempty"`
+	History     []Attempt     `json:"history,omitempty"`
+}
+
+// Confirmation is what is waited for after a change was accepted: what the device
+// reports later than that counts.
+type Confirmation struct {
+	AcceptedAt Time `json:"acceptedAt"`
+	By         Time `json:"by"`
+	// Since bounds what counts: the hub's time of the change, or of the last report
+	// before a method was called.
+	Since          time.Time       `json:"since"`
+	Version        int64           `json:"version"`                  // of the reported properties before
+	DesiredVersion int64           `json:"desiredVersion,omitempty"` // of the desired properties after the patch
+	Reported       json.RawMessage `json:"reported,omitempty"`       // what must be reported, if that differs by device
+	Was            json.RawMessage `json:"was,omitempty"`            // the values that have to change, as they were
+	Last           json.RawMessage `json:"last,omitempty"`           // what was reported last of what is waited for
 }
 
 // MethodResult is what a device answered.

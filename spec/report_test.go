@@ -50,7 +50,7 @@ func sampleReport() spec.Report {
 			Name: "lock", Type: spec.TypeDirectMethod, Target: "tags.a = 1", Status: spec.StatusFailed, Reason: "missed", ScheduledAt: at,
 			StartedAt: &at, EndedAt: &at, Targets: 2, Outcomes: outcomes, Attempts: 3, Retries: 1,
 			LatencyMs: spec.Latency{P50: 1, P90: 2, P99: 3, Max: 4},
-			Waves:     []spec.Wave{{Targets: 2, Outcomes: outcomes}},
+			Waves:     []spec.WaveReport{{Wave: "100%", Targets: 2, StartedAt: &at, EndedAt: &at, Outcomes: outcomes, Verdict: spec.VerdictPassed}},
 			Devices: []spec.Row{
 				{
 					Hub: "h", DeviceID: "door-1", ModuleID: "m", Outcome: spec.OutcomeSucceeded, StartedAt: &at, EndedAt: &at, Attempts: 1,
@@ -82,7 +82,7 @@ func TestReportSchemaTakesReports(t *testing.T) {
 	notStarted := sampleReport()
 	notStarted.Jobs[0] = spec.JobReport{
 		Name: "lock", Type: spec.TypeUpdateTwin, Status: spec.StatusNotStarted,
-		Outcomes: map[spec.Outcome]int{}, Waves: []spec.Wave{}, Devices: []spec.Row{},
+		Outcomes: map[spec.Outcome]int{}, Waves: []spec.WaveReport{}, Devices: []spec.Row{},
 	}
 	for name, r := range map[string]spec.Report{"full": sampleReport(), "no jobs": empty, "not started": notStarted} {
 		text, err := json.Marshal(r)
@@ -143,7 +143,7 @@ func TestReportSchemaMirrorsTypes(t *testing.T) {
 	}
 	types := map[string]reflect.Type{
 		"run": reflect.TypeFor[spec.Run](), "plan": reflect.TypeFor[spec.PlanRef](), "inputs": reflect.TypeFor[spec.Inputs](), "summary": reflect.TypeFor[spec.Summary](), "cause": reflect.TypeFor[spec.Cause](),
-		"job": reflect.TypeFor[spec.JobReport](), "latency": reflect.TypeFor[spec.Latency](), "wave": reflect.TypeFor[spec.Wave](),
+		"job": reflect.TypeFor[spec.JobReport](), "latency": reflect.TypeFor[spec.Latency](), "wave": reflect.TypeFor[spec.WaveReport](), "confirm": reflect.TypeFor[spec.Confirmation](),
 		"row": reflect.TypeFor[spec.Row](), "methodResult": reflect.TypeFor[spec.MethodResult](), "twinResult": reflect.TypeFor[spec.TwinResult](),
 		"sections": reflect.TypeFor[spec.Sections](), "error": reflect.TypeFor[spec.RowError](), "attempt": reflect.TypeFor[spec.Attempt](),
 	}

@@ -21,9 +21,9 @@ func sample(t *testing.T) (spec.Report, string) {
 		Schema: spec.ReportSchema, Run: spec.Run{ID: "20261127T120000Z-abcdef", Hub: "h", StartedAt: at, EndedAt: at, Status: spec.StatusFailed},
 		Summary: spec.Summary{Targets: 3, Outcomes: map[spec.Outcome]int{spec.OutcomeSucceeded: 2, spec.OutcomeOffline: 1}},
 		Jobs: []spec.JobReport{
-			{Name: "a", ScheduledAt: at, Targets: 2, Waves: []spec.Wave{}, Devices: []spec.Row{{DeviceID: "d1", Outcome: spec.OutcomeSucceeded}, {DeviceID: "d2", Outcome: spec.OutcomeOffline}}},
-			{Name: "b", ScheduledAt: at, Targets: 0, Waves: []spec.Wave{}, Devices: []spec.Row{}},
-			{Name: "c", ScheduledAt: at, Targets: 1, Waves: []spec.Wave{}, Devices: []spec.Row{{DeviceID: "d1", ModuleID: "m", Outcome: spec.OutcomeSucceeded}}},
+			{Name: "a", ScheduledAt: at, Targets: 2, Waves: []spec.WaveReport{}, Devices: []spec.Row{{DeviceID: "d1", Outcome: spec.OutcomeSucceeded}, {DeviceID: "d2", Outcome: spec.OutcomeOffline}}},
+			{Name: "b", ScheduledAt: at, Targets: 0, Waves: []spec.WaveReport{}, Devices: []spec.Row{}},
+			{Name: "c", ScheduledAt: at, Targets: 1, Waves: []spec.WaveReport{}, Devices: []spec.Row{{DeviceID: "d1", ModuleID: "m", Outcome: spec.OutcomeSucceeded}}},
 		},
 	}
 	text, err := json.MarshalIndent(rep, "", "  ")

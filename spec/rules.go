@@ -58,6 +58,7 @@ const (
 	RuleWindow       Rule = "window"
 	RuleLate         Rule = "if-late"
 	RuleWaves        Rule = "waves"
+	RuleClock        Rule = "clock-change"
 	RuleEngine       Rule = "engine"
 )
 
@@ -124,6 +125,7 @@ func Rules() []RuleInfo {
 		{RuleNeeds, SeverityError, "A job needs one that does not exist, needs it twice, or jobs wait for each other."},
 		{RuleWindow, SeverityError, "A window never opens, or lists a day twice."},
 		{RuleLate, SeverityError, "ifLate stands in a job that cannot be late."},
+		{RuleClock, SeverityWarning, "A local time that the clocks skip, or show twice."},
 		{RuleWaves, SeverityError, "The waves of a rollout do not rise to 100%, or its stop rule never stops."},
 		{RuleEngine, SeverityError, "The job asks the hub's own jobs service for what it cannot do."},
 	}

@@ -161,7 +161,7 @@ func (s schemaOf) value(f Field) schema {
 		}
 		object := s.object(path, "")
 		if f.Short != "" {
-			return either(schema{{"type", "string"}, {"minLength", 1}}, object)
+			return either(s.short(path+"."+f.Short), object)
 		}
 		return object
 	case FieldJSON:
@@ -176,6 +176,14 @@ func (s schemaOf) value(f Field) schema {
 	}
 }
 
+// short describes a value that stands for a mapping.
+func (s schemaOf) short(path string) schema {
+	if f, _ := s.table.Field(path); f.Type != FieldText {
+		return scalarOf(f)
+	}
+	return schema{{"type", "string"}, {"minLength", 1}}
+}
+
 // scalarOf describes a value that is a scalar in YAML.
 func scalarOf(f Field) schema {
 	switch f.Type { //nolint:exhaustive // the others are not scalars
@@ -185,16 +193,22 @@ func scalarOf(f Field) schema {
 		return textSchema(f)
 	case FieldInteger:
 		return orVariable(bounded(schema{{"type", "integer"}}, f))
+	case FieldNumber:
+		return orVariable(bounded(schema{{"type", "number"}}, f))
 	case FieldBoolean:
 		return orVariable(schema{{"type", "boolean"}})
 	case FieldShare:
 		return orVariable(schema{{"type", "integer"}, {"minimum", 0}}, pattern(`^([0-9]+|[0-9]*\.?[0-9]*%)$`))
 	case FieldDuration:
-		return orVariable(pattern(`^-?([0-9.]+d)?([0-9.]+(ns|us|µs|μs|ms|s|m|h))*$`))
+		duration := pattern(`^-?([0-9.]+d)?([0-9.]+(ns|us|µs|μs|ms|s|m|h))*$`)
+		if len(f.Values) > 0 {
+			return orVariable(duration, schema{{"enum", f.Values}})
+		}
+		return orVariable(duration)
 	case FieldRate:
 		return orVariable(pattern(`^[0-9.]+/[smh]$`))
 	case FieldTime:
-		return orVariable(pattern(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$`))
+		return orVariable(pattern(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2})?$`))
 	case FieldClock:
 		return orVariable(pattern(`^([01][0-9]|2[0-3]):[0-5][0-9]$`))
 	}
@@ -235,10 +249,10 @@ func orVariable(of ...schema) schema {
 }
 
 func bounded(s schema, f Field) schema {
-	if n, err := strconv.Atoi(f.Min); err == nil {
+	if n, err := strconv.ParseFloat(f.Min, 64); err == nil {
 		s = append(s, member{"minimum", n})
 	}
-	if n, err := strconv.Atoi(f.Max); err == nil {
+	if n, err := strconv.ParseFloat(f.Max, 64); err == nil {
 		s = append(s, member{"maximum", n})
 	}
 	return s

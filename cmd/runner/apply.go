@@ -39,6 +39,7 @@ type applyFlags struct {
 	outage      time.Duration
 	yes         bool
 	resume      string
+	orStart     bool
 	only        []string
 	durability  string
 	lockTimeout time.Duration
@@ -80,6 +81,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.DurationVar(&f.outage, "outage", target.DefaultOutage, "how long jobs wait for a hub that takes no calls before they stop (`TIME`)")
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask for confirmation at a terminal before changing devices of a real hub")
 	flags.StringVar(&f.resume, "resume", "", "resume the `RUN` of this journal, id or report, or the last unfinished one (last); --journal says where its journal is")
+	flags.BoolVar(&f.orStart, "or-start", false, "with --resume last: start a new run if none is unfinished")
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: retry only devices with these `OUTCOMES`, such as failed,offline (failed includes rejected, unanswered and unconfirmed)")
 	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` to sync the journal to disk: always, batch (at most 100 ms behind) or off")
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run of this plan on this hub (`TIME`)")
@@ -181,7 +183,7 @@ func placeOf(env environment, hub *openedHub, plan *spec.Plan) state.Place {
 }
 
 func (f *applyFlags) request(at state.Place) state.Request {
-	return state.Request{Place: at, Journal: f.journal, Resume: f.resume, Only: f.only, Durability: f.durability, Runner: version}
+	return state.Request{Place: at, Journal: f.journal, Resume: f.resume, OrStart: f.orStart, Only: f.only, Durability: f.durability, Runner: version}
 }
 
 // recorded returns the variables of the run that is to go on, which may have been

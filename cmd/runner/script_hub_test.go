@@ -53,7 +53,7 @@ func hubOf(ts *testscript.TestScript) *emulator.Server {
 //	hub did DEVICE METHODS PATCHES   assert what a device executed
 //	hub idle                   assert that no device executed anything
 //	hub connections MAX        assert how many connections were made
-//	hub offline DEVICE         disconnect a device
+//	hub offline DEVICE         disconnect a device; hub online DEVICE connects it again
 //	hub lock PLAN              be the run that holds the lock of a plan, until hub unlock PLAN
 //	hub policy NAME            use the connection string of another policy
 //	hub wrongkey FILE          write a connection string with a key that is not the hub's
@@ -80,8 +80,8 @@ func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 		if n := hubOf(ts).Accepted(); n == 0 || n > limit {
 			ts.Fatalf("%d connections were made, want 1 to %d", n, limit)
 		}
-	case "offline":
-		ts.Check(hubOf(ts).SetOnline(rest[0], false))
+	case "offline", "online":
+		ts.Check(hubOf(ts).SetOnline(rest[0], args[0] == "online"))
 	case "lock", "unlock":
 		lockPlan(ts, args[0], rest[0])
 	case "wrongkey":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"iothub-runner/internal/exit"
@@ -35,6 +36,9 @@ func verdict(rep *spec.Report, cause error, seeWhy string, record *state.Record)
 	case f.Code == exit.Stopped:
 		f.Err = errors.New(render.MissedJobs(rep))
 		f.Hint = render.Untouched(rep) + goOn(record)
+		if ruled(rep) && record.Shown != "" {
+			f.Hint = render.Untouched(rep) + "; once the cause is repaired, go on with " + again(record) + " --only failed,offline,notReached"
+		}
 	default:
 		f.Err, f.Hint = errors.New(render.MissedJobs(rep)), render.MissedHint(rep, seeWhy)
 	}
@@ -42,6 +46,14 @@ func verdict(rep *spec.Report, cause error, seeWhy string, record *state.Record)
 		f.Err = errors.New(render.MissedJobs(rep))
 	}
 	return f
+}
+
+// ruled tells whether the rule of a rollout has stopped a job. It holds as long as
+// the devices count that made it speak, so these have to be done again.
+func ruled(rep *spec.Report) bool {
+	return slices.ContainsFunc(rep.Jobs, func(j spec.JobReport) bool {
+		return slices.ContainsFunc(j.Waves, func(w spec.WaveReport) bool { return w.Verdict == spec.VerdictStopped })
+	})
 }
 
 // lateHint says what can be done about a job whose time has passed, in the same

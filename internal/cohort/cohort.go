@@ -312,6 +312,9 @@ func OutcomeIndex(o spec.Outcome) int {
 	return i
 }
 
+// Compare orders two targets by device, module and hub.
+func (c *Cohort) Compare(a, b uint32) int { return bytes.Compare(c.key(a), c.key(b)) }
+
 // Sorted returns the indexes of all targets by device, module and hub.
 func (c *Cohort) Sorted() []uint32 {
 	order := make([]uint32, c.size)

@@ -47,12 +47,21 @@ func TestKill(t *testing.T) {
 			chance := rand.New(rand.NewPCG(source, uint64(n)))
 			slowListing := n%3 == 1
 			w := killWorld(slowListing)
+			if n%2 == 1 {
+				w.follow = "{after: {uniform: {from: 1ms, to: 500ms}}}"
+			}
 			hub := w.start(t)
+			rollout := n%2 == 1
 			durability := "batch"
 			if n%3 == 2 {
 				durability = "always"
 			}
-			p := newProcess(t, hub, planText(fmt.Sprintf("concurrency: %d, retry: {attempts: 2, backoff: 5ms}", concurrency)), "--durability", durability)
+			defaults := fmt.Sprintf("concurrency: %d, retry: {attempts: 2, backoff: 5ms}", concurrency)
+			plan := planText(defaults)
+			if rollout {
+				plan = confirmed(planText(defaults+", rollout: {waves: [1, 10%, 100%], pause: 20ms}"), "2s")
+			}
+			p := newProcess(t, hub, plan, "--durability", durability)
 			for range 1 + chance.IntN(4) {
 				at := nextInstant(chance, acts(hub), slowListing)
 				p.killAt(t.Context(), t, at)
@@ -73,6 +82,9 @@ func TestKill(t *testing.T) {
 			rep := readReport(t, p.path("report.json"))
 			checkReport(t, hub, w.each, rep)
 			checkDoubts(t, rep, p.kills)
+			if rollout {
+				checkProof(t, rep)
+			}
 		})
 	}
 }
@@ -99,7 +111,7 @@ func checkDoubts(tb testing.TB, rep spec.Report, kills int) {
 	known := map[string]outcomes{
 		roleOnce:  {spec.OutcomeSucceeded, spec.OutcomeRejected, spec.OutcomeOffline, spec.OutcomeUnanswered},
 		roleAgain: {spec.OutcomeSucceeded, spec.OutcomeRejected, spec.OutcomeOffline, spec.OutcomeUnanswered},
-		roleTwin:  {spec.OutcomeSucceeded, spec.OutcomeUnchanged},
+		roleTwin:  {spec.OutcomeSucceeded, spec.OutcomeUnchanged, spec.OutcomeUnconfirmed},
 	}
 	for _, job := range rep.Jobs {
 		for o, n := range job.Outcomes {
@@ -114,6 +126,27 @@ func checkDoubts(tb testing.TB, rep spec.Report, kills int) {
 	for _, row := range rep.Jobs[1].Devices { // the job that may repeat its calls asks again
 		if row.Outcome == spec.OutcomeUnanswered && row.Error.Code != codeOffline {
 			tb.Errorf("job again: %s was not called again: %+v", row.DeviceID, row.Error)
+		}
+	}
+}
+
+// checkProof fails if a twin job with confirm has patched a device that it does
+// not wait for, or gives up one that has reported.
+func checkProof(tb testing.TB, rep spec.Report) {
+	tb.Helper()
+	for _, job := range rep.Jobs {
+		for i, w := range job.Waves {
+			if w.Verdict != spec.VerdictPassed {
+				tb.Errorf("job %s: wave %d: %+v", job.Name, i+1, w)
+			}
+		}
+		if len(job.Waves) != 3 {
+			tb.Errorf("job %s has %d waves, want 3", job.Name, len(job.Waves))
+		}
+		for _, row := range job.Devices {
+			if job.Name == roleTwin && row.Outcome == spec.OutcomeSucceeded && row.ConfirmedAt == nil {
+				tb.Errorf("%s succeeded without proof", row.DeviceID)
+			}
 		}
 	}
 }

@@ -42,6 +42,7 @@ type world struct {
 	faults    string // the list of faults, in flow style
 	indexLag  string
 	tier      string
+	follow    string // how reported properties follow; those of a twin that is as wanted do already
 	behaviour map[string]string
 }
 
@@ -57,6 +58,9 @@ func (w world) fleetText() string {
 		}
 		if w.group != "" {
 			fmt.Fprintf(&b, "    %s\n", w.group)
+		}
+		if w.follow != "" {
+			fmt.Fprintf(&b, "    reported: {floor: %s}\n    follow: %s\n", floor, w.follow)
 		}
 	}
 	same := w.each / 10
@@ -105,6 +109,11 @@ jobs:
   - {name: again, type: directMethod, target: tags.role = 'again', method: lockDoor, payload: {lockTime: 10m}, responseTimeout: 5s, idempotent: true}
   - {name: twin, type: updateTwin, target: tags.role = 'twin', desired: {floor: %d}, tags: {moved: true}}
 `, defaults, wantedFloor)
+}
+
+// confirmed has the twin job of a plan wait for its devices to report the change.
+func confirmed(plan, within string) string {
+	return strings.Replace(plan, "tags: {moved: true}}", "tags: {moved: true}, confirm: {within: "+within+"}}", 1)
 }
 
 func parsePlan(tb testing.TB, text string) *spec.Plan {

@@ -118,10 +118,10 @@ func mostCalls(job string, row *spec.Row) int {
 func wrongCount(acted, most int, o spec.Outcome) string {
 	least := 0
 	switch o {
-	case spec.OutcomeSucceeded, spec.OutcomeRejected:
+	case spec.OutcomeSucceeded, spec.OutcomeRejected, spec.OutcomeUnconfirmed:
 		least = 1
 	case spec.OutcomeUnanswered:
-	case spec.OutcomeUnchanged, spec.OutcomeFailed, spec.OutcomeOffline, spec.OutcomeSkipped, spec.OutcomeNotReached, spec.OutcomeUnconfirmed:
+	case spec.OutcomeUnchanged, spec.OutcomeFailed, spec.OutcomeOffline, spec.OutcomeSkipped, spec.OutcomeNotReached:
 		most = 0
 	}
 	if acted < least || acted > most {

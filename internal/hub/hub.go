@@ -60,6 +60,7 @@ type Twin struct {
 type Patch struct {
 	Tags    json.RawMessage
 	Desired json.RawMessage
+	Whole   bool // the new twin is wanted with its sections
 }
 
 // AnyETag as the precondition of a patch makes it unconditional.

@@ -80,7 +80,7 @@ func (c *Client) Twin(ctx context.Context, t hub.Target) (hub.Twin, error) {
 }
 
 // PatchTwin merges p into a twin whose etag is ifMatch. Of the new twin it
-// returns ETag and Version alone.
+// returns ETag and Version alone, unless p.Whole asks for its sections.
 func (c *Client) PatchTwin(ctx context.Context, t hub.Target, p hub.Patch, ifMatch string) (hub.Twin, error) {
 	a, err := c.do(ctx, request{
 		op: "patch twin", method: http.MethodPatch, path: twinPath(t), body: appendPatch(nil, p),
@@ -91,7 +91,7 @@ func (c *Client) PatchTwin(ctx context.Context, t hub.Target, p hub.Patch, ifMat
 	if err != nil {
 		return hub.Twin{}, err
 	}
-	twin, err := decodeTwinHead(a.body)
+	twin, err := scanTwin(a.body, p.Whole)
 	if err != nil {
 		return hub.Twin{}, badAnswer(a, err)
 	}

@@ -103,11 +103,6 @@ func object(value gjson.Result) json.RawMessage {
 	return json.RawMessage(value.Raw)
 }
 
-// decodeTwinHead reads what identifies a state of a twin.
-func decodeTwinHead(body []byte) (hub.Twin, error) {
-	return scanTwin(body, false)
-}
-
 // decodeTwin reads a twin with its sections.
 func decodeTwin(body []byte) (hub.Twin, error) {
 	return scanTwin(body, true)

@@ -93,11 +93,11 @@ func HashJob(job *spec.Job) string {
 		h.value("desired", u.Desired, u.DesiredTemplate)
 		h.value("tags", u.Tags, u.TagsTemplate)
 		bare.Desired, bare.DesiredTemplate, bare.Tags, bare.TagsTemplate = nil, nil, nil, nil
-		if c := u.Confirm; c != nil {
-			h.value("reported", c.Reported, c.Template)
-			bare.Confirm = &spec.Confirm{Within: c.Within}
-		}
 		j.Twin = &bare
+	}
+	if c := j.Confirm; c != nil {
+		h.value("reported", c.Reported, c.Template)
+		j.Confirm = &spec.Confirm{Within: c.Within, Changed: c.Changed}
 	}
 	h.rest(&j)
 	return hex.EncodeToString(h.Sum(nil))[:HashLength]

@@ -350,6 +350,10 @@ func (s *scan) result() Result {
 
 func (s *scan) targets() Targets {
 	t := Targets{Job: s.job()}
+	if s.has(wavePrefix) {
+		t.Wave = s.number()
+		s.bad = s.bad || t.Wave <= 0
+	}
 	s.must(`,"ids":[`)
 	index := 0
 	for !s.bad && !s.has(`]`) {

@@ -66,9 +66,10 @@ type Result struct {
 }
 
 // Targets names targets that belong to a job's cohort, as a page of the query
-// listed them.
+// listed them; with a Wave, targets of the cohort that belong to it.
 type Targets struct {
 	Job     string
+	Wave    int // counted from 1; 0 for the cohort
 	Targets []Target
 }
 
@@ -84,12 +85,15 @@ type Mark struct {
 type Event string
 
 // The events. EventListed closes a cohort: no more Targets lines follow for the
-// job. EventEnded without a job is the last line of a run, with FinishedDetail if
+// job. EventWave tells that the wave whose number is the detail began, EventPassed
+// that the next one may. EventEnded without a job is the last line of a run, with FinishedDetail if
 // nothing of it is left to do.
 const (
 	EventStarted Event = "started"
 	EventListed  Event = "listed"
 	EventEnded   Event = "ended"
+	EventWave    Event = "wave"
+	EventPassed  Event = "passed"
 	EventResumed Event = "resumed"
 )
 
@@ -99,7 +103,7 @@ const FinishedDetail = "finished"
 
 func (e Event) known() bool {
 	switch e {
-	case EventStarted, EventListed, EventEnded, EventResumed:
+	case EventStarted, EventListed, EventEnded, EventResumed, EventWave, EventPassed:
 		return true
 	}
 	return false
@@ -120,6 +124,7 @@ const (
 	filesPrefix  = `,"files":{`
 	pinnedPrefix = `,"pinned":`
 
+	wavePrefix    = `,"wave":`
 	etagPrefix    = `,"etag":`
 	versionPrefix = `,"version":`
 )
@@ -304,6 +309,9 @@ func (t Targets) Append(b []byte) []byte {
 	start := len(b)
 	b = append(b, `{"t":"targets","job":`...)
 	b = appendString(b, t.Job)
+	if t.Wave > 0 {
+		b = strconv.AppendInt(append(b, wavePrefix...), int64(t.Wave), 10)
+	}
 	b = append(b, `,"ids":[`...)
 	index := 0
 	for i, target := range t.Targets {

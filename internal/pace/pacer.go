@@ -129,6 +129,28 @@ func (p *Pacer) Take(ctx context.Context, c Class, cost int, from time.Time) err
 	}
 }
 
+// TryTake takes a turn if the class has one now, and tells whether it has.
+func (p *Pacer) TryTake(c Class) bool {
+	l := &p.lanes[c]
+	if l.open(time.Now()) {
+		return true
+	}
+	select {
+	case l.line <- struct{}{}:
+		defer func() { <-l.line }()
+	default:
+		return false // others wait for theirs
+	}
+	l.mu.Lock()
+	braked := l.outage.braked
+	l.mu.Unlock()
+	if braked {
+		return false
+	}
+	wait, _ := l.book(time.Now(), 1)
+	return wait == 0
+}
+
 // Answered tells the pacer of an answer to a call that was sent at the time
 // began: whether it is a 429, or else says that the hub is not ready.
 func (p *Pacer) Answered(c Class, began time.Time, err error) {

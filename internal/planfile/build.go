@@ -51,7 +51,7 @@ func buildJob(j *jobSection, shared *defaultSection) spec.Job {
 		Deadline:    or(j.Deadline, shared.Deadline, 0),
 		Retry:       effectiveRetry(j, shared),
 		Offline:     spec.OfflineFail,
-		Window:      buildWindow(cmp.Or(j.Window, shared.Window)),
+		Window:      buildWindow(cmp.Or(j.Window, shared.Window), or(j.Timezone, shared.Timezone, "UTC")),
 		IfLate:      spec.LatePolicy(or(j.IfLate, shared.IfLate, string(spec.LateFail))),
 		Rollout:     buildRollout(cmp.Or(j.Rollout, shared.Rollout)),
 		Engine:      spec.Engine(or(j.Engine, shared.Engine, string(spec.EngineDirect))),
@@ -71,10 +71,10 @@ func buildJob(j *jobSection, shared *defaultSection) spec.Job {
 		job.Twin = &spec.TwinUpdate{Guard: spec.Guard(or(j.Guard, shared.Guard, string(spec.GuardETag)))}
 		job.Twin.Desired, job.Twin.DesiredTemplate = j.Desired.parts()
 		job.Twin.Tags, job.Twin.TagsTemplate = j.Tags.parts()
-		if c := j.Confirm; c != nil {
-			job.Twin.Confirm = &spec.Confirm{Within: or(c.Within, nil, 15*time.Minute)}
-			job.Twin.Confirm.Reported, job.Twin.Confirm.Template = c.Reported.parts()
-		}
+	}
+	if c := j.Confirm; c != nil {
+		job.Confirm = &spec.Confirm{Within: or(c.Within, nil, 15*time.Minute), Changed: c.Changed}
+		job.Confirm.Reported, job.Confirm.Template = c.Reported.parts()
 	}
 	return job
 }
@@ -123,11 +123,11 @@ func (v *jsonValue) parts() (json.RawMessage, *spec.Template) {
 	return v.json, nil
 }
 
-func buildWindow(w *windowSection) *spec.Window {
+func buildWindow(w *windowSection, zone string) *spec.Window {
 	if w == nil {
 		return nil
 	}
-	zone := or(w.Timezone, nil, "UTC")
+	zone = or(w.Timezone, nil, zone)
 	location, err := time.LoadLocation(zone)
 	if err != nil {
 		panic("spec: a time zone that was valid is not: " + err.Error())
@@ -139,7 +139,13 @@ func buildRollout(r *rolloutSection) *spec.Rollout {
 	if r == nil {
 		return nil
 	}
-	rollout := &spec.Rollout{Waves: r.Waves, Pause: or(r.Pause, nil, 0)}
+	rollout := &spec.Rollout{Pause: or(r.Pause, nil, 0), Manual: r.manual}
+	for _, w := range r.Waves {
+		rollout.Waves = append(rollout.Waves, spec.Wave{Size: or(w.Size, nil, spec.Share{}), Devices: deviceIDs(w.Devices), Query: w.selected.found.where})
+	}
+	if ramp := r.Ramp; ramp != nil {
+		rollout.Ramp = &spec.Ramp{From: *ramp.From, Factor: or(ramp.Factor, nil, 2), Every: *ramp.Every}
+	}
 	if s := r.StopWhen; s != nil {
 		rollout.StopWhen = spec.StopWhen{Failed: s.Failed, Offline: s.Offline, MinDone: or(s.MinDone, nil, 0)}
 	}

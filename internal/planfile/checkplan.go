@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"gopkg.in/yaml.v3"
+
+	"iothub-runner/internal/twinquery"
 	"iothub-runner/spec"
 )
 
@@ -124,8 +127,16 @@ func (c *cycles) report(n *needSection, back *jobSection) {
 // checkConfirms: there is something to confirm.
 func checkConfirms(p *parser, d *document) {
 	for _, j := range d.Jobs {
-		if j.Confirm != nil && or(j.Type, nil, "") == string(spec.TypeUpdateTwin) && !j.Confirm.has("reported") && !j.has("desired") {
-			p.at(j.key("confirm"), spec.RuleConfirm, "confirm has nothing to wait for: the job changes tags alone", "add reported: {...}, or remove confirm")
+		if j.Confirm == nil || j.Confirm.has("reported") || j.Confirm.has("changed") {
+			continue
+		}
+		switch or(j.Type, nil, "") {
+		case string(spec.TypeUpdateTwin):
+			if !j.has("desired") {
+				p.at(j.key("confirm"), spec.RuleConfirm, "confirm has nothing to wait for: the job changes tags alone", "add reported: {...}, or remove confirm")
+			}
+		case string(spec.TypeDirectMethod):
+			p.at(j.key("confirm"), spec.RuleConfirm, "confirm has nothing to wait for: a method says nothing of what the device reports", "add reported: {...} or changed: [bootTime], or remove confirm")
 		}
 	}
 }
@@ -173,29 +184,64 @@ func checkWaves(p *parser, d *document) {
 
 func (p *parser) checkWaves(r *rolloutSection) {
 	n := r.value("waves")
-	if n == nil || len(r.Waves) == 0 || len(r.Waves) != len(deref(n).Content) {
+	if n == nil || len(r.Waves) == 0 {
 		return
 	}
-	nodes := deref(n).Content
-	var before [2]*spec.Share // the last count and the last share
-	for i, w := range r.Waves {
-		kind := 0
-		if w.Relative {
-			kind = 1
+	before := map[bool]*spec.Share{} // the last share, and the last count
+	for _, w := range r.Waves {
+		if p.checkWave(w) && w.Size != nil {
+			p.checkRise(w, before[w.Size.Relative])
+			before[w.Size.Relative] = w.Size
 		}
-		b := before[kind]
-		switch {
-		case w.Count == 0 && w.Percent == 0:
-			p.at(nodes[i], spec.RuleWaves, "a wave of nothing", "start with 1 or 1%")
-		case b != nil && w.Count <= b.Count && w.Percent <= b.Percent:
-			p.at(nodes[i], spec.RuleWaves, fmt.Sprintf("wave %s does not rise above %s", w, b), "waves are cumulative: each says how many devices are under way by its end")
-		}
-		before[kind] = &w
 	}
-	if last := r.Waves[len(r.Waves)-1]; last.Percent != 100 {
-		p.at(nodes[len(nodes)-1], spec.RuleWaves, fmt.Sprintf("the waves end at %s", last), "end with 100%; to act on fewer devices, set target.limit")
+	p.checkLastWave(r.Waves[len(r.Waves)-1])
+}
+
+// checkRise: a size is larger than the one of its kind before it, if there is one.
+func (p *parser) checkRise(w *waveSection, before *spec.Share) {
+	switch {
+	case w.Size.Count == 0 && w.Size.Percent == 0:
+		p.at(w.node, spec.RuleWaves, "a wave of nothing", "start with 1 or 1%")
+	case before != nil && w.Size.Count <= before.Count && w.Size.Percent <= before.Percent:
+		p.at(w.node, spec.RuleWaves, fmt.Sprintf("wave %s does not rise above %s", w.Size, before), "waves are cumulative: each says how many devices are under way by its end")
 	}
 }
+
+// checkLastWave: nobody is left out.
+func (p *parser) checkLastWave(last *waveSection) {
+	switch {
+	case last.Size != nil && last.Size.Percent != 100:
+		p.at(last.node, spec.RuleWaves, fmt.Sprintf("the waves end at %s", last.Size), "end with 100%; to act on fewer devices, set target.limit")
+	case last.Size == nil && (last.has("devices") || last.has("query")):
+		p.at(last.node, spec.RuleWaves, "the last wave leaves out whoever is not in a wave", "end with 100%; to act on fewer devices, narrow the target")
+	}
+}
+
+// checkWave: a wave says in one way who belongs to it.
+func (p *parser) checkWave(w *waveSection) bool {
+	if !w.isLong() {
+		return w.Size != nil
+	}
+	var given []string
+	for _, key := range []string{"size", "devices", "query"} {
+		if w.has(key) {
+			given = append(given, key)
+		}
+	}
+	switch {
+	case len(given) > 1:
+		p.at(w.key(given[1]), spec.RuleWaves, fmt.Sprintf("%s and %s exclude each other", given[0], given[1]), "make two waves of them")
+	case len(given) == 0 && len(deref(w.node).Content) == 0:
+		p.at(w.node, spec.RuleWaves, "a wave of nothing", "give a size, devices or a query")
+	case w.Query != nil && twinquery.IsSelect(*w.Query):
+		p.at(w.value("query"), spec.RuleWaves, "a wave's query is a condition alone", "write the condition that stands after WHERE")
+	default:
+		return len(given) == 1
+	}
+	return false
+}
+
+func (w *waveSection) isLong() bool { return deref(w.node).Kind == yaml.MappingNode }
 
 // checkEngines: the hub's jobs send the same request to every device.
 func checkEngines(p *parser, d *document) {

@@ -59,6 +59,7 @@ type jobSection struct {
 	Target          *targetSection   `yaml:"target"`
 	Delay           *time.Duration   `yaml:"delay"`
 	At              *time.Time       `yaml:"at"`
+	Timezone        *string          `yaml:"timezone"`
 	Method          *string          `yaml:"method"`
 	Needs           []*needSection   `yaml:"needs"`
 	Payload         *jsonValue       `yaml:"payload"`
@@ -100,6 +101,7 @@ type needSection struct {
 type confirmSection struct {
 	object
 	Reported *jsonValue     `yaml:"reported"`
+	Changed  []string       `yaml:"changed"`
 	Within   *time.Duration `yaml:"within"`
 }
 
@@ -113,9 +115,29 @@ type windowSection struct {
 
 type rolloutSection struct {
 	object
-	Waves    []spec.Share     `yaml:"waves"`
+	Waves    []*waveSection   `yaml:"waves"`
 	Pause    *time.Duration   `yaml:"pause"`
 	StopWhen *stopWhenSection `yaml:"stopWhen"`
+	Ramp     *rampSection     `yaml:"ramp"`
+
+	manual bool // pause: manual
+}
+
+type waveSection struct {
+	object
+	Size    *spec.Share `yaml:"size"`
+	Devices []string    `yaml:"devices"`
+	Query   *string     `yaml:"query"`
+
+	node     *yaml.Node // of the wave as a whole
+	selected targetSection
+}
+
+type rampSection struct {
+	object
+	From   *float64 `yaml:"from"`
+	Factor *float64 `yaml:"factor"`
+	Every  *int     `yaml:"every"`
 }
 
 type stopWhenSection struct {
@@ -190,7 +212,7 @@ func (p *parser) document(root *yaml.Node) (*document, bool) {
 	}
 	if n := o.value("defaults"); n != nil {
 		j := defaultSection(*p.job("defaults", n))
-		d.Defaults = &j
+		d.Defaults, p.timezone = &j, j.Timezone
 	}
 	if n := o.value("jobs"); n != nil {
 		d.Jobs = p.jobs(n)
@@ -259,7 +281,8 @@ func (p *parser) job(place string, n *yaml.Node) *jobSection {
 	if n := o.value("target"); n != nil {
 		j.Target = p.target(o.child("target"), n)
 	}
-	j.Delay, j.At = p.duration(o, "delay"), p.time(o, "at")
+	j.Delay, j.Timezone = p.duration(o, "delay"), p.text(o, "timezone")
+	j.At = p.time(o, "at", j.Timezone)
 	p.action(j)
 	j.Concurrency, j.Rate, j.Deadline = p.integer(o, "concurrency"), p.rate(o, "rate"), p.duration(o, "deadline")
 	if n := o.value("retry"); n != nil {

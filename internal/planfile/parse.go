@@ -69,6 +69,7 @@ type parser struct {
 	resolved map[*yaml.Node]*yaml.Node // texts by node, variables filled in
 	filled   int                       // bytes that variables brought in
 	files    planFiles
+	timezone *string // of defaults
 	warnings int
 
 	severities map[spec.Rule]spec.Severity

@@ -90,8 +90,8 @@ func templatesOf(plan *spec.Plan) string {
 		if j.Twin != nil {
 			show(j.Name, "desired", j.Twin.DesiredTemplate)
 			show(j.Name, "tags", j.Twin.TagsTemplate)
-			if j.Twin.Confirm != nil {
-				show(j.Name, "confirm", j.Twin.Confirm.Template)
+			if j.Confirm != nil {
+				show(j.Name, "confirm", j.Confirm.Template)
 			}
 		}
 	}

@@ -31,21 +31,50 @@ func (p *parser) pace(j *jobSection) {
 
 func (p *parser) rollout(place string, n *yaml.Node) *rolloutSection {
 	o, _ := p.object(place, n)
-	r := &rolloutSection{object: o, Pause: p.duration(o, "pause")}
+	r := &rolloutSection{object: o}
+	if n := o.value("pause"); n != nil && p.resolve(n).Value == spec.PauseManual {
+		r.manual = true
+	} else {
+		r.Pause = p.duration(o, "pause")
+	}
 	if n := o.value("waves"); n != nil {
-		place := o.child("waves")
-		elements := p.list(place, n, "a list of counts and shares")
-		for _, e := range elements {
-			if s, ok := p.shareNode(place+"[]", e); ok {
-				r.Waves = append(r.Waves, s)
-			}
-		}
+		r.Waves = p.waves(o.child("waves"), n)
+	}
+	if n := o.value("ramp"); n != nil {
+		s, _ := p.object(o.child("ramp"), n)
+		r.Ramp = &rampSection{object: s, From: p.rate(s, "from"), Factor: p.number(s, "factor"), Every: p.integer(s, "every")}
 	}
 	if n := o.value("stopWhen"); n != nil {
 		s, _ := p.object(o.child("stopWhen"), n)
 		r.StopWhen = &stopWhenSection{object: s, Failed: p.share(s, "failed"), Offline: p.share(s, "offline"), MinDone: p.integer(s, "minDone")}
 	}
 	return r
+}
+
+func (p *parser) waves(place string, n *yaml.Node) []*waveSection {
+	elements := p.list(place, n, "a list of counts and shares")
+	waves := make([]*waveSection, len(elements))
+	for i, e := range elements {
+		at := fmt.Sprintf("%s[%d]", place, i)
+		if deref(e).Kind != yaml.MappingNode {
+			waves[i] = &waveSection{object: object{place: at, node: e}, node: e}
+			if s, ok := p.shareNode(at, e); ok {
+				waves[i].Size = &s
+			}
+			continue
+		}
+		o, _ := p.object(at, e)
+		w := &waveSection{object: o, node: e, Size: p.share(o, "size"), Devices: p.texts(o, "devices")}
+		if q := o.value("query"); q != nil {
+			w.Query = p.queryNode(o.child("query"), q)
+			w.selected = targetSection{object: o, node: e, query: q, Query: w.Query, found: queryTarget{source: spec.SourceDevices}}
+			if w.Query != nil {
+				p.query(&w.selected)
+			}
+		}
+		waves[i] = w
+	}
+	return waves
 }
 
 func (p *parser) needs(place string, n *yaml.Node) []*needSection {
@@ -65,7 +94,7 @@ func (p *parser) needs(place string, n *yaml.Node) []*needSection {
 
 func (p *parser) confirm(place string, n *yaml.Node) *confirmSection {
 	o, _ := p.object(place, n)
-	c := &confirmSection{object: o, Within: p.duration(o, "within")}
+	c := &confirmSection{object: o, Within: p.duration(o, "within"), Changed: p.texts(o, "changed")}
 	if n := o.value("reported"); n != nil {
 		c.Reported = p.twinSection(reportedLimits(), n)
 	}

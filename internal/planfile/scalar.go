@@ -158,6 +158,20 @@ func (p *parser) integer(o object, key string) *int {
 	return &i
 }
 
+// number reads a number that need not be whole.
+func (p *parser) number(o object, key string) *float64 {
+	v, ok := p.scalar(o, key, "a number", "!!int", "!!float")
+	if !ok {
+		return nil
+	}
+	f, err := strconv.ParseFloat(v.Value, 64)
+	if err != nil || strings.Trim(v.Value, "0123456789.-") != "" {
+		p.at(o.value(key), spec.RuleNumber, fmt.Sprintf("%s is %s, which is not a plain decimal number", key, spec.Clip(v.Value)), "write it in decimal, as in 1.5")
+		return nil
+	}
+	return &f
+}
+
 // decimal tells whether an integer is written so that every YAML reader sees
 // the same number.
 func decimal(s string) bool {
@@ -180,7 +194,11 @@ func (p *parser) duration(o object, key string) *time.Duration {
 	}
 	d, err := parseDuration(v.Value)
 	if err != nil {
-		p.at(o.value(key), spec.RuleValue, fmt.Sprintf("%s %q %s", key, spec.Clip(v.Value), err), "write a number and a unit, as in 500ms, 10s, 15m, 1h30m or 2d")
+		hint := "write a number and a unit, as in 500ms, 10s, 15m, 1h30m or 2d"
+		if f, _ := p.table.Field(o.child(key)); len(f.Values) > 0 {
+			hint += ", or " + spec.Join(f.Values, "or")
+		}
+		p.at(o.value(key), spec.RuleValue, fmt.Sprintf("%s %q %s", key, spec.Clip(v.Value), err), hint)
 		return nil
 	}
 	return &d
@@ -261,21 +279,68 @@ func ParseRate(s string) (float64, error) {
 	return 0, errNoRate
 }
 
-// timeShape is the form of RFC 3339. The time package is more lenient: it takes
-// an offset of +24:00, an hour of one digit and a comma before the fraction.
-var timeShape = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d)$`)
+// timeShape is the form of RFC 3339, of which the seconds and the offset may be
+// left out. The time package is more lenient: it takes an offset of +24:00, an
+// hour of one digit and a comma before the fraction.
+var timeShape = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[-+]([01]\d|2[0-3]):[0-5]\d)?$`)
 
-func (p *parser) time(o object, key string) *time.Time {
+// time reads a time with an offset, or one of a time zone.
+func (p *parser) time(o object, key string, zone *string) *time.Time {
 	v, ok := p.scalar(o, key, "a time", "!!str", "!!timestamp")
 	if !ok {
 		return nil
 	}
-	t, err := time.Parse(time.RFC3339, v.Value)
-	if err != nil || !timeShape.MatchString(v.Value) {
-		p.at(o.value(key), spec.RuleValue, fmt.Sprintf("%s %q is not a time with date and zone", key, spec.Clip(v.Value)), "write it as 2026-12-01T02:00:00Z or 2026-12-01T03:00:00+01:00")
+	shape := timeShape.FindStringSubmatch(v.Value)
+	if shape == nil {
+		p.at(o.value(key), spec.RuleValue, fmt.Sprintf("%s %q is not a time with its date", key, spec.Clip(v.Value)), timeHint)
 		return nil
 	}
+	layout := "2006-01-02T15:04"
+	if shape[1] != "" {
+		layout += ":05"
+	}
+	offset := shape[3] != ""
+	if offset {
+		layout += "Z07:00"
+	}
+	t, err := time.Parse(layout, v.Value)
+	switch {
+	case err != nil:
+		p.at(o.value(key), spec.RuleValue, fmt.Sprintf("%s %q is not a time that there is", key, spec.Clip(v.Value)), timeHint)
+		return nil
+	case offset && zone != nil && o.has("timezone") && !o.has("window"):
+		p.at(o.value("timezone"), spec.RuleExclusive, key+" has an offset, so timezone says nothing", "remove one of them")
+	case !offset:
+		return p.localTime(o, key, t, zone)
+	}
 	return &t
+}
+
+const timeHint = "write it as 2026-12-01T02:00:00Z, as 2026-12-01T03:00:00+01:00, or as 2026-12-01T03:00 with timezone: Europe/Paris"
+
+// localTime reads a time of a time zone.
+func (p *parser) localTime(o object, key string, t time.Time, zone *string) *time.Time {
+	if zone == nil {
+		zone = p.timezone
+	}
+	n := o.value(key)
+	if zone == nil {
+		p.at(n, spec.RuleValue, fmt.Sprintf("%s %q has no time zone", key, p.resolve(n).Value), timeHint)
+		return nil
+	}
+	if !validTimezone(*zone) {
+		return nil // which is reported as such
+	}
+	location, _ := time.LoadLocation(*zone)
+	at, how := spec.Local(t, location)
+	switch how {
+	case spec.LocalSkipped:
+		p.at(n, spec.RuleClock, fmt.Sprintf("%s does not exist in %s: the clocks skip it", p.resolve(n).Value, *zone), "the job is due at "+at.Format(time.RFC3339)+"; write that if it is meant")
+	case spec.LocalTwice:
+		p.at(n, spec.RuleClock, fmt.Sprintf("%s comes twice in %s: the clocks go back", p.resolve(n).Value, *zone), "the first counts, "+at.Format(time.RFC3339)+"; write the time with its offset if the other one is meant")
+	case spec.LocalOnce:
+	}
+	return &at
 }
 
 // statuses reads a status, a range of them, or a list of both.

@@ -56,7 +56,7 @@ func sections() map[string]any {
 		"jobs[].target": targetSection{}, "jobs[].target.expect": expectSection{},
 		"jobs[].success": successSection{}, "jobs[].retry": retrySection{},
 		"jobs[].needs[]": needSection{}, "jobs[].confirm": confirmSection{}, "jobs[].window": windowSection{},
-		"jobs[].rollout": rolloutSection{}, "jobs[].rollout.stopWhen": stopWhenSection{}, "jobs[].tolerate": tolerateSection{},
+		"jobs[].rollout": rolloutSection{}, "jobs[].rollout.waves[]": waveSection{}, "jobs[].rollout.ramp": rampSection{}, "jobs[].rollout.stopWhen": stopWhenSection{}, "jobs[].tolerate": tolerateSection{},
 	}
 }
 
@@ -96,12 +96,12 @@ func fieldRule(f spec.Field, required bool) string {
 		rules = append(rules, "dive")
 	}
 	switch f.Type { //nolint:exhaustive // the other types have no limits that are ordered
-	case spec.FieldInteger, spec.FieldDuration:
+	case spec.FieldInteger, spec.FieldNumber, spec.FieldDuration:
 		rules = append(rules, limit("gte", f.Min), limit("lte", f.Max))
 	case spec.FieldRate:
 		rules = append(rules, limit("gte", perSecond(f.Min)), limit("lte", perSecond(f.Max)))
 	}
-	if len(f.Values) > 0 {
+	if len(f.Values) > 0 && f.Type == spec.FieldText {
 		rules = append(rules, "oneof="+strings.Join(f.Values, " "))
 	}
 	if f.Format != "" {

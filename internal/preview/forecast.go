@@ -71,10 +71,11 @@ func (f *Forecast) add(v *view, c *calendar) {
 	if at.opens != (Opening{}) {
 		j.Window = &at.opens
 	}
-	if r := v.Job.Rollout; r != nil {
-		for _, w := range r.Waves {
-			j.Waves = append(j.Waves, w.Of(j.Targets))
-		}
+	if rule := v.Job.Confirm; rule != nil {
+		j.Confirm = rule.Within.String()
+	}
+	if j.Waves = v.waves(c.plan.Name, at.start, j.Seconds); len(j.Waves) > 0 {
+		j.Pause = pauseText(v.Job.Rollout)
 	}
 	if !at.end.IsZero() {
 		j.EndsAt = &spec.Time{Time: at.end}
@@ -96,14 +97,13 @@ func (f *Forecast) add(v *view, c *calendar) {
 // stop notes why a job would send nothing.
 func (f *Forecast) stop(v *view, j *JobForecast) {
 	err := v.err
-	_, expect := errors.AsType[*target.ExpectError](err)
 	switch {
 	case err == nil:
 	case v.held != nil:
 		j.Stopped, j.Skipped = err.Error(), v.held.Status == spec.StatusSkipped
 	case errors.Is(err, errUnmet):
 		j.Stopped = err.Error()
-	case expect || errors.Is(err, target.ErrNoTargets):
+	case target.AsUnexpected(err):
 		j.Stopped = err.Error()
 		if f.stopped == nil {
 			f.stopped = fmt.Errorf("job %s: %w", j.Name, err)
@@ -114,6 +114,13 @@ func (f *Forecast) stop(v *view, j *JobForecast) {
 			f.incomplete = fmt.Errorf("job %s: %w", j.Name, err)
 		}
 	}
+}
+
+func pauseText(r *spec.Rollout) string {
+	if r.Manual {
+		return spec.PauseManual
+	}
+	return r.Pause.String()
 }
 
 // errUnmet means that a job needs the success of one that would not succeed.
@@ -309,6 +316,9 @@ func (c *calendar) span(job *spec.Job) span {
 		s.end = s.start.Add(time.Duration(load.Seconds * float64(time.Second)))
 		if r := job.Rollout; r != nil && len(r.Waves) > 1 {
 			s.end = s.end.Add(time.Duration(len(r.Waves)-1) * r.Pause)
+		}
+		if job.Rollout != nil && job.Rollout.Manual {
+			s.end = time.Time{} // it is for somebody to say
 		}
 	}
 	c.times[job.Name] = s

@@ -74,8 +74,11 @@ type JobForecast struct {
 	Calls     int          `json:"calls"`
 	Unchanged int          `json:"unchanged"`
 	Failing   int          `json:"failing"`
-	Waves     []int        `json:"waves,omitempty"` // targets reached after each
-	Groups    []Group      `json:"groups"`          // the largest first
+	Groups    []Group      `json:"groups"` // the largest first
+
+	Confirm string         `json:"confirm,omitempty"` // how long each device is given to report the change
+	Waves   []WaveForecast `json:"waves,omitempty"`
+	Pause   string         `json:"pause,omitempty"` // between them: a duration, or manual
 	Load
 	Stopped string `json:"stopped,omitempty"` // why nothing would be sent
 	Skipped bool   `json:"skipped,omitempty"` // the plan wants it so

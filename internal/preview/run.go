@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -181,8 +179,22 @@ func (s *survey) run(ctx context.Context) error {
 			return v.err
 		}
 		v.err = v.JudgeListing(v.err)
+		if v.err == nil && v.Job.Rollout != nil {
+			v.err = v.lookAtWaves(ctx)
+		}
+		if fatal(ctx, v.err) {
+			return v.err
+		}
 	}
 	return nil
+}
+
+// lookAtWaves finds out who belongs to the waves that name their targets.
+func (v *view) lookAtWaves(ctx context.Context) error {
+	if err := v.ListWaves(ctx); err != nil {
+		return err
+	}
+	return v.NameWaves()
 }
 
 // fatal tells whether an error ends the preview, not only one job's part of it.
@@ -280,8 +292,8 @@ func (v *view) lookUp(ctx context.Context, named []hub.Row) ([]hub.Row, error) {
 	}
 	wanted := v.Looks
 	wanted.ETag = true
-	for ids, missing := range inLists(named) {
-		text := (&spec.Target{Source: spec.SourceDevices, Where: "deviceId IN [" + ids + "]"}).Query(wanted)
+	for condition, missing := range target.ByID(named) {
+		text := (&spec.Target{Source: spec.SourceDevices, Where: condition}).Query(wanted)
 		err := v.EachPage(ctx, 0, text, func(p target.Page) error {
 			for _, row := range p.Rows {
 				if i, ok := at[row.DeviceID]; ok && row.ModuleID == "" {
@@ -299,36 +311,6 @@ func (v *view) lookUp(ctx context.Context, named []hub.Row) ([]hub.Row, error) {
 		}
 	}
 	return named, nil
-}
-
-// inLists yields the ids of devices as lists for the operator IN, each of which
-// one page can answer and one query can hold, and how many are in it.
-func inLists(named []hub.Row) iter.Seq2[string, int] {
-	const maxChars = 7000 // a query may have 8192
-	return func(yield func(string, int) bool) {
-		var b strings.Builder
-		n := 0
-		for _, row := range named {
-			if row.ModuleID != "" {
-				continue
-			}
-			if n == target.PageSize || b.Len() > maxChars {
-				if !yield(b.String(), n) {
-					return
-				}
-				b.Reset()
-				n = 0
-			}
-			if n > 0 {
-				b.WriteByte(',')
-			}
-			b.WriteString("'" + strings.ReplaceAll(row.DeviceID, "'", `\'`) + "'")
-			n++
-		}
-		if n > 0 {
-			yield(b.String(), n)
-		}
-	}
 }
 
 // checkNeeds makes sure that the jobs that a job needs are part of the run.

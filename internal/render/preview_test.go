@@ -71,6 +71,7 @@ func sections(desired, tags string) *spec.Sections {
 // everything is a forecast in which everything happens that can.
 func everything() *preview.Forecast {
 	end, deadline := when(12), when(120)
+	waves := []spec.Time{when(0), when(6)}
 	load := preview.Load{Requests: map[string]int{"queries": 3, "twinReads": 20, "twinUpdates": 181, "methodCalls": 1}, Messages: 240, Seconds: 9, Limit: "queries", Quota: 400_000, PerDay: 0.0006}
 	return &preview.Forecast{
 		Schema: preview.ForecastSchema, Plan: spec.PlanRef{Name: "lock-building-43", File: "plans/lock.yaml", SHA256: "ab"},
@@ -82,7 +83,10 @@ func everything() *preview.Forecast {
 		Jobs: []preview.JobForecast{
 			{
 				Name: "move", Type: spec.TypeUpdateTwin, Target: "tags.building = 43 AND tags.a = 'x|y'", StartsAt: when(0), EndsAt: &end, Deadline: &deadline,
-				Window: &preview.Opening{From: when(0), To: when(5)}, Targets: 203, Changes: 181, Unchanged: 20, Failing: 2, Waves: []int{1, 10, 203},
+				Window: &preview.Opening{From: when(0), To: when(5)}, Targets: 203, Changes: 181, Unchanged: 20, Failing: 2,
+				Waves: []preview.WaveForecast{
+					{Wave: "1", Targets: 1, StartsAt: &waves[0], Devices: []string{"door-1"}}, {Wave: "10", Targets: 9, StartsAt: &waves[1]}, {Wave: "100%", Targets: 193},
+				}, Pause: "5m0s",
 				Load: preview.Load{Requests: map[string]int{"queries": 3, "twinReads": 20, "twinUpdates": 181}, Seconds: 720, Limit: "rate"},
 				Groups: []preview.Group{
 					{Count: 2, Devices: []string{"door-8", "door-9"}, Error: "the device's tags.site is missing"},

@@ -58,8 +58,10 @@ func textJob(out io.Writer, j *preview.JobForecast, h *preview.HubForecast) {
 		return
 	}
 	fmt.Fprintf(out, "  %s\n  %s\n", startText(j), countsText(j))
-	if text := wavesText(j); text != "" {
-		fmt.Fprintf(out, "  %s\n", text)
+	for _, text := range []string{confirmText(j), wavesText(j), firstWaveText(j), waveTimesText(j)} {
+		if text != "" {
+			fmt.Fprintf(out, "  %s\n", text)
+		}
 	}
 	if j.Targets > 0 {
 		fmt.Fprintf(out, "  %s\n", loadText(&j.Load, h))

@@ -227,16 +227,60 @@ func needsText(j *preview.JobForecast) string {
 // may be more that match, and which of them a run meets is for the hub to say.
 func cutOff(j *preview.JobForecast) bool { return j.Limit > 0 && j.Targets >= j.Limit }
 
+// confirmText says how long devices are waited for; empty if they are not.
+func confirmText(j *preview.JobForecast) string {
+	if j.Confirm == "" {
+		return ""
+	}
+	return "each device is given " + j.Confirm + " to report the change"
+}
+
 // wavesText says how a rollout goes on; empty if there is none.
 func wavesText(j *preview.JobForecast) string {
 	if len(j.Waves) == 0 {
 		return ""
 	}
-	up := make([]string, len(j.Waves))
-	for i, n := range j.Waves {
-		up[i] = strconv.Itoa(n)
+	sizes := make([]string, len(j.Waves))
+	for i, w := range j.Waves {
+		sizes[i] = strconv.Itoa(w.Targets)
 	}
-	return Clip("in waves up to "+strings.Join(up, ", ")+" targets", 200)
+	text := Clip(fmt.Sprintf("in %d waves of %s targets", len(sizes), strings.Join(sizes, ", ")), 200)
+	switch j.Pause {
+	case spec.PauseManual:
+		text += ", each begun by somebody who resumes the run"
+	case "", "0s":
+	default:
+		text += ", with " + j.Pause + " between them"
+	}
+	return text
+}
+
+// firstWaveText names the devices of the first wave; empty if there is none.
+func firstWaveText(j *preview.JobForecast) string {
+	if len(j.Waves) == 0 || len(j.Waves[0].Devices) == 0 {
+		return ""
+	}
+	first := j.Waves[0]
+	text := strings.Join(first.Devices, ", ")
+	if more := first.Targets - len(first.Devices); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return Clip("the first wave is "+text, 500)
+}
+
+// waveTimesText says when the other waves begin at the earliest; empty if that is
+// not known.
+func waveTimesText(j *preview.JobForecast) string {
+	var times []string
+	for i, w := range j.Waves {
+		if i > 0 && w.StartsAt != nil {
+			times = append(times, at(*w.StartsAt))
+		}
+	}
+	if len(times) == 0 {
+		return ""
+	}
+	return Clip("the next begin at "+strings.Join(times, ", ")+" at the earliest", 300)
 }
 
 // at is an absolute time for people; fractions of seconds say nothing here.

@@ -139,17 +139,29 @@ func Due(start time.Time, job *spec.Job) time.Time {
 	return start.Add(job.Delay)
 }
 
-// NextOpening returns the first span of a window that ends after t. It is empty
-// if there is none within a fortnight, which no valid window has.
+// Begins returns when a job begins that is due at a time: then, or when its window
+// opens next; and when that closes, zero if the job has none.
+func Begins(job *spec.Job, due time.Time) (begins, closes time.Time) {
+	if job.Window == nil {
+		return due, time.Time{}
+	}
+	opens, closes := NextOpening(job.Window, due)
+	return Later(due, opens), closes
+}
+
+// NextOpening returns the first span of a window that ends after t. On a day on
+// which the clocks skip all of it there is none. It is empty if there is none
+// within a fortnight, which no valid window has.
 func NextOpening(w *spec.Window, t time.Time) (from, to time.Time) {
 	local := t.In(w.Location)
 	for day := -1; day < 15; day++ { // the one that opened yesterday may still be open
 		y, m, d := local.Date()
-		from, to = clock(y, m, d+day, w.From, w.Location), clock(y, m, d+day, w.To, w.Location)
+		closes := d + day
 		if w.To <= w.From {
-			to = clock(y, m, d+day+1, w.To, w.Location)
+			closes++
 		}
-		if to.After(t) && opensOn(w, from.Weekday()) {
+		from, to = clock(y, m, d+day, w.From, w.Location), clock(y, m, closes, w.To, w.Location)
+		if to.After(t) && to.After(from) && opensOn(w, time.Date(y, m, d+day, 0, 0, 0, 0, time.UTC).Weekday()) {
 			return from, to
 		}
 	}
@@ -160,10 +172,11 @@ func opensOn(w *spec.Window, day time.Weekday) bool {
 	return len(w.Days) == 0 || slices.Contains(w.Days, day)
 }
 
-// clock returns a time of day; one that the change to summer time leaves out is
-// an hour later.
+// clock returns a time of day.
 func clock(y int, m time.Month, d int, sinceMidnight time.Duration, in *time.Location) time.Time {
-	return time.Date(y, m, d, int(sinceMidnight/time.Hour), int(sinceMidnight%time.Hour/time.Minute), int(sinceMidnight%time.Minute/time.Second), 0, in)
+	wall := time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Add(sinceMidnight)
+	at, _ := spec.Local(wall, in)
+	return at
 }
 
 // DueInRun returns when a job is to begin in a run that started, and may have been

@@ -26,6 +26,12 @@ func TestNextOpening(t *testing.T) {
 		{name: "opened yesterday", w: spec.Window{From: 22 * h, To: 2 * h, Days: weekend}, at: "2026-12-07T01:00:00Z", from: "2026-12-06T22:00:00Z", to: "2026-12-07T02:00:00Z"},
 		{name: "elsewhere", w: spec.Window{From: 2 * h, To: 4 * h}, in: "America/New_York", at: "2026-12-01T03:00:00Z", from: "2026-12-01T07:00:00Z", to: "2026-12-01T09:00:00Z"},
 		{name: "into summer time", w: spec.Window{From: 1 * h, To: 4 * h}, in: "Europe/Paris", at: "2026-03-28T12:00:00Z", from: "2026-03-29T00:00:00Z", to: "2026-03-29T02:00:00Z"},
+		{name: "out of summer time", w: spec.Window{From: 1 * h, To: 4 * h}, in: "Europe/Paris", at: "2026-10-24T12:00:00Z", from: "2026-10-24T23:00:00Z", to: "2026-10-25T03:00:00Z"},
+		{name: "from an hour that comes twice", w: spec.Window{From: 2*h + 30*m, To: 4 * h}, in: "Europe/Paris", at: "2026-10-24T12:00:00Z", from: "2026-10-25T00:30:00Z", to: "2026-10-25T03:00:00Z"},
+		{name: "to an hour that comes twice", w: spec.Window{From: 1 * h, To: 2*h + 30*m}, in: "Europe/Paris", at: "2026-10-24T12:00:00Z", from: "2026-10-24T23:00:00Z", to: "2026-10-25T00:30:00Z"},
+		{name: "closed again when it comes the second time", w: spec.Window{From: 1 * h, To: 2*h + 30*m}, in: "Europe/Paris", at: "2026-10-25T01:00:00Z", from: "2026-10-26T00:00:00Z", to: "2026-10-26T01:30:00Z"},
+		{name: "to an hour that is left out", w: spec.Window{From: 1 * h, To: 2*h + 30*m}, in: "Europe/Paris", at: "2026-03-28T12:00:00Z", from: "2026-03-29T00:00:00Z", to: "2026-03-29T01:30:00Z"},
+		{name: "all of it left out", w: spec.Window{From: 2*h + 30*m, To: 3*h + 15*m}, in: "Europe/Paris", at: "2026-03-28T12:00:00Z", from: "2026-03-30T00:30:00Z", to: "2026-03-30T01:15:00Z"},
 		{name: "an hour that is left out", w: spec.Window{From: 2*h + 30*m, To: 4 * h}, in: "Europe/Paris", at: "2026-03-28T12:00:00Z", from: "2026-03-29T01:30:00Z", to: "2026-03-29T02:00:00Z"},
 	}
 	for _, tt := range tests {

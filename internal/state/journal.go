@@ -27,6 +27,7 @@ type Request struct {
 
 	Journal    string // path of a new one; empty for one in the place
 	Resume     string // the run to go on with: its journal, id or report, or "last"; empty for none
+	OrStart    bool   // start a new run if the last one has finished
 	Only       []string
 	Durability string
 	Runner     string // the version of the program
@@ -80,6 +81,9 @@ func (f Request) Open(plan *spec.Plan, pinned *preview.Pinned) (*Record, error) 
 	if len(only) > 0 && f.Resume == "" {
 		return nil, exit.Usage("--only goes with --resume", "")
 	}
+	if f.OrStart && (f.Resume != lastRun || len(only) > 0) {
+		return nil, exit.Usage("--or-start goes with --resume last, and without --only", "")
+	}
 	now := time.Now()
 	r := &Record{ID: newRunID(now), began: now, Only: only, pinned: pinned, runner: f.Runner}
 	r.inputs = inputs.Of(plan)
@@ -88,11 +92,13 @@ func (f Request) Open(plan *spec.Plan, pinned *preview.Pinned) (*Record, error) 
 	}
 	if f.Resume != "" {
 		named, err := f.findRun()
-		if err != nil {
-			return nil, err
+		if _, none := errors.AsType[*noneError](err); !none || !f.OrStart {
+			if err != nil {
+				return nil, err
+			}
+			r.Path, r.Shown = named.path, named.path
+			return r, r.resume(named.id, f.Hub, plan, durability)
 		}
-		r.Path, r.Shown = named.path, named.path
-		return r, r.resume(named.id, f.Hub, plan, durability)
 	}
 	if err := r.place(&f); err != nil {
 		return nil, err

@@ -84,12 +84,17 @@ func (f Request) journalOf(id string) (string, error) {
 	return filepath.Join(dir, id+".ndjson"), err
 }
 
+// noneError means that no run of a plan is unfinished.
+type noneError struct{ text string }
+
+func (e *noneError) Error() string { return e.text }
+
 // lastJournal returns the journal of the newest run of the plan on the hub that
 // has not finished.
 func (at Place) lastJournal() (string, error) {
 	none := &exit.Error{
-		Code: exit.Mismatch, Err: fmt.Errorf("no run of plan %s on hub %s is unfinished here", at.Plan, at.Hub),
-		Hint: "nothing was sent; leave out --resume to start a run",
+		Code: exit.Mismatch, Err: &noneError{fmt.Sprintf("no run of plan %s on hub %s is unfinished here", at.Plan, at.Hub)},
+		Hint: "nothing was sent; leave out --resume to start a run, or add --or-start",
 	}
 	if at.Emulated {
 		return "", none

@@ -21,6 +21,7 @@ const PageSize = 100
 // the plan names, which have nothing but their key.
 type Page struct {
 	pool int
+	Wave int // the page tells who belongs to it; 0 for the target's own listing
 	Rows []hub.Row
 }
 
@@ -40,6 +41,7 @@ type Roster struct {
 	Overwrites bool
 	From       time.Time // since when it asks the hub
 	Cohort     *cohort.Cohort
+	Members    [][]uint32 // of the cohort, for each wave that names its own
 }
 
 // NewRoster returns the roster of a job, with an empty cohort.
@@ -68,6 +70,12 @@ func (r *Roster) List(ctx context.Context, pages chan<- Page) error {
 		}
 	}
 	return context.Cause(ctx)
+}
+
+// SendWaves sends who belongs to the waves that select theirs by a condition. It
+// comes after List.
+func (r *Roster) SendWaves(ctx context.Context, pages chan<- Page) error {
+	return r.listWaves(ctx, func(p Page) error { return send(ctx, pages, p) })
 }
 
 // Named returns targets that the plan lists by id as a query would.

@@ -1,0 +1,35 @@
+package runner
+
+import (
+	"context"
+
+	"iothub-runner/internal/hub"
+)
+
+// looker returns what looks up the twins of targets that the listing brought too
+// early to keep them: a query for a hundred of them costs less than a read for
+// each. Where the hub has no time for queries they go as they are, and are read.
+// Nil if the job does not look at twins.
+func (d *direct) looker(ctx context.Context) func([]*item) {
+	roster := &d.ledger.roster
+	if !roster.Looks.ETag {
+		return nil
+	}
+	return func(items []*item) {
+		d.owned.Go(guarded(d.crashed, func() {
+			byPool := map[int][]hub.Target{}
+			for _, it := range items {
+				byPool[it.Pool] = append(byPool[it.Pool], it.Target)
+			}
+			for pool, targets := range byPool {
+				found := roster.Look(ctx, pool, targets, roster.Looks)
+				for _, it := range items {
+					if row, ok := found[it.Target]; ok && it.Pool == pool {
+						it.sight = roster.Sight(&row)
+					}
+				}
+			}
+			d.feed.looked <- items
+		}))
+	}
+}
