@@ -42,7 +42,11 @@ func (w *worker) reportedFor(it *item, s *target.Sight) (json.RawMessage, error)
 	if rule == nil || rule.Template == nil {
 		return nil, nil
 	}
-	return rule.Template.Execute(spec.Device{ID: it.DeviceID, ModuleID: it.ModuleID, Tags: s.Tags, Desired: s.Desired, Reported: s.Reported})
+	d, err := w.ledger.roster.Device(it.Target, s)
+	if err != nil {
+		return nil, err
+	}
+	return rule.Template.Execute(d)
 }
 
 // confirmPatch returns what is waited for after a patch was accepted; nil if that

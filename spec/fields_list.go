@@ -43,7 +43,7 @@ func targetFields() []Field {
 	return []Field{
 		{Path: "jobs[].target.query", Type: FieldText, Synonyms: []string{"where", "condition"}, Doc: "A condition of the twin query language, or a full SELECT from devices or devices.modules.", Example: "tags.building = 43"},
 		{Path: "jobs[].target.devices", Type: FieldText, List: true, Format: "deviceID", Synonyms: []string{"ids", "deviceids"}, Doc: "Devices by id, and modules as device/module; added to what the query finds.", Example: "[door-1, door-2]"},
-		{Path: "jobs[].target.devicesFile", Type: FieldText, Synonyms: []string{"file", "idsfile"}, Doc: "A text file of at most 160 MB beside the plan with one device or device/module a line; # starts a comment.", Example: "doors.txt"},
+		{Path: "jobs[].target.devicesFile", Type: FieldText, Synonyms: []string{"file", "idsfile"}, Doc: "A file of at most 160 MB beside the plan: a text with one device or device/module a line, where # starts a comment; or values for each device, which ${row.NAME} stands for: .csv with a header, or .ndjson with an object a line. Column or key deviceId names the device, moduleId a module of it. Values of CSV are texts; ${row.NAME|number} and ${row.NAME|boolean} convert.", Example: "doors.txt"},
 		{Path: "jobs[].target.exclude", Type: FieldText, List: true, Format: "deviceID", Synonyms: []string{"except"}, Doc: "Devices to leave out, with their modules, or single modules.", Example: "[door-9]"},
 		{Path: "jobs[].target.limit", Type: FieldInteger, Min: "1", Doc: "At most so many devices.", Example: "500"},
 		{Path: "jobs[].target.expect", Type: FieldObject, Doc: "How many devices there must be; checked before the first request to one.", Example: "{min: 1, max: 500}"},

@@ -13,17 +13,24 @@ type Piece struct {
 	End    int
 	Text   string // of a literal, escapes resolved
 
-	Root     string   // var or device; empty for a literal
+	Root     string   // var, device or row; empty for a literal
 	Path     []string // below the root
+	Convert  string   // number or boolean, of a text in a row; empty to take it as it is
 	Fallback json.RawMessage
 }
 
 // Literal tells whether a piece is text, and not a placeholder.
 func (p Piece) Literal() bool { return p.Root == "" }
 
+// OfDevice tells whether a piece has another value for each device.
+func (p Piece) OfDevice() bool { return p.Root == "device" || p.Root == "row" }
+
 // String returns the placeholder as plans write it.
 func (p Piece) String() string {
 	name := p.Root + "." + strings.Join(p.Path, ".")
+	if p.Convert != "" {
+		name += "|" + p.Convert
+	}
 	if p.Fallback != nil {
 		name += "|" + string(p.Fallback)
 	}
@@ -75,7 +82,13 @@ func ParsePlaceholders(s string) ([]Piece, *PlaceholderError) {
 	return pieces, nil
 }
 
-const placeholderHint = `write ${var.NAME}, ${device.id}, ${device.moduleId}, or ${device.tags.KEY}, ${device.desired.KEY} or ${device.reported.KEY}, with |"text" for a fallback; $${ stands for the characters ${`
+// The conversions of a text in a row.
+const (
+	convertNumber  = "number"
+	convertBoolean = "boolean"
+)
+
+const placeholderHint = `write ${var.NAME}, ${device.id}, ${device.moduleId}, or ${device.tags.KEY}, ${device.desired.KEY} or ${device.reported.KEY}, with |"text" for a fallback, or ${row.NAME} of a devicesFile with values; $${ stands for the characters ${`
 
 // parsePlaceholder reads the placeholder that starts at offset.
 func parsePlaceholder(s string, offset int) (Piece, *PlaceholderError) {
@@ -90,21 +103,49 @@ func parsePlaceholder(s string, offset int) (Piece, *PlaceholderError) {
 	name, fallback, hasFallback := strings.Cut(s[offset+2:end-1], "|")
 	steps := strings.Split(strings.TrimSpace(name), ".")
 	p.Root, p.Path = steps[0], steps[1:]
+	if p.Root == "row" && hasFallback {
+		p.Convert, fallback, hasFallback = conversion(fallback)
+	}
 	switch {
-	case !slices.Contains([]string{"var", "device"}, p.Root):
+	case !slices.Contains([]string{"var", "device", "row"}, p.Root):
 		return fault(fmt.Sprintf("unknown placeholder %q", Clip(s[offset:end])), placeholderHint)
 	case slices.ContainsFunc(p.Path, func(k string) bool { return k == "" || strings.ContainsAny(k, " \t\n\"'{}") }):
 		return fault(fmt.Sprintf("%q is not a path", Clip(strings.TrimSpace(name))), placeholderHint)
 	case p.Root == "var" && (len(p.Path) != 1 || hasFallback):
 		return fault("a variable is written ${var.NAME}", "a variable has its default under vars")
-	case p.Root == "device" && !devicePath(p.Path):
-		return fault(fmt.Sprintf("%q is no value of a device", Clip(strings.TrimSpace(name))), placeholderHint)
-	case hasFallback:
+	}
+	if message, hint := p.wrongPath(); message != "" {
+		return fault(message, hint)
+	}
+	if hasFallback {
 		if p.Fallback = fallbackValue(fallback); p.Fallback == nil {
 			return fault(fmt.Sprintf("the fallback %q is not a JSON value", Clip(strings.TrimSpace(fallback))), `write |"text", |0, |true or |null`)
 		}
 	}
 	return p, nil
+}
+
+// wrongPath says why a placeholder names no value; empty if it does.
+func (p Piece) wrongPath() (message, hint string) {
+	switch {
+	case p.Root == "row" && len(p.Path) == 0:
+		return "a value of a row is written ${row.NAME}", "NAME is a column of the devicesFile, or a key in its lines"
+	case p.Root == "device" && !devicePath(p.Path):
+		name := strings.Join(append([]string{p.Root}, p.Path...), ".")
+		return fmt.Sprintf("%q is no value of a device", Clip(name)), placeholderHint
+	}
+	return "", ""
+}
+
+// conversion takes a conversion off what stands after a value of a row. What is
+// left is a fallback, if there is one.
+func conversion(text string) (convert, fallback string, hasFallback bool) {
+	convert, fallback, hasFallback = strings.Cut(text, "|")
+	switch convert = strings.TrimSpace(convert); convert {
+	case convertNumber, convertBoolean:
+		return convert, fallback, hasFallback
+	}
+	return "", text, true
 }
 
 // placeholderEnd returns the offset after the closing brace; braces in the

@@ -103,6 +103,13 @@ type Target struct {
 	Limit      int // at most so many; 0 is unlimited
 	Expect     Expect
 	AllowEmpty bool
+	Rows       Rows `json:"-"` // values of listed devices; nil if there are none
+}
+
+// Rows are values of devices from a file beside the plan.
+type Rows interface {
+	// Row returns the values of a device as a JSON object; nil if it has none.
+	Row(id DeviceID) (json.RawMessage, error)
 }
 
 // DeviceID names a device, or a module of one, in a plan. In YAML a module is

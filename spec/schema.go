@@ -167,7 +167,7 @@ func (s schemaOf) value(f Field) schema {
 	case FieldJSON:
 		return schema{}
 	case FieldJSONMap:
-		return schema{{"type", "object"}, {"minProperties", 1}, {"propertyNames", schema{{"pattern", `^[^.$#\s]+$`}}}}
+		return either(schema{{"type", "object"}, {"minProperties", 1}, {"propertyNames", schema{{"pattern", `^[^.$#\s]+$`}}}}, pattern(`^\$\{row\.[^}]+\}$`))
 	case FieldStatuses:
 		one := orVariable(bounded(schema{{"type", "integer"}}, f), pattern(`^\s*[0-9]+\s*(-\s*[0-9]+\s*)?$`))
 		return either(one, schema{{"type", "array"}, {"minItems", 1}, {"items", one}})

@@ -13,6 +13,7 @@ import (
 type Template struct {
 	parts []part
 	reads TwinSections
+	rows  []Piece // those that are values of a row
 }
 
 // TwinSections says which sections of a twin are meant.
@@ -28,6 +29,7 @@ type Device struct {
 	Tags     json.RawMessage
 	Desired  json.RawMessage
 	Reported json.RawMessage
+	Row      json.RawMessage // of the plan's devicesFile; nil if it has none
 }
 
 // part is a stretch of JSON text, or a placeholder in it.
@@ -41,13 +43,33 @@ type part struct {
 type MissingError struct {
 	Path string // as in "tags.site"
 	What string // what is wrong with it
+	Row  bool   // it is one of the row
 }
 
-func (e *MissingError) Error() string { return fmt.Sprintf("the device's %s %s", e.Path, e.What) }
+func (e *MissingError) Error() string {
+	if e.Row {
+		return fmt.Sprintf("the row's %s %s", e.Path, e.What)
+	}
+	return fmt.Sprintf("the device's %s %s", e.Path, e.What)
+}
 
 // Reads tells which sections of the twin the template needs; a device's id is
 // always known.
 func (t *Template) Reads() TwinSections { return t.reads }
+
+// RowValues returns the placeholders that stand for values of a row.
+func (t *Template) RowValues() []Piece {
+	if t == nil {
+		return nil
+	}
+	return t.rows
+}
+
+// Lacks returns why a placeholder cannot be filled in for a device; nil if it can.
+func (d Device) Lacks(p Piece) error {
+	_, err := d.value(p)
+	return err
+}
 
 // Execute fills the template in for a device. The error is a [*MissingError]:
 // the device has no such value and the plan gives no fallback, or the value
@@ -91,6 +113,9 @@ func (t *Template) String() string {
 
 // value returns the JSON of what a placeholder stands for.
 func (d Device) value(p Piece) ([]byte, error) {
+	if p.Root == "row" {
+		return d.rowValue(p)
+	}
 	var found []byte
 	switch p.Path[0] {
 	case "id":
@@ -115,6 +140,42 @@ func (d Device) value(p Piece) ([]byte, error) {
 	return nil, &MissingError{Path: strings.Join(p.Path, "."), What: "is missing"}
 }
 
+// rowValue returns the JSON of a value of the row. One that is empty counts as
+// missing where it is to be a number or a boolean.
+func (d Device) rowValue(p Piece) ([]byte, error) {
+	found := lookup(d.Row, p.Path)
+	what := "is missing"
+	if found != nil && p.Convert != "" {
+		if converted := convert(found, p.Convert); converted != nil {
+			return converted, nil
+		}
+		if string(found) != `""` {
+			return nil, &MissingError{Path: strings.Join(p.Path, "."), What: fmt.Sprintf("is %s, which is no %s", Clip(string(found)), p.Convert), Row: true}
+		}
+		found, what = nil, "is empty"
+	}
+	switch {
+	case found != nil:
+		return found, nil
+	case p.Fallback != nil:
+		return p.Fallback, nil
+	}
+	return nil, &MissingError{Path: strings.Join(p.Path, "."), What: what, Row: true}
+}
+
+// convert reads a text as a number or a boolean; nil if it is none. What is one
+// already stays so.
+func convert(value []byte, to string) []byte {
+	text := strings.TrimSpace(strings.Trim(string(value), `"`))
+	switch {
+	case to == convertBoolean && (strings.EqualFold(text, "true") || strings.EqualFold(text, "false")):
+		return []byte(strings.ToLower(text))
+	case to == convertNumber && text != "" && strings.Trim(text, "+-.0123456789eE") == "" && json.Valid([]byte(text)):
+		return []byte(text)
+	}
+	return nil
+}
+
 func lookup(section json.RawMessage, path []string) []byte {
 	if len(section) == 0 {
 		return nil
@@ -128,7 +189,7 @@ func (p part) text(value []byte) ([]byte, error) {
 	case '"':
 		return value[1 : len(value)-1], nil
 	case '{', '[', 'n':
-		return nil, &MissingError{Path: strings.Join(p.of.Path, "."), What: fmt.Sprintf("is %s, which cannot stand inside a text", Clip(string(value)))}
+		return nil, &MissingError{Path: strings.Join(p.of.Path, "."), What: fmt.Sprintf("is %s, which cannot stand inside a text", Clip(string(value))), Row: p.of.Root == "row"}
 	}
 	return value, nil
 }
@@ -158,6 +219,7 @@ func compact(value []byte) json.RawMessage {
 type TemplateBuilder struct {
 	parts []part
 	reads TwinSections
+	rows  []Piece
 }
 
 // Add adds a piece.
@@ -166,6 +228,10 @@ func (b *TemplateBuilder) Add(json []byte, of Piece, inText bool) {
 		b.parts = append(b.parts, part{json: append([]byte(nil), json...)})
 	}
 	b.parts = append(b.parts, part{of: of, inText: inText})
+	if of.Root == "row" {
+		b.rows = append(b.rows, of)
+		return
+	}
 	switch of.Path[0] {
 	case "tags":
 		b.reads.Tags = true
@@ -186,5 +252,5 @@ func (b *TemplateBuilder) Template(rest []byte) *Template {
 	if len(rest) > 0 {
 		parts = append(parts, part{json: rest})
 	}
-	return &Template{parts: parts, reads: b.reads}
+	return &Template{parts: parts, reads: b.reads, rows: b.rows}
 }

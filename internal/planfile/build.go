@@ -106,6 +106,9 @@ func buildTarget(t *targetSection) spec.Target {
 		Limit:      or(t.Limit, nil, 0),
 		AllowEmpty: or(t.AllowEmpty, nil, false),
 	}
+	if t.rows != nil {
+		target.Rows = t.rows
+	}
 	if e := t.Expect; e != nil {
 		target.Expect = spec.Expect{Min: or(e.Min, nil, 0), Max: or(e.Max, nil, 0), Excluded: or(e.Excluded, nil, false)}
 	}

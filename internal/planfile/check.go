@@ -29,6 +29,7 @@ func checks() []check {
 		{"backoff fits below maxBackoff", checkRetries},
 		{"needs", checkNeeds},
 		{"there is something to confirm", checkConfirms},
+		{"rows have the values that are asked of them", checkRows},
 		{"windows", checkWindows},
 		{"only a job with a time can be late", checkLate},
 		{"waves rise", checkWaves},

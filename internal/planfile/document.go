@@ -182,6 +182,7 @@ type targetSection struct {
 	found queryTarget
 	ids   []spec.DeviceID // from devices and from devicesFile
 	files []spec.File     // the devicesFile
+	rows  *rowFile        // the values in it; nil if it has none
 }
 
 type expectSection struct {

@@ -41,26 +41,35 @@ type remark struct {
 	summary, hint string
 }
 
-// file reads a file that a field of the plan names, from the plan's folder.
-func (p *parser) file(key, name string, limit int64) ([]byte, *remark) {
+// checkFile makes sure that a file which a field of the plan names can be read,
+// from the plan's folder.
+func (p *parser) checkFile(key, name string, limit int64) *remark {
 	if p.opts.FS == nil {
-		return nil, &remark{spec.RuleFile, fmt.Sprintf("%s %q cannot be read here", key, spec.Clip(name)), "a plan that is read from a stream has no folder; write the content into the plan"}
+		return &remark{spec.RuleFile, fmt.Sprintf("%s %q cannot be read here", key, spec.Clip(name)), "a plan that is read from a stream has no folder; write the content into the plan"}
 	}
 	clean := path.Clean(strings.TrimPrefix(name, "./"))
 	if name == "" || !fs.ValidPath(clean) || clean == "." {
-		return nil, &remark{spec.RuleFile, fmt.Sprintf("%s %q leaves the folder of the plan", key, spec.Clip(name)), "name a file beside the plan, as in data/doors.txt"}
+		return &remark{spec.RuleFile, fmt.Sprintf("%s %q leaves the folder of the plan", key, spec.Clip(name)), "name a file beside the plan, as in data/doors.txt"}
 	}
 	info, err := fs.Stat(p.opts.FS, clean)
 	if err == nil && !info.Mode().IsRegular() && !info.IsDir() { // a pipe could be waited for without end
-		return nil, &remark{spec.RuleFile, fmt.Sprintf("%s %q is no regular file", key, spec.Clip(name)), ""}
+		return &remark{spec.RuleFile, fmt.Sprintf("%s %q is no regular file", key, spec.Clip(name)), ""}
 	}
 	if err == nil && info.Size() > limit {
-		return nil, &remark{spec.RuleFile, fmt.Sprintf("%s %q has %d bytes", key, spec.Clip(name), info.Size()), fmt.Sprintf("at most %d are read", limit)}
+		return &remark{spec.RuleFile, fmt.Sprintf("%s %q has %d bytes", key, spec.Clip(name), info.Size()), fmt.Sprintf("at most %d are read", limit)}
 	}
-	var content []byte
-	if err == nil {
-		content, err = fs.ReadFile(p.opts.FS, clean)
+	if err != nil {
+		return &remark{spec.RuleFile, fmt.Sprintf("%s %q: %v", key, spec.Clip(name), unwrapPath(err)), ""}
 	}
+	return nil
+}
+
+// file reads such a file.
+func (p *parser) file(key, name string, limit int64) ([]byte, *remark) {
+	if problem := p.checkFile(key, name, limit); problem != nil {
+		return nil, problem
+	}
+	content, err := fs.ReadFile(p.opts.FS, path.Clean(strings.TrimPrefix(name, "./")))
 	if err != nil {
 		return nil, &remark{spec.RuleFile, fmt.Sprintf("%s %q: %v", key, spec.Clip(name), unwrapPath(err)), ""}
 	}
@@ -130,6 +139,7 @@ func (p *parser) readPayload(name string) payloadRead {
 // listRead is what a file of devices lists, or why it cannot be read.
 type listRead struct {
 	ids     []spec.DeviceID
+	rows    *rowFile // with values; nil for ids alone
 	file    spec.File
 	problem *remark
 }
@@ -140,14 +150,18 @@ func (p *parser) devicesFile(t *targetSection, named map[spec.DeviceID]int) {
 	n, name := t.value("devicesFile"), *t.DevicesFile
 	read, ok := p.files.lists[name]
 	if !ok {
-		read = p.readList(name)
+		if isRows(name) {
+			read = p.readRows(name)
+		} else {
+			read = p.readList(name)
+		}
 		p.files.lists[name] = read
 	}
 	if read.problem != nil {
 		p.at(n, read.problem.rule, read.problem.summary, read.problem.hint)
 		return
 	}
-	t.files = append(t.files, read.file)
+	t.files, t.rows = append(t.files, read.file), read.rows
 	if len(t.ids) == 0 {
 		t.ids = read.ids // shared by all targets that list no more than the file does
 		return

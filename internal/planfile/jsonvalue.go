@@ -52,7 +52,7 @@ func (p *parser) resolveJSON(n *yaml.Node) *yaml.Node {
 		return v
 	}
 	pieces, err := spec.ParsePlaceholders(v.Value)
-	if err == nil && slices.ContainsFunc(pieces, func(pc spec.Piece) bool { return pc.Root == "device" }) {
+	if err == nil && slices.ContainsFunc(pieces, spec.Piece.OfDevice) {
 		return v
 	}
 	return p.resolve(n)
@@ -217,7 +217,7 @@ func (c *converter) placeholders(n *yaml.Node) {
 	c.out = append(c.out, '"')
 	for _, pc := range pieces {
 		switch pc.Root {
-		case "device":
+		case "device", "row":
 			if string(pc.Fallback) == "null" {
 				c.p.inText(deref(n), pc.Offset, pc.End, "null has no place inside a text", `write a text as the fallback, as in |"", or let the placeholder stand alone`)
 			}

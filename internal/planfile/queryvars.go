@@ -50,7 +50,7 @@ func (p *parser) queryText(n *yaml.Node) (text string, origin func(int) int, ok 
 
 // queryValue returns the literal that a placeholder becomes.
 func (p *parser) queryValue(n *yaml.Node, pc spec.Piece, at queryPlace, next string) (string, bool) {
-	if pc.Root == "device" {
+	if pc.OfDevice() {
 		p.inText(n, pc.Offset, pc.End, "a target cannot use values of a device", "it is what selects the devices")
 		return "", false
 	}

@@ -35,6 +35,11 @@ func reportedLimits() twinLimits { return twinLimits{name: "reported", size: 32 
 // twinSection reads a patch of one section.
 func (p *parser) twinSection(limits twinLimits, n *yaml.Node) *jsonValue {
 	m := deref(n)
+	if p.rowAlone(m) {
+		c := converter{p: p, twin: &twinWalk{}}
+		c.value(n)
+		return p.jsonValue(&c)
+	}
 	if m.Kind != yaml.MappingNode {
 		p.at(n, spec.RuleType, fmt.Sprintf("%s must be a mapping, not %s", limits.name, describe(n)), fmt.Sprintf("for example %s: {building: 43}", limits.name))
 		return nil
@@ -49,6 +54,16 @@ func (p *parser) twinSection(limits twinLimits, n *yaml.Node) *jsonValue {
 		p.at(n, spec.RuleTwinSize, fmt.Sprintf("%s counts %d bytes", limits.name, walk.size), fmt.Sprintf("the hub keeps %d bytes of %s in a twin", limits.size, limits.name))
 	}
 	return p.jsonValue(&c)
+}
+
+// rowAlone tells whether a value is nothing but one value of a row, which may be a
+// whole object.
+func (p *parser) rowAlone(n *yaml.Node) bool {
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" || !spec.HasPlaceholder(n.Value) {
+		return false
+	}
+	pieces, err := spec.ParsePlaceholders(n.Value)
+	return err == nil && len(pieces) == 1 && pieces[0].Root == "row"
 }
 
 // twinWalk applies the hub's rules while a section is converted, and measures

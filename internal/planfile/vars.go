@@ -367,7 +367,7 @@ func (p *parser) fill(v *yaml.Node) *yaml.Node {
 	var b strings.Builder
 	for _, pc := range pieces {
 		switch pc.Root {
-		case "device":
+		case "device", "row":
 			p.inText(v, pc.Offset, pc.End, "values of a device are not known here",
 				"they can stand in payload, desired, tags and confirm.reported")
 			return &yaml.Node{}

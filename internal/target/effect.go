@@ -33,10 +33,14 @@ func (r *Roster) Effect(t hub.Target, s *Sight) (Effect, error) {
 	if s == nil {
 		s = &Sight{}
 	}
-	device := spec.Device{ID: t.DeviceID, ModuleID: t.ModuleID, Tags: s.Tags, Desired: s.Desired, Reported: s.Reported}
+	device, err := r.Device(t, s)
+	if err != nil {
+		return Effect{}, err
+	}
 	if m := r.Job.Method; m != nil {
-		payload, err := filled(m.Payload, m.Template, device)
-		return Effect{Payload: payload}, err
+		e := Effect{}
+		e.Payload, err = filled(m.Payload, m.Template, device)
+		return e, err
 	}
 	u := r.Job.Twin
 	desired, err := filled(u.Desired, u.DesiredTemplate, device)
@@ -48,6 +52,17 @@ func (r *Roster) Effect(t hub.Target, s *Sight) (Effect, error) {
 		return Effect{}, err
 	}
 	return Effect{Desired: r.difference(s.Desired, desired), Tags: r.difference(s.Tags, tags)}, nil
+}
+
+// Device is what a target has for the templates of the job.
+func (r *Roster) Device(t hub.Target, s *Sight) (spec.Device, error) {
+	d := spec.Device{ID: t.DeviceID, ModuleID: t.ModuleID, Tags: s.Tags, Desired: s.Desired, Reported: s.Reported}
+	if r.Job.Target.Rows == nil {
+		return d, nil
+	}
+	var err error
+	d.Row, err = r.Job.Target.Rows.Row(spec.DeviceID{Device: t.DeviceID, Module: t.ModuleID})
+	return d, err
 }
 
 // difference is what to send of one section; nothing if it is as wanted.
