@@ -19,13 +19,21 @@ const kindUnconfirmed = "unconfirmed"
 
 // accept goes on with an item whose change was accepted: it ends here, or once
 // the device reports it.
-func (w *worker) accept(it *item, row *spec.Row, c *spec.Confirmation, latency time.Duration) finished {
+func (w *worker) accept(it *item, row *spec.Row, c *spec.Confirmation, reported json.RawMessage, latency time.Duration) finished {
 	if c == nil {
 		return w.clerk.settle(it, row, latency)
 	}
+	if row.Confirm = c; reported != nil { // a device may be quicker than the answer
+		if p := target.Prove(reported, w.ledger.wantedOf(row), w.job().Confirm.Changed, c); p.Confirmed && !p.At.IsZero() {
+			row.ConfirmedAt = &spec.Time{Time: p.At}
+			f := w.clerk.settle(it, row, latency)
+			f.applied = max(1, p.At.Sub(c.AcceptedAt.Time))
+			return f
+		}
+	}
 	done := *row
 	w.ledger.closePin(it, &done) // the twin is as it will be
-	row.Outcome, row.Confirm = spec.OutcomeUnconfirmed, c
+	row.Outcome = spec.OutcomeUnconfirmed
 	row.Error = &spec.RowError{Kind: kindUnconfirmed, Message: "the job ended while it waited for the device to report the change"}
 	line, err := w.clerk.write(it, row)
 	if err != nil {
@@ -237,5 +245,5 @@ func (w *worker) confirmAsWanted(it *item, row *spec.Row, s *target.Sight) finis
 	if !mine {
 		c.Version = target.Version(s.Reported)
 	}
-	return w.accept(it, row, c, s.Took)
+	return w.accept(it, row, c, nil, s.Took)
 }

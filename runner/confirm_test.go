@@ -62,6 +62,21 @@ func TestConfirmWaitsForReports(t *testing.T) {
 	})
 }
 
+// A device may report before the answer to the patch is on its way.
+func TestConfirmOfADeviceThatIsQuick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(3)...)
+		g.hub.matchIDs = true
+		g.hub.quick = true
+		g.hub.follow = faithful(after(0))
+		res := g.apply(context.Background(), update("u", `{"a":1}`, "", confirm(spec.Confirm{Within: time.Hour})))
+		wantOutcomes(t, res.job(t, "u"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 3})
+		if took := res.job(t, "u").EndedAt.Sub(g.hub.begin); took > time.Second {
+			t.Errorf("the job took %v", took)
+		}
+	})
+}
+
 func TestConfirmHasItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, devices(8)...)

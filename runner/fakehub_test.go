@@ -71,6 +71,7 @@ type fakeHub struct {
 	arrived  func(c call) // the test's own check of an effect about to happen
 	pages    []hub.Page   // served in order instead of the twins, if set
 	quiet    bool         // keep no record of calls
+	quick    bool         // devices report before a patch is answered
 	matchIDs bool         // understand deviceId IN [...] as well
 	replies  []hub.Page   // to queries, in turn and as they are, whatever is asked
 	// follow is what a device reports some time after a patch or a call; nil for
@@ -139,6 +140,10 @@ func (t fakeTwin) shown() hub.Twin {
 func (h *fakeHub) report(t hub.Target, patch json.RawMessage) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.reportLocked(t, patch)
+}
+
+func (h *fakeHub) reportLocked(t hub.Target, patch json.RawMessage) {
 	values := map[string]json.RawMessage{}
 	if err := json.Unmarshal(patch, &values); err != nil {
 		panic(err)
@@ -155,7 +160,7 @@ func (h *fakeHub) report(t hub.Target, patch json.RawMessage) {
 
 // followed lets a device report in its own time.
 func (h *fakeHub) followed(t hub.Target, desired json.RawMessage) {
-	if h.follow == nil {
+	if h.follow == nil || h.quick {
 		return
 	}
 	patch, after := h.follow(t, desired)
@@ -440,6 +445,11 @@ func (h *fakeHub) mergeLocked(t hub.Target, p hub.Patch, ifMatch string) (hub.Tw
 	}
 	if p.Desired != nil {
 		twin.desiredAt = time.Now()
+	}
+	if h.quick {
+		if patch, _ := h.follow(t, p.Desired); patch != nil {
+			h.reportLocked(t, patch)
+		}
 	}
 	return twin.shown(), nil
 }

@@ -3,6 +3,7 @@ package runner
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -101,7 +102,7 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 	if outcome == spec.OutcomeRejected {
 		return w.clerk.settle(it, row, took)
 	}
-	return w.accept(it, row, w.confirmCall(before, wanted), took)
+	return w.accept(it, row, w.confirmCall(before, wanted), nil, took)
 }
 
 // callFor returns the call as it is for a device. Nearly always it is the same
@@ -166,6 +167,13 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 		if f, held := w.heldToPin(it, state); held {
 			return f
 		}
+		if !e.Unchanged() && !w.asRecorded(it, state) {
+			if !state.Direct {
+				state = nil
+				continue
+			}
+			return w.changedSince(it, state)
+		}
 		if e.Unchanged() {
 			if !state.Direct {
 				state = nil
@@ -183,6 +191,28 @@ func (w *worker) tryTwin(dispatch context.Context, it *item) finished {
 		it.attempts++
 		state = nil
 	}
+}
+
+// asRecorded tells whether a twin is as the plan has it recorded, if it does.
+func (w *worker) asRecorded(it *item, s *target.Sight) bool {
+	if w.job().Twin.Guard != spec.GuardRecorded {
+		return true
+	}
+	etag, err := w.ledger.roster.RecordedETag(it.Target)
+	return err == nil && etag == s.ETag
+}
+
+// changedSince leaves a twin alone that somebody has changed since its row was
+// recorded.
+func (w *worker) changedSince(it *item, s *target.Sight) finished {
+	if it.unsure { // it may have been us
+		return w.clerk.giveUp(it, decide.Verdict{Step: decide.StepEnd, Outcome: spec.OutcomeUnanswered})
+	}
+	etag, _ := w.ledger.roster.RecordedETag(it.Target)
+	row := w.clerk.newRow(it, spec.OutcomeSkipped)
+	row.Error = &spec.RowError{Kind: "changedSinceRecorded", Message: fmt.Sprintf("its twin has changed since it was recorded: the etag was %q and is %q", etag, s.ETag)}
+	row.History = it.history
+	return w.clerk.settle(it, row, 0)
 }
 
 // readTwin reads a twin directly. On false, the pass ends with f.
@@ -238,7 +268,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, 
 		result.Version, result.ETag = t.Version, t.ETag
 		row := w.clerk.newRow(it, spec.OutcomeSucceeded)
 		row.Twin = result
-		return w.accept(it, row, w.confirmPatch(e.Desired.Patch, wanted, t), took), false
+		return w.accept(it, row, w.confirmPatch(e.Desired.Patch, wanted, t), t.Reported, took), false
 	}
 	herr := decide.AsHubError(err)
 	v := decide.After(herr.Kind, decide.Patching, w.policy)

@@ -25,6 +25,9 @@ func (p Piece) Literal() bool { return p.Root == "" }
 // OfDevice tells whether a piece has another value for each device.
 func (p Piece) OfDevice() bool { return p.Root == "device" || p.Root == "row" }
 
+// RecordedETag is the value of a row that guard: recorded looks at.
+func RecordedETag() Piece { return Piece{Root: "row", Path: []string{"etag"}} }
+
 // String returns the placeholder as plans write it.
 func (p Piece) String() string {
 	name := p.Root + "." + strings.Join(p.Path, ".")

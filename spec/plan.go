@@ -313,6 +313,9 @@ type Guard string
 const (
 	GuardETag Guard = "etag"
 	GuardNone Guard = "none"
+	// GuardRecorded takes the etag from the device's row: a twin that has another one
+	// is left alone.
+	GuardRecorded Guard = "recorded"
 )
 
 // OfflinePolicy says what becomes of a device that is not online.

@@ -62,6 +62,7 @@ func boundaries() []boundary {
 		{"internal/bench", nil, "it measures the programs from outside"},
 		{"internal/render", []string{"spec", "internal/preview"}, "it shows documents, whoever made them"},
 		{"internal/terminal", []string{"runner", "spec", "internal/render", "internal/pace", "internal/exit"}, "it shows a run and cannot change it"},
+		{"internal/undo", []string{"spec", "internal/journal"}, "it reads what a run left and knows no hub"},
 		{"internal/exit", nil, "a code and a hint need nobody"},
 		{"internal/output", []string{"internal/exit", "internal/render", "internal/terminal"}, "it writes files, whatever is in them"},
 		{"internal/state", []string{"spec", "runner", "internal/exit", "internal/output", "internal/journal", "internal/inputs", "internal/preview"}, "it finds journals; runner reads them"},

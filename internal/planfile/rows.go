@@ -353,8 +353,11 @@ func checkRows(p *parser, d *document) {
 	for _, j := range d.Jobs {
 		for _, v := range []*jsonValue{j.Payload, j.Desired, j.Tags, j.reported()} {
 			if v != nil && v.template != nil && j.Target != nil {
-				p.checkRowValues(j, v.template)
+				p.checkRowValues(j, v.template.RowValues())
 			}
+		}
+		if j.Target != nil && j.Guard != nil && *j.Guard == string(spec.GuardRecorded) {
+			p.checkRowValues(j, []spec.Piece{spec.RecordedETag()})
 		}
 	}
 }
@@ -366,8 +369,7 @@ func (j *jobSection) reported() *jsonValue {
 	return j.Confirm.Reported
 }
 
-func (p *parser) checkRowValues(j *jobSection, t *spec.Template) {
-	pieces := t.RowValues()
+func (p *parser) checkRowValues(j *jobSection, pieces []spec.Piece) {
 	if len(pieces) == 0 {
 		return
 	}

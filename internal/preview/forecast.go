@@ -56,7 +56,7 @@ func (f *Forecast) add(v *view, c *calendar) {
 	}
 	if v.err == nil {
 		n := &v.counts
-		j.Changes, j.Calls, j.Unchanged, j.Failing = n.changes, n.calls, n.unchanged, n.failing
+		j.Changes, j.Calls, j.Unchanged, j.Failing, j.LeftAlone = n.changes, n.calls, n.unchanged, n.failing, n.leftAlone
 		j.Groups = v.groups.sorted()
 	}
 	for _, need := range v.Job.Needs {

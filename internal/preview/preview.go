@@ -74,7 +74,8 @@ type JobForecast struct {
 	Calls     int          `json:"calls"`
 	Unchanged int          `json:"unchanged"`
 	Failing   int          `json:"failing"`
-	Groups    []Group      `json:"groups"` // the largest first
+	LeftAlone int          `json:"leftAlone,omitempty"` // twins that have changed since they were recorded
+	Groups    []Group      `json:"groups"`              // the largest first
 
 	Confirm string         `json:"confirm,omitempty"` // how long each device is given to report the change
 	Waves   []WaveForecast `json:"waves,omitempty"`

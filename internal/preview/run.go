@@ -78,6 +78,7 @@ type jobCounts struct {
 	steps     int // of the method throttle
 	unchanged int
 	failing   int
+	leftAlone int // twins that have changed since they were recorded
 	messages  int // of the daily quota, less those of queries
 	dearest   int // of those, what one call takes at most
 }
@@ -394,6 +395,11 @@ func (v *view) add(f *seen, named bool) {
 	c := &v.counts
 	if f.err == nil {
 		e, err := v.Effect(f.Target, f.Sight)
+		if err == nil && v.changedSince(f, &e) {
+			c.leftAlone++
+			v.groups.add(name, Group{Error: "its twin has changed since it was recorded"})
+			return
+		}
 		if err == nil {
 			if v.Job.Method != nil && v.Job.Method.Template != nil {
 				f.payload = e.Payload
@@ -405,6 +411,16 @@ func (v *view) add(f *seen, named bool) {
 	}
 	c.failing++
 	v.groups.add(name, Group{Error: brief(f.err)})
+}
+
+// changedSince tells whether a twin is not the one any more that the plan has
+// recorded.
+func (v *view) changedSince(f *seen, e *target.Effect) bool {
+	if v.Job.Twin == nil || v.Job.Twin.Guard != spec.GuardRecorded || e.Unchanged() {
+		return false
+	}
+	etag, err := v.RecordedETag(f.Target)
+	return err != nil || etag != f.ETag
 }
 
 // group counts an effect and describes it.

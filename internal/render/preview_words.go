@@ -133,6 +133,7 @@ func countsText(j *preview.JobForecast) string {
 	add(j.Calls, "call to make", "calls to make")
 	add(j.Unchanged, "as wanted already", "as wanted already")
 	add(j.Failing, "that cannot be done", "that cannot be done")
+	add(j.LeftAlone, "that is left alone", "that are left alone")
 	text := Count(j.Targets, "target")
 	if cutOff(j) {
 		text += ", as many as target.limit lets (a run may meet others, if more match)"

@@ -74,7 +74,7 @@ func (f Request) Open(plan *spec.Plan, pinned *preview.Pinned) (*Record, error) 
 	if err != nil {
 		return nil, err
 	}
-	only, err := parseOnly(f.Only)
+	only, err := ParseOnly(f.Only)
 	if err != nil {
 		return nil, err
 	}

@@ -161,8 +161,8 @@ func (f Request) RecordedVars() map[string]string {
 	return header.Vars
 }
 
-// parseOnly reads the outcomes of --only. The class "failed" is that of tolerate.
-func parseOnly(names []string) ([]spec.Outcome, error) {
+// ParseOnly reads the outcomes of --only. The class "failed" is that of tolerate.
+func ParseOnly(names []string) ([]spec.Outcome, error) {
 	var all []spec.Outcome
 	for _, name := range names {
 		if name == string(spec.OutcomeFailed) {

@@ -36,7 +36,7 @@ func Prove(reported, wanted json.RawMessage, changed []string, c *spec.Confirmat
 	for _, path := range changed {
 		p.changed(doc, was, path)
 	}
-	if p.missing == "" && member(doc, "$version").Int() <= c.Version && p.needed {
+	if p.missing == "" && p.undated && member(doc, "$version").Int() <= c.Version {
 		p.miss("nothing was reported since")
 	}
 	proof := Proof{Confirmed: p.missing == "", Missing: p.missing}
@@ -52,7 +52,7 @@ type prover struct {
 	since   time.Time
 	desired int64
 	at      time.Time
-	needed  bool // something has to be reported
+	undated bool // the hub does not say when some of it was reported
 	missing string
 }
 
@@ -77,7 +77,6 @@ func (p *prover) value(reported, metadata, wanted gjson.Result, path string) {
 		}
 		return
 	}
-	p.needed = true
 	switch {
 	case !reported.Exists():
 		p.miss("%s is not reported", path)
@@ -123,6 +122,7 @@ func (p *prover) reportedAt(metadata gjson.Result, path string) {
 	at, err := time.Parse(time.RFC3339Nano, member(metadata, "$lastUpdated").Str)
 	switch {
 	case err != nil: // then the version of the section has to do
+		p.undated = true
 	case at.Before(p.since):
 		p.miss("%s was reported before the change, not since", path)
 	case at.After(p.at):
@@ -132,7 +132,6 @@ func (p *prover) reportedAt(metadata gjson.Result, path string) {
 
 // changed makes sure of a new value.
 func (p *prover) changed(reported, was gjson.Result, path string) {
-	p.needed = true
 	value, metadata := reported, member(reported, "$metadata")
 	for key := range strings.SplitSeq(path, ".") {
 		value, metadata = member(value, key), member(metadata, key)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/tidwall/gjson"
+
 	"iothub-runner/internal/hub"
 	"iothub-runner/spec"
 )
@@ -63,6 +65,13 @@ func (r *Roster) Device(t hub.Target, s *Sight) (spec.Device, error) {
 	var err error
 	d.Row, err = r.Job.Target.Rows.Row(spec.DeviceID{Device: t.DeviceID, Module: t.ModuleID})
 	return d, err
+}
+
+// RecordedETag is the etag that the twin of a target must have, for a job whose
+// guard is recorded; empty if its row has none.
+func (r *Roster) RecordedETag(t hub.Target) (string, error) {
+	d, err := r.Device(t, &Sight{})
+	return gjson.GetBytes(d.Row, "etag").Str, err
 }
 
 // difference is what to send of one section; nothing if it is as wanted.
