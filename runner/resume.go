@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -199,25 +200,30 @@ type rowHead struct {
 // waits tells whether the device is waited for to report a change.
 func (h *rowHead) waits() bool { return h.outcome == spec.OutcomeUnconfirmed && h.ended < h.until }
 
+// headOf reads it. Rows are most of a journal, so this looks at them as they are
+// written: up to attempts, and at what comes first in confirm, they hold nothing
+// that a device or a plan could have put there but ids, which have no quotes.
 func headOf(row []byte) (h rowHead) {
-	gjson.ParseBytes(row).ForEach(func(key, value gjson.Result) bool {
-		switch key.Str {
-		case "outcome":
-			h.outcome = spec.Outcome(value.Str)
-		case "startedAt":
-			h.began = value.Str
-		case "endedAt":
-			h.ended = value.Str
-		case "confirmedAt":
-			h.confirmed = value.Str
-		case "confirm":
-			h.accepted, h.until = value.Get("acceptedAt").Str, value.Get("by").Str
-		case "attempts":
-			h.attempts = int(value.Int())
-			return false
+	text := func(key string) string {
+		_, rest, found := bytes.Cut(row, []byte(key))
+		value, after, _ := bytes.Cut(rest, []byte{'"'})
+		if !found {
+			return ""
 		}
-		return true
-	})
+		row = after
+		return string(value)
+	}
+	h.outcome = spec.Outcome(text(`,"outcome":"`))
+	head, rest, _ := bytes.Cut(row, []byte(`,"attempts":`))
+	row = head
+	h.began, h.ended, h.confirmed = text(`,"startedAt":"`), text(`,"endedAt":"`), text(`,"confirmedAt":"`)
+	for len(rest) > 0 && '0' <= rest[0] && rest[0] <= '9' {
+		h.attempts, rest = 10*h.attempts+int(rest[0]-'0'), rest[1:]
+	}
+	const confirm = `,"confirm":{"acceptedAt":"`
+	if row = rest; bytes.HasPrefix(rest, []byte(confirm)) {
+		h.accepted, h.until = text(confirm), text(`,"by":"`)
+	}
 	return h
 }
 

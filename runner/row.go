@@ -28,11 +28,11 @@ func appendRow(b []byte, r *spec.Row) []byte {
 	if r.ConfirmedAt != nil {
 		b = appendTime(append(b, `,"confirmedAt":`...), *r.ConfirmedAt)
 	}
+	b = append(b, `,"attempts":`...)
+	b = strconv.AppendInt(b, int64(r.Attempts), 10)
 	if r.Confirm != nil {
 		b = appendJSON(append(b, `,"confirm":`...), r.Confirm)
 	}
-	b = append(b, `,"attempts":`...)
-	b = strconv.AppendInt(b, int64(r.Attempts), 10)
 	if m := r.Method; m != nil {
 		b = append(b, `,"method":{"status":`...)
 		b = strconv.AppendInt(b, int64(m.Status), 10)

@@ -229,8 +229,8 @@ type Row struct {
 	EndedAt   *Time   `json:"endedAt,omitempty"`
 	// ConfirmedAt is when the device reported what Confirm waits for.
 	ConfirmedAt *Time         `json:"confirmedAt,omitempty"`
-	Confirm     *Confirmation `json:"confirm,omitempty"`
 	Attempts    int           `json:"attempts"`
+	Confirm     *Confirmation `json:"confirm,omitempty"`
 	Method      *MethodResult `json:"method,omitempty"`
 	Twin        *TwinResult   `json:"twin,omitempty"`
 	Error       *RowError     `json:"error,omitempty"`

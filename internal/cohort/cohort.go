@@ -127,13 +127,14 @@ func (c *Cohort) Add(t Key) (index uint32, known bool) {
 	if c.table == nil {
 		c.rebuild()
 	}
-	slot := c.find(key)
+	hash := maphash.Bytes(c.seed, key)
+	slot := c.find(hash, key)
 	if found := c.table[slot]; found != 0 {
-		return found - 1, true
+		return c.indexIn(found), true
 	}
 	index = uint32(c.size)
 	c.push(key)
-	c.table[slot] = index + 1
+	c.table[slot] = c.slotOf(hash, index)
 	if full(c.size, len(c.table)) {
 		c.grow()
 	}
@@ -144,16 +145,46 @@ func (c *Cohort) Add(t Key) (index uint32, known bool) {
 // long as nobody adds to the cohort, which must not be frozen.
 func (c *Cohort) Lookup(t Key) (index uint32, known bool) {
 	var scratch [288]byte
-	found := c.table[c.find(appendKey(scratch[:0], t))]
-	return found - 1, found != 0
+	key := appendKey(scratch[:0], t)
+	found := c.table[c.find(maphash.Bytes(c.seed, key), key)]
+	return c.indexIn(found), found != 0
+}
+
+// A slot holds an index plus one and, as long as there is room beside it, the low
+// bits of the key's hash: most keys that are not the one are told apart by them,
+// without a look at where they stand.
+const (
+	indexBits = 24
+	indexMask = 1<<indexBits - 1
+)
+
+// wide tells whether indexes need all bits of a slot.
+func (c *Cohort) wide() bool { return len(c.table)*4/5 >= indexMask }
+
+func (c *Cohort) slotOf(hash uint64, index uint32) uint32 {
+	if c.wide() {
+		return index + 1
+	}
+	return uint32(hash)<<indexBits | (index + 1)
+}
+
+func (c *Cohort) indexIn(slot uint32) uint32 {
+	if !c.wide() {
+		slot &= indexMask
+	}
+	return slot - 1
 }
 
 // find returns the slot of key, or the free one where it belongs.
-func (c *Cohort) find(key []byte) int {
-	slot := c.home(key)
+func (c *Cohort) find(hash uint64, key []byte) int {
+	slot, wide := c.home(hash), c.wide()
 	for {
 		found := c.table[slot]
-		if found == 0 || bytes.Equal(c.key(found-1), key) {
+		switch {
+		case found == 0:
+			return slot
+		case !wide && found>>indexBits != uint32(hash)&0xff: // another one
+		case bytes.Equal(c.key(c.indexIn(found)), key):
 			return slot
 		}
 		slot = c.after(slot)
@@ -161,9 +192,9 @@ func (c *Cohort) find(key []byte) int {
 }
 
 // home is the slot of a key in a table without others.
-func (c *Cohort) home(key []byte) int {
+func (c *Cohort) home(hash uint64) int {
 	// The high bits of hash times size are a slot, whatever the size.
-	high, _ := bits.Mul64(maphash.Bytes(c.seed, key), uint64(len(c.table)))
+	high, _ := bits.Mul64(hash, uint64(len(c.table)))
 	return int(high)
 }
 
@@ -190,11 +221,12 @@ func (c *Cohort) rebuild() {
 
 func (c *Cohort) fill() {
 	for i := range uint32(c.size) {
-		slot := c.home(c.key(i))
+		hash := maphash.Bytes(c.seed, c.key(i))
+		slot := c.home(hash)
 		for c.table[slot] != 0 { // of another key: each is there once
 			slot = c.after(slot)
 		}
-		c.table[slot] = i + 1
+		c.table[slot] = c.slotOf(hash, i)
 	}
 }
 
