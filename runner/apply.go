@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
 	"iothub-runner/internal/preview"
@@ -56,6 +57,8 @@ type Options struct {
 	Crashed func(value any, stack []byte)
 	// Rehearsal lets the plan run on another hub than the one it names.
 	Rehearsal bool
+	// AsIf says that the times of the run are emulated ones.
+	AsIf bool
 }
 
 // Run is a run, under way or ended.
@@ -75,6 +78,7 @@ type Run struct {
 	endedAt   time.Time
 	jobs      []*jobRun
 	crashed   func(value any, stack []byte)
+	asIf      bool  // its times are emulated ones
 	cause     error // why it ended early, if it did
 	grouped   sync.Once
 	causes    []spec.Cause // set by grouped, once the run has ended
@@ -89,7 +93,7 @@ type Run struct {
 // with one row for each target of each job.
 func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	r := newRun(plan, o)
-	now := time.Now()
+	now := clock.Now()
 	if err := target.CheckHubs(plan, o.Hubs, o.Rehearsal); err != nil {
 		return nil, err
 	}
@@ -116,11 +120,15 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	stopWatching := abortWith(r.journal, abort)
 	var jobs sync.WaitGroup
 	for _, j := range r.jobs {
-		jobs.Go(guarded(r.crashed, func() { j.run(dispatch, work, abort) }))
+		jobs.Go(guarded(r.crashed, func() {
+			clock.Work()
+			defer clock.Rest()
+			j.run(dispatch, work, abort)
+		}))
 	}
 	jobs.Wait()
 	stopWatching()
-	r.endedAt = time.Now()
+	r.endedAt = clock.Now()
 	r.cause = context.Cause(dispatch)
 	if r.cause == nil && late != nil {
 		r.cause = late
@@ -136,7 +144,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
 		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, crashed: o.Crashed,
-		past: o.Past, only: o.Only, grace: o.Grace,
+		past: o.Past, only: o.Only, grace: o.Grace, asIf: o.AsIf,
 	}
 	if o.Pinned != nil {
 		r.pinned = newPinnedTwins(o.Pinned)
@@ -152,7 +160,7 @@ func newRun(plan *spec.Plan, o Options) *Run {
 
 // begin sets the clock of the run. One that is resumed stays the run it was.
 func (r *Run) begin() error {
-	now := time.Now()
+	now := clock.Now()
 	r.startedAt = now
 	if r.past == nil {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
@@ -121,7 +122,7 @@ func (c *clerk) broken(it *item, err error) finished {
 // newRow begins the row of an item that ends now. An item that was not reached
 // again by a run that was to do it over keeps how it ended before.
 func (c *clerk) newRow(it *item, o spec.Outcome) *spec.Row {
-	began, ended := spec.Time{Time: it.began}, spec.Time{Time: time.Now()}
+	began, ended := spec.Time{Time: it.began}, spec.Time{Time: clock.Now()}
 	if it.began.IsZero() {
 		began = ended // no request was needed
 	}

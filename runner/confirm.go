@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/pace"
@@ -70,7 +71,7 @@ func (w *worker) confirmPatch(patch, wanted json.RawMessage, t hub.Twin) *spec.C
 
 // newConfirmation begins to wait for what is reported later than at since.
 func (w *worker) newConfirmation(since time.Time, version int64, reported json.RawMessage) *spec.Confirmation {
-	rule, now := w.job().Confirm, time.Now()
+	rule, now := w.job().Confirm, clock.Now()
 	return &spec.Confirmation{
 		AcceptedAt: spec.Time{Time: now}, By: spec.Time{Time: now.Add(rule.Within)},
 		Since: since, Version: version, Was: target.Values(reported, rule.Changed),
@@ -138,7 +139,7 @@ func (w *worker) readReported(ctx context.Context, it *item) (*target.Sight, err
 func (w *worker) proven(it *item, p target.Proof) finished {
 	row := *it.row
 	if p.At.IsZero() {
-		p.At = time.Now()
+		p.At = clock.Now()
 	}
 	row.Outcome, row.ConfirmedAt, row.Error = spec.OutcomeSucceeded, &spec.Time{Time: p.At}, nil
 	if row.Method == nil && (row.Twin == nil || row.Twin.Patch == nil) {
@@ -161,7 +162,7 @@ func (w *worker) unproven(it *item, why string, last json.RawMessage) finished {
 
 // conclude writes the last row of an item that was waited for.
 func (w *worker) conclude(it *item, row *spec.Row) finished {
-	row.EndedAt = &spec.Time{Time: time.Now()}
+	row.EndedAt = &spec.Time{Time: clock.Now()}
 	if row.Outcome == spec.OutcomeUnconfirmed && row.EndedAt.Before(row.Confirm.By.Time) {
 		row.EndedAt = &row.Confirm.By // its time is over
 	}

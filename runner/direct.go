@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
@@ -56,7 +57,7 @@ type direct struct {
 	items chan *item     // to the workers
 	done  chan finished  // from the workers
 	busy  int            // items that are with a worker
-	timer *time.Timer
+	timer *clock.Timer
 	// broken is why the run has to end.
 	broken error
 }
@@ -117,6 +118,8 @@ func (d *direct) carryOut(ctx context.Context, c controls) error {
 
 // list lists the targets, and then who of them belongs to which wave.
 func (d *direct) list(targets, waves context.Context) {
+	clock.Work()
+	defer clock.Rest()
 	err := d.ledger.roster.List(targets, d.feed.pages)
 	if err == nil || err == target.ErrLimit { //nolint:errorlint // our own cause, handed back as it is
 		if broken := d.ledger.roster.SendWaves(waves, d.feed.pages); broken != nil {
@@ -144,7 +147,7 @@ func (d *direct) advance() time.Duration {
 	err := d.gate.judge()
 	if err == nil {
 		var wait time.Duration
-		if wait, err = d.gate.advance(time.Now()); err == nil {
+		if wait, err = d.gate.advance(clock.Now()); err == nil {
 			return wait
 		}
 	}
@@ -165,6 +168,7 @@ func (d *direct) allOver() bool {
 func (d *direct) serve(ctx context.Context) {
 	w := worker{direct: d, clerk: clerk{ledger: d.ledger}}
 	for it := range d.items {
+		clock.Work()
 		d.ledger.counters.inFlight.Add(1)
 		f := w.try(ctx, it)
 		d.ledger.counters.inFlight.Add(-1)
@@ -172,19 +176,20 @@ func (d *direct) serve(ctx context.Context) {
 			d.abort(f.abort) // before anybody else is called
 		}
 		d.done <- f
+		clock.Rest()
 	}
 }
 
 // loop returns when no item is with a worker and none is to come, with the
 // reason if that is not simply that all have ended.
 func (d *direct) loop(ctx context.Context) error {
-	d.timer = time.NewTimer(time.Hour)
+	d.timer = clock.NewTimer(time.Hour)
 	defer d.timer.Stop()
 	for ctx.Err() == nil && d.broken == nil {
 		opens := d.advance()
 		next, wait, err := d.feed.next()
 		d.fail(err)
-		sweep := d.feed.watch.advance(time.Now())
+		sweep := d.feed.watch.advance(clock.Now())
 		if next == nil && d.allOver() && d.broken == nil && ctx.Err() == nil {
 			return d.feed.ended
 		}
@@ -224,26 +229,36 @@ func (d *direct) step(ctx context.Context, next *item, wait time.Duration) {
 		items = d.items
 	}
 	var timer <-chan time.Time
+	d.timer.Stop()
 	if wait > 0 {
 		d.timer.Reset(wait)
 		timer = d.timer.C
 	}
+	clock.Rest() // until one of them has happened
 	select {
 	case items <- next:
+		clock.Work()
 		d.busy++
 		d.feed.handedOut(next)
 	case p := <-d.feed.wanted():
+		clock.Work()
 		d.fail(d.feed.admit(p))
 	case err := <-d.feed.listed:
+		clock.Work()
 		d.endListing(err)
 	case looked := <-d.feed.looked:
+		clock.Work()
 		d.feed.takeLooked(looked)
 	case found := <-d.feed.watch.swept:
+		clock.Work()
 		d.feed.watch.takeSwept(found)
 	case f := <-d.done:
+		clock.Work()
 		d.takeIn(f)
 	case <-timer:
+		clock.Work()
 	case <-ctx.Done():
+		clock.Work()
 	}
 }
 
@@ -258,7 +273,7 @@ func (d *direct) takeIn(f finished) {
 		d.feed.watch.returned(f)
 	case f.outcome != "":
 	case f.confirm != nil:
-		d.feed.watch.add(f.item, time.Now())
+		d.feed.watch.add(f.item, clock.Now())
 	default:
 		d.feed.putBack(f.item)
 	}
@@ -299,14 +314,19 @@ func (d *direct) drain(ctx context.Context) {
 	}
 	d.timer.Reset(d.grace)
 	for d.busy > 0 || !f.over {
+		clock.Rest()
 		select {
 		case p := <-f.pages:
+			clock.Work()
 			d.fail(f.admit(p))
 		case err := <-f.listed:
+			clock.Work()
 			d.endListing(err)
 		case done := <-d.done:
+			clock.Work()
 			d.takeIn(done)
 		case <-d.timer.C:
+			clock.Work()
 			f.stopListing(context.Cause(ctx))
 		}
 		if d.broken != nil {

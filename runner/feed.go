@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
@@ -137,7 +138,7 @@ func (f *feed) refill() error {
 		switch {
 		case it == nil:
 		case it.confirm != nil:
-			f.watch.add(it, time.Now())
+			f.watch.add(it, clock.Now())
 		default:
 			next = append(next, it)
 		}

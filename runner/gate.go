@@ -49,6 +49,7 @@ func newGate(f *feed) *gate {
 	l := f.ledger
 	g := &gate{ledger: l, feed: f, rule: l.roster.Job.Rollout, waves: l.roster.Cut(l.plan)}
 	f.order, f.limit = g.waves.Order, 0
+	l.counters.waves.Store(int64(len(g.waves.Ends)))
 	if l.past != nil {
 		g.begun, g.told = l.past.waves, l.past.told
 	}
@@ -116,6 +117,7 @@ func (g *gate) begin(now time.Time) error {
 // count notes what is to be done in the waves that have begun.
 func (g *gate) count() {
 	_, end := g.waves.Span(len(g.begun) - 1)
+	g.ledger.counters.wave.Store(int64(len(g.begun)))
 	g.feed.limit, g.ended, g.left, g.idle = uint32(end), g.ledger.settled, 0, 0
 	for _, index := range g.waves.Order[:end] {
 		switch e := g.ledger.roster.Cohort.At(index); {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/pace"
@@ -74,11 +75,11 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 		j.neverStarted(err)
 		return
 	}
-	if !pace.Sleep(ctx, time.Until(j.scheduledAt)) {
+	if !clock.Sleep(ctx, clock.Until(j.scheduledAt)) {
 		j.neverStarted(context.Cause(ctx))
 		return
 	}
-	j.resumedAt = time.Now()
+	j.resumedAt = clock.Now()
 	j.startedAt = j.resumedAt
 	past := j.ledger.past
 	if past != nil && past.begun {
@@ -92,12 +93,12 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 	defer stop(nil)
 	if ends := schedule.Deadline(j.job(), j.scheduledAt); !ends.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, ends, errDeadline)
+		ctx, cancel = clock.WithDeadline(ctx, ends, errDeadline)
 		defer cancel()
 	}
 	if !j.closesAt.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, j.closesAt, closed(j.job().Window, j.closesAt))
+		ctx, cancel = clock.WithDeadline(ctx, j.closesAt, closed(j.job().Window, j.closesAt))
 		defer cancel()
 	}
 	j.finish(j.engine.carryOut(ctx, controls{work: work, abort: abort, stop: stop}))
@@ -129,19 +130,28 @@ func (j *jobRun) awaitNeeds(ctx context.Context) error {
 		return nil
 	}
 	for i, need := range j.job().Needs {
-		select {
-		case <-j.needs[i].over:
-		case <-ctx.Done():
-			j.scheduledAt = time.Now()
+		if clock.Rest(); !over(ctx, j.needs[i]) {
+			j.scheduledAt = clock.Now()
 			return context.Cause(ctx)
 		}
 		if status := j.needs[i].status; need.If == spec.NeedSucceeded && status != spec.StatusSucceeded {
-			j.scheduledAt = time.Now()
+			j.scheduledAt = clock.Now()
 			return fmt.Errorf("it needs job %s, which ended as %s", need.Job, status)
 		}
 	}
-	j.schedule(schedule.Due(time.Now(), j.job()))
+	j.schedule(schedule.Due(clock.Now(), j.job()))
 	return nil
+}
+
+// over waits for a job to end; false if ctx did first.
+func over(ctx context.Context, j *jobRun) bool {
+	defer clock.Work()
+	select {
+	case <-j.over:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // neverStarted ends a job whose time never came.
@@ -160,7 +170,7 @@ func (j *jobRun) neverBegin(h schedule.Hold) {
 }
 
 func (j *jobRun) finish(err error) {
-	j.endedAt = time.Now()
+	j.endedAt = clock.Now()
 	if l := j.ledger; l.past != nil && !l.past.endedAt.IsZero() && l.attempts == l.before {
 		j.endedAt = l.past.endedAt // this run had nothing to do
 	}

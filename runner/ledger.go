@@ -8,6 +8,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/journal"
@@ -52,6 +53,10 @@ type ledger struct {
 type counters struct {
 	listed   atomic.Int64
 	inFlight atomic.Int64
+	watched  atomic.Int64 // are to report a change
+	away     atomic.Int64 // are offline, and waited for
+	wave     atomic.Int64 // that began last, from 1
+	waves    atomic.Int64 // of so many; 0 without a rollout
 	whole    atomic.Bool
 	outcomes [cohort.Outcomes]atomic.Int64 // in the order of spec.Outcomes
 }
@@ -139,7 +144,7 @@ func (l *ledger) listNamed() {
 
 // mark journals an event of the job.
 func (l *ledger) mark(e journal.Event, detail string) error {
-	return l.append(journal.Mark{Job: l.roster.Job.Name, Event: e, At: time.Now(), Detail: detail}.Append(nil))
+	return l.append(journal.Mark{Job: l.roster.Job.Name, Event: e, At: clock.Now(), Detail: detail}.Append(nil))
 }
 
 func (l *ledger) append(line []byte) error {

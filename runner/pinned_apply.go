@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/target"
@@ -133,7 +134,7 @@ func (w *worker) heldToPin(it *item, s *target.Sight) (finished, bool) {
 		return finished{}, false
 	case state == pinOpen:
 		it.attempts--
-		it.due = time.Now().Add(pinPoll)
+		it.due = clock.Now().Add(pinPoll)
 		return w.clerk.wait(it), true
 	case it.unsure:
 		it.attempts-- // nothing was sent in this pass

@@ -99,7 +99,7 @@ func (r *Run) Report(exitCode int) spec.Report {
 			Plan: spec.PlanRef{Name: r.plan.Name, File: r.plan.File, SHA256: r.plan.SHA256, Inputs: r.inputs()},
 			Hub:  r.pools[0].Name, Engine: "direct", Runner: r.runner,
 			StartedAt: spec.Time{Time: r.startedAt}, EndedAt: spec.Time{Time: r.endedAt},
-			Status: r.Status(), ExitCode: exitCode,
+			Status: r.Status(), ExitCode: exitCode, Rehearsal: r.asIf,
 		},
 		Summary: spec.Summary{Outcomes: map[spec.Outcome]int{}},
 	}

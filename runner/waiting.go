@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
@@ -77,6 +78,7 @@ func (f *feed) noteAway(done finished) {
 		f.away--
 	}
 	done.away = is
+	f.ledger.counters.away.Store(int64(f.away))
 }
 
 // small is n, or the most that there is room for: no bound is higher.
@@ -86,7 +88,7 @@ func small[T uint8 | uint16](n int) T { return T(min(n, int(^T(0)))) }
 // come; else how long until then, 0 if there is none.
 func (f *feed) dueAgain() (it *item, wait time.Duration, err error) {
 	if f.again == nil && len(f.waiting) > 0 {
-		if wait = time.Until(time.Unix(0, f.waiting[0].due)); wait > 0 {
+		if wait = clock.Until(time.Unix(0, f.waiting[0].due)); wait > 0 {
 			return nil, wait, nil
 		}
 		first, _ := heap.Pop(&f.waiting).(waiting)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/target"
@@ -65,6 +66,7 @@ func (w *watch) add(it *item, now time.Time) {
 	by := it.confirm.By.UnixNano()
 	w.all = append(w.all, watched{by: by, index: it.index, version: uint32(it.confirm.Version)}) //nolint:gosec // the low bits will do
 	w.alive++
+	w.feed.ledger.counters.watched.Store(int64(w.alive))
 	if w.earliest == 0 || by < w.earliest {
 		w.earliest = by
 	}
@@ -200,6 +202,7 @@ func (w *watch) returned(done finished) {
 	if done.outcome != "" {
 		w.all[done.watched].index = gone
 		w.alive--
+		w.feed.ledger.counters.watched.Store(int64(w.alive))
 	}
 }
 
@@ -228,6 +231,8 @@ func (d *direct) asker(ctx context.Context) func([]watched) {
 			byPool[keys[i].Pool] = append(byPool[keys[i].Pool], keys[i].Target)
 		}
 		d.owned.Go(guarded(d.crashed, func() {
+			clock.Work()
+			defer clock.Rest()
 			var found []glimpse
 			for pool, targets := range byPool {
 				rows := roster.Await(ctx, pool, targets, columns)

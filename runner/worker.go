@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
@@ -49,7 +50,7 @@ func (w *worker) try(dispatch context.Context, it *item) finished {
 // its row tells of its requests, not of how long it stood in line for them, nor
 // of how long the disk took to record them.
 func (it *item) begins() time.Time {
-	now := time.Now()
+	now := clock.Now()
 	if it.began.IsZero() {
 		it.began = now
 	}
@@ -76,13 +77,13 @@ func (w *worker) tryMethod(dispatch context.Context, it *item) finished {
 		it.attempts--
 		return w.clerk.stopped(it, context.Cause(dispatch))
 	}
-	if err = w.clerk.intent(journal.Intent{Attempt: it.attempts, At: time.Now()}, it); err != nil {
+	if err = w.clerk.intent(journal.Intent{Attempt: it.attempts, At: clock.Now()}, it); err != nil {
 		it.attempts--
 		return w.clerk.broken(it, err)
 	}
 	began := it.begins()
 	answer, err := w.pools[it.Pool].Hub.Invoke(w.work, it.Target, call)
-	took := time.Since(began)
+	took := clock.Since(began)
 	w.pools[it.Pool].Pacer.Answered(pace.Method, began, err)
 	if err != nil {
 		return w.unsuccessful(dispatch, it, decide.Invoking, decide.AsHubError(err), began, took)
@@ -223,7 +224,7 @@ func (w *worker) readTwin(dispatch context.Context, it *item) (s *target.Sight, 
 	}
 	began := it.begins()
 	t, err := w.pools[it.Pool].Hub.Twin(w.work, it.Target)
-	took := time.Since(began)
+	took := clock.Since(began)
 	w.pools[it.Pool].Pacer.Answered(pace.TwinRead, began, err)
 	if err != nil {
 		return nil, w.unsuccessful(dispatch, it, decide.Reading, decide.AsHubError(err), began, took), false
@@ -249,7 +250,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, 
 		Patch:  &spec.Sections{Desired: e.Desired.Patch, Tags: e.Tags.Patch},
 	}
 	intent := journal.Intent{
-		Attempt: it.attempts, At: time.Now(), ETag: s.ETag, Version: s.Version,
+		Attempt: it.attempts, At: clock.Now(), ETag: s.ETag, Version: s.Version,
 		Before: sections(w.ledger.mask.Sections(result.Before)), Patch: sections(w.ledger.mask.Sections(result.Patch)),
 	}
 	if err = w.clerk.intent(intent, it); err != nil {
@@ -259,7 +260,7 @@ func (w *worker) patchTwin(dispatch context.Context, it *item, s *target.Sight, 
 	w.ledger.openPin(it, s, result.Patch)
 	began := it.begins()
 	t, err := w.pools[it.Pool].Hub.PatchTwin(w.work, it.Target, hub.Patch{Desired: e.Desired.Patch, Tags: e.Tags.Patch, Whole: w.job().Confirm != nil}, w.guard(s))
-	took := time.Since(began)
+	took := clock.Since(began)
 	w.pools[it.Pool].Pacer.Answered(pace.TwinWrite, began, err)
 	if err == nil {
 		if it.attempts > 1 {
@@ -331,14 +332,24 @@ func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int
 // attempt after the other: only the first of those that wait has a time, so that a
 // new rate holds for all of them.
 func (w *worker) awaitRate(dispatch context.Context) (waited time.Duration, ok bool) {
-	select {
-	case w.line <- struct{}{}:
-		defer func() { <-w.line }()
-	case <-dispatch.Done():
+	if !w.queue(dispatch) {
 		return 0, false
 	}
+	defer func() { <-w.line }()
 	wait := w.limit.Reserve().Delay()
-	return wait, pace.Sleep(dispatch, wait)
+	return wait, clock.Sleep(dispatch, wait)
+}
+
+// queue waits for the head of the line; false if dispatching ended first.
+func (w *worker) queue(dispatch context.Context) bool {
+	clock.Rest()
+	defer clock.Work()
+	select {
+	case w.line <- struct{}{}:
+		return true
+	case <-dispatch.Done():
+		return false
+	}
 }
 
 // awaitPace waits for the hub's pace alone. A job whose hub is not ready for too long
@@ -416,7 +427,7 @@ func (w *worker) putOff(it *item, p decide.Phase, err *hub.Error, renewed bool) 
 	case renewed:
 		wait = err.Wait
 	}
-	it.due = time.Now().Add(wait)
+	it.due = clock.Now().Add(wait)
 }
 
 // makeWay puts off an item whose twin changes under our hands, so that whoever
@@ -429,6 +440,6 @@ func (w *worker) makeWay(dispatch context.Context, it *item) finished {
 	if dispatch.Err() != nil {
 		return w.clerk.stopped(it, context.Cause(dispatch))
 	}
-	it.due = time.Now().Add(decide.Backoff(decide.ConflictBackoff(), it.rereads-1, 0, decide.Jitter))
+	it.due = clock.Now().Add(decide.Backoff(decide.ConflictBackoff(), it.rereads-1, 0, decide.Jitter))
 	return w.clerk.wait(it)
 }

@@ -110,6 +110,9 @@ type Run struct {
 	EndedAt   Time    `json:"endedAt"`
 	Status    Status  `json:"status"`
 	ExitCode  int     `json:"exitCode"`
+	// Rehearsal says that the hub was an emulated one whose time was jumped forward:
+	// the times are those that the plan would have had.
+	Rehearsal bool `json:"rehearsal,omitempty"`
 	// Reason says in words why a run did not succeed.
 	Reason string `json:"reason,omitempty"`
 }

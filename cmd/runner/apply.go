@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/hubclient"
 	"iothub-runner/internal/output"
@@ -40,6 +41,8 @@ type applyFlags struct {
 	yes         bool
 	resume      string
 	orStart     bool
+	asIf        string
+	tier        string
 	only        []string
 	durability  string
 	lockTimeout time.Duration
@@ -82,6 +85,8 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.BoolVarP(&f.yes, "yes", "y", false, "do not ask for confirmation at a terminal before changing devices of a real hub")
 	flags.StringVar(&f.resume, "resume", "", "resume the `RUN` of this journal, id or report, or the last unfinished one (last); --journal says where its journal is")
 	flags.BoolVar(&f.orStart, "or-start", false, "with --resume last: start a new run if none is unfinished")
+	flags.StringVar(&f.asIf, "as-if", "", "with --emulator: begin at this `TIME`, such as 2026-12-01T01:55:00Z, and jump over waits in which nothing is in flight")
+	flags.StringVar(&f.tier, "tier", "", "with --emulator: a hub of this `TIER` (free, S1, S2 or S3), which refuses what is beyond its throttles")
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: retry only devices with these `OUTCOMES`, such as failed,offline (failed includes rejected, unanswered and unconfirmed)")
 	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` to sync the journal to disk: always, batch (at most 100 ms behind) or off")
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run of this plan on this hub (`TIME`)")
@@ -108,6 +113,9 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 		return err
 	}
 	defer hub.close()
+	if f.asIf != "" {
+		defer clock.Rehearse(hub.clock)()
+	}
 	if err = f.confirm(ctx, env, talk, hub, plan, pinned); err != nil {
 		return err
 	}
@@ -168,6 +176,7 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 		Grace:     f.grace,
 		Crashed:   func(value any, stack []byte) { os.Exit(crash(env, value, stack)) },
 		Rehearsal: hub.emulated,
+		AsIf:      f.asIf != "",
 	})
 	ui.Stop()
 	if err != nil {
@@ -214,7 +223,15 @@ func (f *applyFlags) prepare(env environment, talk *terminal.Talk, file string) 
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	at, err := f.rehearsalTime()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if f.asIf != "" && f.tier == "" {
+		plan.Hub.SKU, plan.Hub.Units = "", 0 // nobody waits for throttles that are not there
+	}
 	env.detach()
+	f.emulated = emulatedHub{at: at, tier: f.tier}
 	hub, err := f.openHub(env, connections(plan), talk.Log)
 	if err != nil {
 		return nil, nil, nil, err
@@ -226,6 +243,20 @@ func (f *applyFlags) prepare(env environment, talk *terminal.Talk, file string) 
 		}
 	}
 	return plan, pinned, hub, nil
+}
+
+// rehearsalTime is when a rehearsal begins; zero if there is none.
+func (f *applyFlags) rehearsalTime() (at time.Time, err error) {
+	switch {
+	case f.emulator == "" && (f.asIf != "" || f.tier != ""):
+		return at, exit.Usage("--as-if and --tier go with --emulator", "the time of a real hub cannot be jumped over")
+	case f.asIf == "":
+		return at, nil
+	}
+	if at, err = time.Parse(time.RFC3339, f.asIf); err != nil {
+		return at, exit.Usage(fmt.Sprintf("--as-if %q is not a time with its zone", f.asIf), "write it as 2026-12-01T01:55:00Z or 2026-12-01T02:55:00+01:00")
+	}
+	return at, nil
 }
 
 // again returns the flags without which the command that goes on with this run

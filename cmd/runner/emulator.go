@@ -215,7 +215,7 @@ func loadFleet(file string) (*fleet.Fleet, error) {
 }
 
 // openEmulator starts a hub and a fleet in this process, for a rehearsal.
-func openEmulator(file string, connections int, log *slog.Logger) (*openedHub, error) {
+func openEmulator(file string, like emulatedHub, connections int, log *slog.Logger) (*openedHub, error) {
 	devices := fleet.Default()
 	if file != builtinFleet {
 		var err error
@@ -223,7 +223,10 @@ func openEmulator(file string, connections int, log *slog.Logger) (*openedHub, e
 			return nil, err
 		}
 	}
-	server, err := emulator.Start(emulator.Options{HTTPSAddr: "127.0.0.1:0", Fleet: devices})
+	server, err := emulator.Start(emulator.Options{HTTPSAddr: "127.0.0.1:0", Fleet: devices, StartAt: like.at, Tier: like.tier})
+	if err != nil && like.tier != "" {
+		return nil, exit.Usage(fmt.Sprintf("--tier %q: %v", like.tier, err), "")
+	}
 	if err != nil {
 		return nil, &exit.Error{Code: exit.Internal, Err: fmt.Errorf("start emulator: %w", err)}
 	}
@@ -236,7 +239,7 @@ func openEmulator(file string, connections int, log *slog.Logger) (*openedHub, e
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
-	return &openedHub{name: "emulator", client: client, emulated: true, close: func() {
+	return &openedHub{name: "emulator", client: client, emulated: true, clock: server, close: func() {
 		client.Close()
 		_ = server.Close() // it held nothing that outlives the run
 	}}, nil

@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/target"
 	"iothub-runner/spec"
@@ -20,8 +22,15 @@ type hubFlags struct {
 	connection
 	varFlags
 	emulator string
+	emulated emulatedHub
 	jobs     []string
 	strict   bool
+}
+
+// emulatedHub is what an emulated hub is like, besides its fleet.
+type emulatedHub struct {
+	at   time.Time // when its time begins; zero for now
+	tier string
 }
 
 // builtinFleet is the value of --emulator without a file.
@@ -41,6 +50,7 @@ type openedHub struct {
 	name     string
 	client   target.Hub
 	emulated bool
+	clock    clock.Hub                                            // of an emulated one
 	count    func(ctx context.Context, query string) (int, error) // nil for an emulated one
 	close    func()
 }
@@ -48,7 +58,7 @@ type openedHub struct {
 // openHub opens the hub with so many connections at most.
 func (f *hubFlags) openHub(env environment, connections int, log *slog.Logger) (*openedHub, error) {
 	if f.emulator != "" {
-		return openEmulator(f.emulator, connections, log)
+		return openEmulator(f.emulator, f.emulated, connections, log)
 	}
 	cs, err := f.connectionString(env)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"iothub-runner/internal/emulator/core"
 	"iothub-runner/internal/emulator/fleet"
@@ -23,6 +24,7 @@ type Options struct {
 	Tier      string            // none (default), free, S1, S2 or S3: whose throttles apply
 	Units     int               // of the tier; default 1
 	Behaviour map[string]string // switches, see [Behaviours]; nil for the defaults
+	StartAt   time.Time         // of the hub's own time; zero: now
 	Log       *slog.Logger      // nil discards
 }
 

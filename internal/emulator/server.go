@@ -78,7 +78,7 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		Hub: &core.Hub{Name: opts.HostName, Tier: t, Log: opts.Log, Clock: &clock.Clock{}}, opts: opts, operations: allOperations(),
+		Hub: &core.Hub{Name: opts.HostName, Tier: t, Log: opts.Log, Clock: clockAt(opts.StartAt)}, opts: opts, operations: allOperations(),
 		contentType: []string{"application/json; charset=utf-8"},
 		varyOrigin:  []string{"Origin"},
 		hostName:    opts.HostName,
@@ -312,4 +312,13 @@ func (s *Server) AddDevice(id string) (connectionString string, err error) {
 	}
 	primary, _ := s.KeysOf(m, ident)
 	return "HostName=" + host + ";DeviceId=" + id + ";SharedAccessKey=" + primary, nil
+}
+
+// clockAt is a clock that shows a time, or the real one.
+func clockAt(start time.Time) *clock.Clock {
+	c := &clock.Clock{}
+	if !start.IsZero() {
+		c.Offset.Store(int64(time.Until(start)))
+	}
+	return c
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/hub"
 )
 
@@ -100,19 +101,17 @@ const (
 // too long.
 func (p *Pacer) Take(ctx context.Context, c Class, cost int, from time.Time) error {
 	l := &p.lanes[c]
-	if l.open(time.Now()) {
+	if l.open(clock.Now()) {
 		return context.Cause(ctx)
 	}
 	// One call after the other: only the first of those that wait has a time, so
 	// that a new rate holds for all of them.
-	select {
-	case l.line <- struct{}{}:
-		defer func() { <-l.line }()
-	case <-ctx.Done():
+	if !queue(ctx, l.line) {
 		return context.Cause(ctx)
 	}
+	defer func() { <-l.line }()
 	for {
-		now := time.Now()
+		now := clock.Now()
 		wait, doubtful := l.book(now, cost)
 		if wait == 0 && (!doubtful || p.asked(ctx, c)) {
 			return context.Cause(ctx)
@@ -121,18 +120,30 @@ func (p *Pacer) Take(ctx context.Context, c Class, cost int, from time.Time) err
 		if left <= 0 {
 			return p.gaveUp(c)
 		}
-		slept := Sleep(ctx, min(wait, left))
-		l.held(now, time.Since(now))
+		slept := clock.Sleep(ctx, min(wait, left))
+		l.held(now, clock.Since(now))
 		if !slept {
 			return context.Cause(ctx)
 		}
 	}
 }
 
+// queue waits for the head of a line; false if ctx ended first.
+func queue(ctx context.Context, line chan struct{}) bool {
+	clock.Rest()
+	defer clock.Work()
+	select {
+	case line <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // TryTake takes a turn if the class has one now, and tells whether it has.
 func (p *Pacer) TryTake(c Class) bool {
 	l := &p.lanes[c]
-	if l.open(time.Now()) {
+	if l.open(clock.Now()) {
 		return true
 	}
 	select {
@@ -147,7 +158,7 @@ func (p *Pacer) TryTake(c Class) bool {
 	if braked {
 		return false
 	}
-	wait, _ := l.book(time.Now(), 1)
+	wait, _ := l.book(clock.Now(), 1)
 	return wait == 0
 }
 
@@ -155,7 +166,7 @@ func (p *Pacer) TryTake(c Class) bool {
 // began: whether it is a 429, or else says that the hub is not ready.
 func (p *Pacer) Answered(c Class, began time.Time, err error) {
 	e, _ := errors.AsType[*hub.Error](err)
-	l, now := &p.lanes[c], time.Now()
+	l, now := &p.lanes[c], clock.Now()
 	var pause *Pause
 	switch signOf(e, c) {
 	case signNone:
@@ -186,7 +197,7 @@ func (p *Pacer) Resting(c Class) bool {
 	l := &p.lanes[c]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return time.Now().Before(l.resting)
+	return clock.Now().Before(l.resting)
 }
 
 // Waited returns how long calls were held back in all.
@@ -409,22 +420,4 @@ func (w *window) taken(now time.Time) (rate float64, known bool) {
 		return float64(count), false
 	}
 	return float64(count) / span.Seconds(), count > 0
-}
-
-// Sleep waits for d and returns false if ctx ended first.
-func Sleep(ctx context.Context, d time.Duration) bool {
-	if ctx.Err() != nil {
-		return false
-	}
-	if d <= 0 {
-		return true
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/hub"
 )
 
@@ -223,14 +224,14 @@ func (p *Pacer) asked(ctx context.Context, c Class) bool {
 	if p.Ask == nil {
 		return true
 	}
-	began := time.Now()
+	began := clock.Now()
 	e, _ := errors.AsType[*hub.Error](p.Ask(ctx))
 	l := &p.lanes[c]
 	if s := signOf(e, Query); s != signNotReady && s != signDoubtful {
-		l.serves(time.Now())
+		l.serves(clock.Now())
 		return true
 	}
-	p.told(c, l.failed(time.Now(), began, e, c))
+	p.told(c, l.failed(clock.Now(), began, e, c))
 	return false
 }
 
@@ -270,7 +271,7 @@ func (p *Pacer) Spares(c Class, e *hub.Error, x *Excuse, attempts int) bool {
 	if !x.At.IsZero() && l.served.After(x.At) {
 		x.Strikes++
 	}
-	x.At = time.Now()
+	x.At = clock.Now()
 	return x.Strikes < max(attempts, leastStrikes)
 }
 
@@ -295,6 +296,6 @@ func (p *Pacer) Holds(c Class, wait time.Duration) bool {
 	l := &p.lanes[c]
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	rest := time.Until(l.resting)
+	rest := clock.Until(l.resting)
 	return l.outage.braked || rest > 0 && rest >= wait
 }

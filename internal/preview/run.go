@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/mask"
@@ -96,7 +96,7 @@ func Make(ctx context.Context, plan *spec.Plan, o Options) (*Forecast, error) {
 			return nil, err
 		}
 	}
-	now := time.Now()
+	now := clock.Now()
 	p := &previewer{Options: o, plan: plan}
 	for _, h := range o.Hubs {
 		p.pools = append(p.pools, target.NewPool(h, plan, 0, o.Paused))

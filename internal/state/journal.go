@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/inputs"
 	"iothub-runner/internal/journal"
@@ -84,7 +85,7 @@ func (f Request) Open(plan *spec.Plan, pinned *preview.Pinned) (*Record, error) 
 	if f.OrStart && (f.Resume != lastRun || len(only) > 0) {
 		return nil, exit.Usage("--or-start goes with --resume last, and without --only", "")
 	}
-	now := time.Now()
+	now := clock.Now()
 	r := &Record{ID: newRunID(now), began: now, Only: only, pinned: pinned, runner: f.Runner}
 	r.inputs = inputs.Of(plan)
 	if pinned != nil {
@@ -198,7 +199,7 @@ func (r *Record) cannotResume(err error) error {
 func (r *Record) Close() {
 	_ = r.Writer.Close() // what it could not write was reported when it could not
 	if r.prune != "" {
-		_, _ = journal.Prune(r.prune, keepJournals, keepFor, time.Now()) // old files that stay do no harm
+		_, _ = journal.Prune(r.prune, keepJournals, keepFor, clock.Now()) // old files that stay do no harm
 	}
 	switch {
 	case r.dir != "" && !r.Keep:

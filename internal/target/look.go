@@ -4,8 +4,8 @@ import (
 	"context"
 	"iter"
 	"strings"
-	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
@@ -102,7 +102,7 @@ func (p *Pool) query(ctx context.Context, q hub.Query) (hub.Page, error) {
 	if !p.Pacer.TryTake(pace.Query) {
 		return hub.Page{}, errBusy
 	}
-	began := time.Now()
+	began := clock.Now()
 	page, err := p.Hub.Query(ctx, q)
 	p.Pacer.Answered(pace.Query, began, err)
 	return page, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/pace"
@@ -52,7 +53,7 @@ func (p *Pool) read(ctx context.Context, who reader, c pace.Class, request func(
 		if err := p.Pacer.Take(ctx, c, 1, who.from); err != nil {
 			return err
 		}
-		began := time.Now()
+		began := clock.Now()
 		err := request(p.Hub)
 		p.Pacer.Answered(c, began, err)
 		if err == nil {
@@ -69,7 +70,7 @@ func (p *Pool) read(ctx context.Context, who reader, c pace.Class, request func(
 		if !who.again(p, c, v, herr) {
 			return err
 		}
-		if !pace.Sleep(ctx, who.wait(p, c, tries, herr)) {
+		if !clock.Sleep(ctx, who.wait(p, c, tries, herr)) {
 			return context.Cause(ctx)
 		}
 	}
@@ -113,7 +114,7 @@ func (r *reader) again(p *Pool, c pace.Class, v decide.Verdict, err *hub.Error) 
 // it is there, that it takes our credentials, and that it can be queried.
 func Preflight(ctx context.Context, p *Pool) error {
 	retry := spec.Retry{Attempts: 3, Backoff: 250 * time.Millisecond, MaxBackoff: time.Second}
-	err := p.read(ctx, reader{retry: retry, from: time.Now(), brisk: true}, pace.Query, func(Hub) error { return p.ask(ctx) })
+	err := p.read(ctx, reader{retry: retry, from: clock.Now(), brisk: true}, pace.Query, func(Hub) error { return p.ask(ctx) })
 	if _, refused := errors.AsType[*hub.Error](err); refused {
 		return &HubError{Hub: p.Name, Err: err}
 	}

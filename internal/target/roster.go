@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/pace"
@@ -148,6 +149,8 @@ func send(ctx context.Context, pages chan<- Page, p Page) error {
 	if len(p.Rows) == 0 {
 		return context.Cause(ctx)
 	}
+	clock.Rest()
+	defer clock.Work()
 	select {
 	case pages <- p:
 		return nil

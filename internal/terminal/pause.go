@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/pace"
 	"iothub-runner/internal/render"
 )
@@ -19,7 +20,7 @@ func (t *Talk) Paused(p pace.Pause) {
 		slog.String("event", "hubPaused"), slog.String("hub", p.Hub), slog.String("calls", p.Calls),
 		slog.Time("until", until), slog.Time("giveUp", p.GiveUp.UTC()), slog.String("reason", p.Err.Error()),
 	}
-	text := fmt.Sprintf("hub %s: %s wait until %s, in %s", p.Hub, render.ClassName(p.Calls), until.Format(time.RFC3339), render.Round(time.Until(p.Until)))
+	text := fmt.Sprintf("hub %s: %s wait until %s, in %s", p.Hub, render.ClassName(p.Calls), until.Format(time.RFC3339), render.Round(clock.Until(p.Until)))
 	switch {
 	case p.Over:
 		attrs[0] = slog.String("event", "hubResumed")

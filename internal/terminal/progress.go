@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"iothub-runner/internal/clock"
 	"iothub-runner/internal/render"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
@@ -45,7 +46,7 @@ func (u *Live) RunStarted(run *runner.Run) {
 		u.done.Go(func() { u.bar.redraw(u.quit) })
 		return
 	}
-	now := time.Now()
+	now := clock.Now()
 	for _, j := range run.Progress() {
 		if j.Held {
 			continue
@@ -126,7 +127,7 @@ func (u *Live) whereabouts(jobs []runner.JobProgress) {
 		if !j.Started || j.Ended {
 			continue
 		}
-		attrs = append(attrs, slog.Group(j.Name, "done", j.Done, "listed", j.Listed, "listedAll", j.Whole, "inFlight", j.InFlight, "outcomes", j.Outcomes))
+		attrs = append(attrs, slog.Group(j.Name, "done", j.Done, "listed", j.Listed, "listedAll", j.Whole, "inFlight", j.InFlight, "toReport", j.Watched, "away", j.Away, "wave", j.Wave, "outcomes", j.Outcomes))
 		if len(parts) == render.Mentioned {
 			more++
 			continue
@@ -153,10 +154,19 @@ func whereabout(j runner.JobProgress) string {
 	if !j.Whole && j.Listed > 0 { // a large hub takes minutes to list, in which nothing else moves
 		text += fmt.Sprintf(", %d found so far", j.Listed)
 	}
-	if j.InFlight > 0 {
-		text += fmt.Sprintf(", %d in flight", j.InFlight)
+	parts := []string{text}
+	add := func(n int64, what string) {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, what))
+		}
 	}
-	return text
+	add(j.InFlight, "in flight")
+	add(j.Watched, "to report the change")
+	add(j.Away, "offline and waited for")
+	if j.Wave > 0 {
+		parts = append(parts, fmt.Sprintf("in wave %d of %d", j.Wave, j.Waves))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // doneOf is "120 of 500"; while the hub still lists targets nobody knows the
@@ -172,7 +182,7 @@ func doneOf(j runner.JobProgress) string {
 // read the day after. Bars and JSON have times of their own.
 func (t *Talk) timed(text string, attrs ...slog.Attr) {
 	if t.Progress == "plain" && !t.JSON {
-		text = time.Now().UTC().Format(time.RFC3339) + " " + text
+		text = clock.Now().UTC().Format(time.RFC3339) + " " + text
 	}
 	t.Line(text, attrs...)
 }

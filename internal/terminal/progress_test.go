@@ -19,6 +19,10 @@ func TestWhereabout(t *testing.T) {
 		{name: "asks for the first page", job: runner.JobProgress{Name: "a"}, want: "job a: 0 done"},
 		{name: "lists", job: runner.JobProgress{Name: "a", Listed: 4000}, want: "job a: 0 done, 4000 found so far"},
 		{name: "lists and calls", job: runner.JobProgress{Name: "a", Listed: 40, Done: 3, Outcomes: done, InFlight: 2}, want: "job a: 3 done (3 succeeded), 40 found so far, 2 in flight"},
+		{
+			name: "in a rollout", job: runner.JobProgress{Name: "a", Listed: 40, Whole: true, Done: 3, Outcomes: done, InFlight: 2, Watched: 4, Away: 1, Wave: 2, Waves: 3},
+			want: "job a: 3 of 40 done (3 succeeded), 2 in flight, 4 to report the change, 1 offline and waited for, in wave 2 of 3",
+		},
 		{name: "has them all", job: runner.JobProgress{Name: "a", Listed: 40, Whole: true, Done: 3, Outcomes: done, InFlight: 2}, want: "job a: 3 of 40 done (3 succeeded), 2 in flight"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
