@@ -187,8 +187,12 @@ func (d *direct) loop(ctx context.Context) error {
 	defer d.timer.Stop()
 	for ctx.Err() == nil && d.broken == nil {
 		opens := d.advance()
+		settled := d.ledger.settled
 		next, wait, err := d.feed.next()
 		d.fail(err)
+		if next == nil && d.ledger.settled != settled {
+			continue // who was settled on the way may be all that a wave has waited for
+		}
 		sweep := d.feed.watch.advance(clock.Now())
 		if next == nil && d.allOver() && d.broken == nil && ctx.Err() == nil {
 			return d.feed.ended

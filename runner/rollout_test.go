@@ -263,6 +263,20 @@ func TestManualPauseIsNotPassedByACrash(t *testing.T) {
 	})
 }
 
+// A call that may have run is settled without being made again; if it is all that a
+// wave has waited for, the next one begins.
+func TestWaveOfCallsInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(3)...)
+		job := method("m", serial, inWaves(0, "1", "100%"))
+		if g.killAtFirst(opInvoke, job) == "" {
+			t.Fatal("nothing was killed")
+		}
+		res := g.apply(context.Background(), job)
+		wantWaves(t, res.job(t, "m"), "1 1 passed unanswered=1", "100% 2 passed succeeded=2")
+	})
+}
+
 // A pause counts from the end of the wave, whoever waits for it.
 func TestPauseGoesOnInAResumedRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -48,7 +48,7 @@ func TestTwoNights(t *testing.T) {
 
 		// In the second night it is killed when a patch has arrived, and before its
 		// answer has.
-		killed := g.killAtPatch(job)
+		killed := g.killAtFirst(opPatch, job)
 		if killed == "" {
 			t.Fatal("nothing was killed")
 		}
@@ -71,13 +71,13 @@ func outcomesText(w spec.WaveReport) string {
 	return strings.TrimPrefix(waveLines(spec.JobReport{Waves: []spec.WaveReport{w}})[0], "100% 40 stopped ")
 }
 
-// killAtPatch goes on with a run until its first patch has arrived at the hub, and
-// leaves the journal as it was at that instant. It returns whose patch that was.
-func (g *rig) killAtPatch(job spec.Job) (id string) {
+// killAtFirst goes on with a run until its first patch or call has arrived at the hub, and
+// leaves the journal as it was at that instant. It returns whose that was.
+func (g *rig) killAtFirst(op operation, job spec.Job) (id string) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	var left []byte
 	g.hub.chaos = func(c call) (fault, bool) {
-		if c.op != opPatch || id != "" {
+		if c.op != op || id != "" {
 			return fault{}, false
 		}
 		id = c.target.DeviceID
