@@ -26,6 +26,7 @@ type faultCase struct {
 	world    world
 	defaults string // of the plan; empty is steady
 	want     map[string]outcomes
+	rollout  bool // in waves, and the twin job waits for its devices to report
 }
 
 // good is how jobs end that nothing keeps from it.
@@ -141,12 +142,26 @@ func deviceFaults() []faultCase {
 	}
 }
 
+// inRollouts are some of the others, in waves and with proof.
+func inRollouts() []faultCase {
+	var all []faultCase
+	for _, tt := range slices.Concat(hubFaults(), listingFaults(), deviceFaults()) {
+		switch tt.name {
+		case "none", "401 on many calls", "500", "cut after the call", "everything at once", "503 on pages", "pages cut after", "offline for a while":
+			tt.name += ", in a rollout"
+			tt.rollout, tt.world.indexLag, tt.world.follow = true, "1s", "{after: {uniform: {from: 1ms, to: 300ms}}}"
+			all = append(all, tt)
+		}
+	}
+	return all
+}
+
 // TestFaults applies one plan to a hub with each fault and holds every row
 // against what the hub counted. What is drawn by chance follows from a seed, so
 // the outcomes are known.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	for _, tt := range slices.Concat(hubFaults(), listingFaults(), deviceFaults()) {
+	for _, tt := range slices.Concat(hubFaults(), listingFaults(), deviceFaults(), inRollouts()) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			tt.check(t, each)
@@ -167,13 +182,20 @@ func (tt *faultCase) check(t *testing.T, each int) {
 	t.Helper()
 	tt.world.each = each
 	hub := tt.world.start(t)
-	r := newRun(t, hub, planText(orElse(tt.defaults, steady)))
+	plan := planText(orElse(tt.defaults, steady))
+	if tt.rollout {
+		plan = confirmed(planText(orElse(tt.defaults, steady)+", rollout: {waves: [1, 10%, 100%], pause: 10ms}"), "2m")
+	}
+	r := newRun(t, hub, plan)
 	rep, done := r.apply(t.Context(), t)
 	if err := done.Cause(); err != nil {
 		t.Errorf("the run ended early: %v", err)
 	}
 	checkReport(t, hub, each, rep)
 	checkOutcomes(t, rep, tt.want)
+	if tt.rollout {
+		checkProof(t, rep)
+	}
 }
 
 // checkOutcomes fails if other outcomes occur than expected, or fewer.
