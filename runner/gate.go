@@ -206,7 +206,7 @@ func (g *gate) report(stopped bool) []spec.WaveReport {
 	return waves
 }
 
-// waves is what a journal tells of the waves of a job.
+// pastWaves is what a journal tells of the waves of a job.
 type pastWaves struct {
 	waves   []waveTimes
 	told    bool             // the job ended after the last of them had passed

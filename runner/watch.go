@@ -22,6 +22,9 @@ type watched struct {
 
 const gone = ^uint32(0)
 
+// lowBits is what is kept of a version: enough to see that it is another one.
+func lowBits(version int64) uint32 { return uint32(version) } //nolint:gosec // that is what it does
+
 // watch waits for devices to report a change. From time to time it sweeps over all
 // of them with queries, a hundred devices in each; who may have reported is looked
 // at by a worker, and so is who has run out of time. It belongs to the loop of the
@@ -64,7 +67,7 @@ func (w *watch) add(it *item, now time.Time) {
 		w.next, w.earliest = now.Add(w.interval), 0
 	}
 	by := it.confirm.By.UnixNano()
-	w.all = append(w.all, watched{by: by, index: it.index, version: uint32(it.confirm.Version)}) //nolint:gosec // the low bits will do
+	w.all = append(w.all, watched{by: by, index: it.index, version: lowBits(it.confirm.Version)})
 	w.alive++
 	w.feed.ledger.counters.watched.Store(int64(w.alive))
 	if w.earliest == 0 || by < w.earliest {
@@ -158,7 +161,7 @@ func (w *watch) takeSwept(found []glimpse) {
 	w.sweeping = false
 	for _, g := range found {
 		if t := &w.all[g.at]; t.index != gone && t.by != 0 {
-			t.version = uint32(target.Version(g.reported.Reported)) //nolint:gosec // the low bits will do
+			t.version = lowBits(target.Version(g.reported.Reported))
 			w.found = append(w.found, g)
 		}
 	}
@@ -238,7 +241,7 @@ func (d *direct) asker(ctx context.Context) func([]watched) {
 				rows := roster.Await(ctx, pool, targets, columns)
 				for i, t := range some {
 					row, ok := rows[keys[i].Target]
-					if ok && keys[i].Pool == pool && uint32(target.Version(row.Reported)) != t.version { //nolint:gosec // the low bits will do
+					if ok && keys[i].Pool == pool && lowBits(target.Version(row.Reported)) != t.version {
 						found = append(found, glimpse{at: int(t.by), reported: &target.Sight{Reported: row.Reported}})
 					}
 				}

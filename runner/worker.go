@@ -332,24 +332,12 @@ func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int
 // attempt after the other: only the first of those that wait has a time, so that a
 // new rate holds for all of them.
 func (w *worker) awaitRate(dispatch context.Context) (waited time.Duration, ok bool) {
-	if !w.queue(dispatch) {
+	if !clock.Queue(dispatch, w.line) {
 		return 0, false
 	}
 	defer func() { <-w.line }()
 	wait := w.limit.Reserve().Delay()
 	return wait, clock.Sleep(dispatch, wait)
-}
-
-// queue waits for the head of the line; false if dispatching ended first.
-func (w *worker) queue(dispatch context.Context) bool {
-	clock.Rest()
-	defer clock.Work()
-	select {
-	case w.line <- struct{}{}:
-		return true
-	case <-dispatch.Done():
-		return false
-	}
 }
 
 // awaitPace waits for the hub's pace alone. A job whose hub is not ready for too long

@@ -213,6 +213,19 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// Queue waits for the head of a line, whose place is taken by sending to it; false
+// if ctx ended first. Who stands in line is not at work.
+func Queue(ctx context.Context, line chan<- struct{}) bool {
+	Rest()
+	defer Work()
+	select {
+	case line <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // Timer is a time.Timer of this clock.
 type Timer struct {
 	C    <-chan time.Time

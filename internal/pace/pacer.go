@@ -106,7 +106,7 @@ func (p *Pacer) Take(ctx context.Context, c Class, cost int, from time.Time) err
 	}
 	// One call after the other: only the first of those that wait has a time, so
 	// that a new rate holds for all of them.
-	if !queue(ctx, l.line) {
+	if !clock.Queue(ctx, l.line) {
 		return context.Cause(ctx)
 	}
 	defer func() { <-l.line }()
@@ -125,18 +125,6 @@ func (p *Pacer) Take(ctx context.Context, c Class, cost int, from time.Time) err
 		if !slept {
 			return context.Cause(ctx)
 		}
-	}
-}
-
-// queue waits for the head of a line; false if ctx ended first.
-func queue(ctx context.Context, line chan struct{}) bool {
-	clock.Rest()
-	defer clock.Work()
-	select {
-	case line <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -41,13 +41,16 @@ type remark struct {
 	summary, hint string
 }
 
+// inFolder is the path of a file below the folder of the plan.
+func inFolder(name string) string { return path.Clean(strings.TrimPrefix(name, "./")) }
+
 // checkFile makes sure that a file which a field of the plan names can be read,
 // from the plan's folder.
 func (p *parser) checkFile(key, name string, limit int64) *remark {
 	if p.opts.FS == nil {
 		return &remark{spec.RuleFile, fmt.Sprintf("%s %q cannot be read here", key, spec.Clip(name)), "a plan that is read from a stream has no folder; write the content into the plan"}
 	}
-	clean := path.Clean(strings.TrimPrefix(name, "./"))
+	clean := inFolder(name)
 	if name == "" || !fs.ValidPath(clean) || clean == "." {
 		return &remark{spec.RuleFile, fmt.Sprintf("%s %q leaves the folder of the plan", key, spec.Clip(name)), "name a file beside the plan, as in data/doors.txt"}
 	}
@@ -69,7 +72,7 @@ func (p *parser) file(key, name string, limit int64) ([]byte, *remark) {
 	if problem := p.checkFile(key, name, limit); problem != nil {
 		return nil, problem
 	}
-	content, err := fs.ReadFile(p.opts.FS, path.Clean(strings.TrimPrefix(name, "./")))
+	content, err := fs.ReadFile(p.opts.FS, inFolder(name))
 	if err != nil {
 		return nil, &remark{spec.RuleFile, fmt.Sprintf("%s %q: %v", key, spec.Clip(name), unwrapPath(err)), ""}
 	}

@@ -90,7 +90,7 @@ func (r *rowFile) row(i int) (json.RawMessage, error) {
 
 // openRows opens a file to read at any place in it.
 func openRows(fsys fs.FS, name string) (io.ReaderAt, error) {
-	f, err := fsys.Open(path.Clean(strings.TrimPrefix(name, "./")))
+	f, err := fsys.Open(inFolder(name))
 	if err != nil {
 		return nil, fmt.Errorf("read devicesFile %q: %w", name, unwrapPath(err))
 	}
@@ -206,7 +206,7 @@ func (p *parser) readRows(name string) listRead {
 	if problem := p.checkFile("devicesFile", name, maxDevicesFile); problem != nil {
 		return listRead{problem: problem}
 	}
-	f, err := p.opts.FS.Open(path.Clean(strings.TrimPrefix(name, "./")))
+	f, err := p.opts.FS.Open(inFolder(name))
 	if err != nil {
 		return listRead{problem: &remark{spec.RuleFile, fmt.Sprintf("devicesFile %q: %v", spec.Clip(name), unwrapPath(err)), ""}}
 	}
@@ -401,7 +401,7 @@ func (p *parser) checkRowValues(j *jobSection, pieces []spec.Piece) {
 
 // line counts the lines up to a row.
 func (r *rowFile) line(i int) int {
-	f, err := r.fsys.Open(path.Clean(strings.TrimPrefix(r.name, "./")))
+	f, err := r.fsys.Open(inFolder(r.name))
 	if err != nil {
 		return 1
 	}

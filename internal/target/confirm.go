@@ -132,10 +132,7 @@ func (p *prover) reportedAt(metadata gjson.Result, path string) {
 
 // changed makes sure of a new value.
 func (p *prover) changed(reported, was gjson.Result, path string) {
-	value, metadata := reported, member(reported, "$metadata")
-	for key := range strings.SplitSeq(path, ".") {
-		value, metadata = member(value, key), member(metadata, key)
-	}
+	value, metadata := along(reported, path), along(member(reported, "$metadata"), path)
 	old := member(was, path)
 	switch {
 	case !value.Exists():
@@ -145,6 +142,14 @@ func (p *prover) changed(reported, was gjson.Result, path string) {
 	default:
 		p.reportedAt(metadata, path)
 	}
+}
+
+// along returns the value at a path, which need not exist.
+func along(value gjson.Result, path string) gjson.Result {
+	for key := range strings.SplitSeq(path, ".") {
+		value = member(value, key)
+	}
+	return value
 }
 
 // Values returns what is reported at some paths, by path: what has to change.
@@ -173,13 +178,8 @@ func seen(reported gjson.Result, wanted json.RawMessage, paths []string) json.Ra
 		return true
 	})
 	for _, path := range paths {
-		value := reported
-		for key := range strings.SplitSeq(path, ".") {
-			value = member(value, key)
-		}
-		name, err := json.Marshal(path)
-		if err == nil {
-			add(name, value)
+		if name, err := json.Marshal(path); err == nil {
+			add(name, along(reported, path))
 		}
 	}
 	return append(b, '}')
