@@ -120,10 +120,9 @@ func (x *exchange) send(status int, body []byte) {
 	}
 	if len(body) > largeAnswer {
 		// Who does not read must not keep the answer in memory for ever.
-		rc := http.NewResponseController(x.w)
-		if err := rc.SetWriteDeadline(time.Now().Add(answerDeadline)); err == nil {
-			defer rc.SetWriteDeadline(time.Time{}) //nolint:errcheck // it could be set, so it can be cleared
-		}
+		// The server lifts it (liftDeadline); where it cannot be set there is no
+		// connection to hold.
+		_ = http.NewResponseController(x.w).SetWriteDeadline(time.Now().Add(answerDeadline))
 	}
 	if len(body) >= worthZipping && strings.Contains(x.r.Header.Get("Accept-Encoding"), "gzip") {
 		x.sendZipped(status, body)

@@ -195,10 +195,13 @@ func TestAnswerThatNobodyReads(t *testing.T) {
 		for i := range 100 {
 			h.do(t, "PATCH", fmt.Sprintf("/twins/door-%04d", i+1), `{"tags":{"x":"`+strings.Repeat("x", 4000)+`"}}`).want(t, 200)
 		}
-		for _, encoding := range []string{"identity", "gzip"} {
+		for _, tt := range []struct {
+			encoding string
+			devices  int // twenty, zipped, are less than the server's own buffer
+		}{{"identity", 100}, {"gzip", 100}, {"gzip", 20}} {
 			c := dial()
-			body := `{"query":"SELECT * FROM devices"}`
-			fmt.Fprintf(c, "POST /devices/query?api-version=2021-04-12 HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: %s\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n%s", encoding, h.token, len(body), body)
+			encoding, body := tt.encoding, `{"query":"SELECT * FROM devices"}`
+			fmt.Fprintf(c, "POST /devices/query?api-version=2021-04-12 HTTP/1.1\r\nHost: localhost\r\nx-ms-max-item-count: %d\r\nAccept-Encoding: %s\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n%s", tt.devices, encoding, h.token, len(body), body)
 			time.Sleep(answerDeadline + time.Second)
 			start := time.Now()
 			n, _ := io.Copy(io.Discard, c)

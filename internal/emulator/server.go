@@ -171,6 +171,16 @@ func (s *Server) httpServer() *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          log.New(tlsFailures{s}, "", 0),
 		BaseContext:       func(net.Listener) context.Context { return s.Life },
+		ConnState:         liftDeadline,
+	}
+}
+
+// liftDeadline takes the deadline of a large answer away once the last byte of
+// it is out. A handler cannot: what it wrote may still be in the server's buffer
+// when it returns.
+func liftDeadline(c net.Conn, state http.ConnState) {
+	if state == http.StateIdle {
+		_ = c.SetWriteDeadline(time.Time{}) // fails only on a connection that is gone
 	}
 }
 
