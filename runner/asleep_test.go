@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -20,6 +21,37 @@ import (
 func patient(j *spec.Job) {
 	j.Offline = spec.OfflineWait
 	j.Retry = spec.Retry{Attempts: 4, Backoff: time.Second, MaxBackoff: time.Minute}
+}
+
+// Of the devices that are due, who the hub heard of last goes first; also where the
+// cohort is listed before anything is sent.
+func TestHeardOfLastGoesFirst(t *testing.T) {
+	for name, change := range map[string]func(*spec.Job){
+		"as it is listed":   func(*spec.Job) {},
+		"listed beforehand": func(j *spec.Job) { j.Target.Expect.Min = 1 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ids := devices(6)
+				g := newRig(t, ids...)
+				g.hub.takes = nil
+				g.hub.heard = map[string]time.Time{}
+				for i, hours := range []int{30, 2, 700, 1, 30} { // the last was never heard of
+					g.hub.heard[ids[i]] = time.Now().Add(-time.Duration(hours) * time.Hour)
+				}
+				g.hub.on(opInvoke, "", 1, refused(hinted(offline(), time.Minute)))
+				g.apply(context.Background(), method("m", patient, serial, deadline(time.Hour), change))
+				var order []string
+				for _, c := range g.hub.of(opInvoke, "") {
+					order = append(order, c.target.DeviceID)
+				}
+				want := append(slices.Clone(ids), ids[3], ids[1], ids[0], ids[4], ids[2], ids[5])
+				if !slices.Equal(order, want) {
+					t.Errorf("called %v, want %v", order, want)
+				}
+			})
+		})
+	}
 }
 
 // A device that stays away is left alone for longer and longer, up to minutes.

@@ -73,7 +73,8 @@ type fakeHub struct {
 	quiet    bool         // keep no record of calls
 	quick    bool         // devices report before a patch is answered
 	matchIDs bool         // understand deviceId IN [...] as well
-	replies  []hub.Page   // to queries, in turn and as they are, whatever is asked
+	heard    map[string]time.Time
+	replies  []hub.Page // to queries, in turn and as they are, whatever is asked
 	// follow is what a device reports some time after a patch or a call; nil for
 	// nothing.
 	follow func(t hub.Target, desired json.RawMessage) (json.RawMessage, time.Duration)
@@ -352,6 +353,9 @@ func (h *fakeHub) rowLocked(t hub.Target, head string) hub.Row {
 	row := hub.Row{Target: t}
 	if strings.Contains(head, "etag") {
 		row.ETag = twin.etag()
+	}
+	if strings.Contains(head, "lastActivityTime") {
+		row.Seen = h.heard[t.DeviceID]
 	}
 	if strings.Contains(head, "tags") {
 		row.Tags = twin.tags

@@ -45,6 +45,8 @@ type feed struct {
 	watch      watch              // targets that are to report a change
 	rows       *journal.RowReader // of the past
 	waiting    waitingHeap        // to be tried again
+	ready      waitingHeap        // of those, who is due
+	heard      heard              // of devices that may have to be waited for
 	again      *item              // of those, one that is due
 	scratch    []byte             // for reading them
 	listedNext bool               // it is the turn of those that were not handed out yet
@@ -56,14 +58,16 @@ func newFeed(l *ledger, p decide.Policy) *feed {
 		pages: make(chan target.Page), listed: make(chan error, 1),
 		collect: l.roster.Job.Target.Expect != (spec.Expect{}) || l.pins != nil || l.roster.Job.Rollout != nil,
 		looked:  make(chan []*item, 1), limit: l.resumed, rows: journal.NewRowReader(l.journal),
+		waiting: byDue(),
 	}
+	f.ready = byHeard(&f.heard)
 	f.watch = watch{feed: f, out: map[int]bool{}, swept: make(chan []glimpse, 1)}
 	return f
 }
 
 // empty tells whether nothing is to come any more.
 func (f *feed) empty() bool {
-	return f.over && f.again == nil && len(f.waiting) == 0 && !f.looking && f.watch.alive == 0
+	return f.over && f.again == nil && f.waiting.Len() == 0 && f.ready.Len() == 0 && !f.looking && f.watch.alive == 0
 }
 
 // wanted is where pages come from, nil while none is wanted.
@@ -167,6 +171,7 @@ func (f *feed) admit(p target.Page) error {
 	}
 	items := make([]item, 0, len(p.Rows))
 	l.roster.Take(p, func(row *hub.Row, key cohort.Key, index uint32) {
+		f.heard.note(index, row.Seen)
 		items = append(items, item{Key: key, index: index, line: cohort.NoLine, sight: l.roster.Sight(row)})
 	})
 	if l.roster.Full() {

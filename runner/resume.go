@@ -2,7 +2,6 @@ package runner
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -165,8 +164,8 @@ func (p *Past) result(at journal.Position, r journal.Result) error {
 	j := p.job(r.Job)
 	index, _ := j.cohort.Add(cohort.KeyOf(r.Target))
 	row := headOf(r.Row)
-	if !slices.Contains(spec.Outcomes(), row.outcome) {
-		return fmt.Errorf("a result of %s has the unknown outcome %q", r.Target.Device, row.outcome)
+	if row.outcome == "" {
+		return fmt.Errorf("a result of %s has the unknown outcome %q", r.Target.Device, gjson.GetBytes(r.Row, "outcome").Str)
 	}
 	if row.outcome == spec.OutcomeNotReached && row.attempts == 0 {
 		at = cohort.NoLine // it says no more than the outcome
@@ -180,11 +179,14 @@ func (p *Past) result(at journal.Position, r journal.Result) error {
 	if row.outcome != spec.OutcomeNotReached {
 		j.count(row.attempts)
 	}
-	if row.confirmed != "" {
+	if row.confirmed != nil {
 		j.addApplied(row.accepted, row.confirmed)
 	}
 	if row.attempts == 1 && (row.outcome == spec.OutcomeSucceeded || row.outcome == spec.OutcomeRejected) {
-		j.addLatency(row.began, cmp.Or(row.accepted, row.ended))
+		if row.accepted != nil {
+			row.ended = row.accepted
+		}
+		j.addLatency(row.began, row.ended)
 	}
 	return nil
 }
@@ -193,38 +195,42 @@ func (p *Past) result(at journal.Position, r journal.Result) error {
 // target.
 type rowHead struct {
 	outcome                                  spec.Outcome
-	began, ended, confirmed, accepted, until string // times, all written alike
+	began, ended, confirmed, accepted, until []byte // times, all written alike; part of the row
 	attempts                                 int
 }
 
 // waits tells whether the device is waited for to report a change.
-func (h *rowHead) waits() bool { return h.outcome == spec.OutcomeUnconfirmed && h.ended < h.until }
+func (h *rowHead) waits() bool {
+	return h.outcome == spec.OutcomeUnconfirmed && bytes.Compare(h.ended, h.until) < 0
+}
 
 // headOf reads it. Rows are most of a journal, so this looks at them as they are
-// written: up to attempts, and at what comes first in confirm, they hold nothing
-// that a device or a plan could have put there but ids, which have no quotes.
+// written: before the outcome stand ids alone, and what follows has one order.
 func headOf(row []byte) (h rowHead) {
-	text := func(key string) string {
-		_, rest, found := bytes.Cut(row, []byte(key))
-		value, after, _ := bytes.Cut(rest, []byte{'"'})
-		if !found {
-			return ""
-		}
-		row = after
-		return string(value)
-	}
-	h.outcome = spec.Outcome(text(`,"outcome":"`))
-	head, rest, _ := bytes.Cut(row, []byte(`,"attempts":`))
-	row = head
-	h.began, h.ended, h.confirmed = text(`,"startedAt":"`), text(`,"endedAt":"`), text(`,"confirmedAt":"`)
+	const outcome = `,"outcome":"`
+	rest := headText(row[max(0, bytes.Index(row, []byte(outcome))):])
+	h.outcome = outcomeOf(rest.next(outcome))
+	h.began, h.ended, h.confirmed = rest.next(`,"startedAt":"`), rest.next(`,"endedAt":"`), rest.next(`,"confirmedAt":"`)
+	rest, _ = bytes.CutPrefix(rest, []byte(`,"attempts":`))
 	for len(rest) > 0 && '0' <= rest[0] && rest[0] <= '9' {
 		h.attempts, rest = 10*h.attempts+int(rest[0]-'0'), rest[1:]
 	}
-	const confirm = `,"confirm":{"acceptedAt":"`
-	if row = rest; bytes.HasPrefix(rest, []byte(confirm)) {
-		h.accepted, h.until = text(confirm), text(`,"by":"`)
-	}
+	h.accepted, h.until = rest.next(`,"confirm":{"acceptedAt":"`), rest.next(`,"by":"`)
 	return h
+}
+
+// headText is what is left of a row's beginning.
+type headText []byte
+
+// next returns the string that follows key, if key comes next.
+func (h *headText) next(key string) []byte {
+	rest, found := bytes.CutPrefix(*h, []byte(key))
+	if !found {
+		return nil
+	}
+	value, rest, _ := bytes.Cut(rest, []byte{'"'})
+	*h = rest
+	return value
 }
 
 // start notes that the job's time came. One that is started again had started
@@ -240,21 +246,59 @@ func (j *pastJob) start(at time.Time) {
 }
 
 // addLatency takes in how long the one attempt of a row took.
-func (j *pastJob) addLatency(began, ended string) {
-	from, err := time.Parse(time.RFC3339Nano, began)
-	to, endErr := time.Parse(time.RFC3339Nano, ended)
-	if err == nil && endErr == nil {
-		_ = j.latency.RecordValue(max(1, to.Sub(from).Microseconds())) // beyond the range counts as nothing
+func (j *pastJob) addLatency(began, ended []byte) {
+	if d, ok := between(began, ended); ok {
+		_ = j.latency.RecordValue(max(1, d.Microseconds())) // beyond the range counts as nothing
 	}
 }
 
 // addApplied takes in how long a device took to report a change.
-func (j *pastJob) addApplied(accepted, confirmed string) {
-	from, err := time.Parse(time.RFC3339Nano, accepted)
-	to, endErr := time.Parse(time.RFC3339Nano, confirmed)
-	if err == nil && endErr == nil {
-		_ = j.applied.RecordValue(max(1, to.Sub(from).Milliseconds()))
+func (j *pastJob) addApplied(accepted, confirmed []byte) {
+	if d, ok := between(accepted, confirmed); ok {
+		_ = j.applied.RecordValue(max(1, d.Milliseconds()))
 	}
+}
+
+// between returns the time from one time of a row to another. They are mostly of
+// one day, which is five times as fast to tell as to read two dates.
+func between(from, to []byte) (time.Duration, bool) {
+	const day = len("2006-01-02T")
+	if len(from) > day && len(to) > day && string(from[:day]) == string(to[:day]) {
+		begin, ok := timeOfDay(from[day:])
+		end, endOK := timeOfDay(to[day:])
+		if ok && endOK {
+			return end - begin, true
+		}
+	}
+	var begin, end time.Time
+	err, endErr := begin.UnmarshalText(from), end.UnmarshalText(to)
+	return end.Sub(begin), err == nil && endErr == nil
+}
+
+// timeOfDay reads 15:04:05.000Z, as rows have it.
+func timeOfDay(b []byte) (time.Duration, bool) {
+	const layout = "15:04:05.000Z"
+	if len(b) != len(layout) {
+		return 0, false
+	}
+	for i, c := range []byte(layout) {
+		if digit := c-'0' <= 9; digit && b[i]-'0' > 9 || !digit && b[i] != c {
+			return 0, false
+		}
+	}
+	two := func(at int) int { return 10*int(b[at]-'0') + int(b[at+1]-'0') }
+	seconds := 3600*two(0) + 60*two(3) + two(6)
+	return time.Duration(1000*seconds+10*two(9)+int(b[11]-'0')) * time.Millisecond, true
+}
+
+// outcomeOf returns the outcome with this name; empty if there is none.
+func outcomeOf(name []byte) spec.Outcome {
+	for _, o := range spec.Outcomes() {
+		if string(name) == string(o) {
+			return o
+		}
+	}
+	return ""
 }
 
 // replace takes the row of a target that had ended out of the count: attempts

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"time"
 
 	"iothub-runner/internal/clock"
@@ -31,31 +33,77 @@ type waiting struct {
 	away    bool
 }
 
-// waitingHeap holds them by the time when they are due.
-type waitingHeap []waiting
+// waitingHeap holds them, the one that is before all others first.
+type waitingHeap struct {
+	all    []waiting
+	before func(a, b waiting) bool
+}
+
+// byDue holds them by the time when they are due.
+func byDue() waitingHeap {
+	return waitingHeap{before: func(a, b waiting) bool { return a.due < b.due }}
+}
+
+// byHeard holds them by when the hub heard of them before the job, the latest
+// first: who was there lately is likely to be there again. Of the others, who was
+// due first is first.
+func byHeard(h *heard) waitingHeap {
+	return waitingHeap{before: func(a, b waiting) bool {
+		if x, y := h.at(a.index), h.at(b.index); x != y {
+			return x > y
+		}
+		return a.due < b.due
+	}}
+}
+
+// heard is when the hub heard of the targets of a cohort, in seconds since 1970.
+// It costs four bytes for each, so it is kept only by a job that waits for devices.
+type heard []uint32
+
+func (h *heard) note(index uint32, at time.Time) {
+	if at.IsZero() {
+		return
+	}
+	if missing := int(index) + 1 - len(*h); missing > 0 {
+		*h = append(*h, make([]uint32, missing)...)
+	}
+	(*h)[index] = uint32(max(0, min(at.Unix(), math.MaxUint32)))
+}
+
+func (h *heard) at(index uint32) uint32 {
+	if int(index) >= len(*h) {
+		return 0 // never, or before it was listed by a run that this one goes on with
+	}
+	return (*h)[index]
+}
 
 // Len is for package heap, as are the other methods.
-func (h waitingHeap) Len() int { return len(h) }
+func (h *waitingHeap) Len() int { return len(h.all) }
 
-// Less puts the target first that is due first.
-func (h waitingHeap) Less(i, j int) bool { return h[i].due < h[j].due }
+// Less puts the target first that is to be tried first.
+func (h *waitingHeap) Less(i, j int) bool { return h.before(h.all[i], h.all[j]) }
 
 // Swap is for package heap.
-func (h waitingHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *waitingHeap) Swap(i, j int) { h.all[i], h.all[j] = h.all[j], h.all[i] }
 
 // Push adds a target at the end.
 func (h *waitingHeap) Push(x any) {
 	if w, ok := x.(waiting); ok {
-		*h = append(*h, w)
+		h.all = append(h.all, w)
 	}
 }
 
 // Pop removes the last target.
 func (h *waitingHeap) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	*h = old[:len(old)-1]
+	last := h.all[len(h.all)-1]
+	h.all = h.all[:len(h.all)-1]
 	return last
+}
+
+// pop removes the first target.
+func (h *waitingHeap) pop() waiting {
+	w, _ := heap.Pop(h).(waiting)
+	return w
 }
 
 // putBack lets go of an item that is to be tried again when it is due.
@@ -84,17 +132,23 @@ func (f *feed) noteAway(done finished) {
 // small is n, or the most that there is room for: no bound is higher.
 func small[T uint8 | uint16](n int) T { return T(min(n, int(^T(0)))) }
 
-// dueAgain returns the target that is to be tried again first, if its time has
-// come; else how long until then, 0 if there is none.
+// dueAgain returns the target that is to be tried again first, of those whose time
+// has come; else how long until then, 0 if there is none.
 func (f *feed) dueAgain() (it *item, wait time.Duration, err error) {
-	if f.again == nil && len(f.waiting) > 0 {
-		if wait = clock.Until(time.Unix(0, f.waiting[0].due)); wait > 0 {
-			return nil, wait, nil
+	if f.again != nil {
+		return f.again, 0, nil
+	}
+	for f.waiting.Len() > 0 {
+		if wait = clock.Until(time.Unix(0, f.waiting.all[0].due)); wait > 0 {
+			break
 		}
-		first, _ := heap.Pop(&f.waiting).(waiting)
-		if f.again, err = f.recall(first); err != nil {
-			return nil, 0, &JournalError{Err: err}
-		}
+		heap.Push(&f.ready, f.waiting.pop())
+	}
+	if f.ready.Len() == 0 {
+		return nil, wait, nil
+	}
+	if f.again, err = f.recall(f.ready.pop()); err != nil {
+		return nil, 0, &JournalError{Err: err}
 	}
 	return f.again, 0, nil
 }
@@ -176,7 +230,7 @@ func (f *feed) settleWaiting(cause error) error {
 		f.again = nil
 	}
 	var broken error
-	for _, w := range f.waiting {
+	for _, w := range slices.Concat(f.ready.all, f.waiting.all) {
 		done, err := f.stopped(w, cause)
 		if err != nil {
 			return errors.Join(broken, &JournalError{Err: err})
@@ -185,7 +239,7 @@ func (f *feed) settleWaiting(cause error) error {
 			broken = done.abort
 		}
 	}
-	f.waiting = nil
+	f.ready.all, f.waiting.all = nil, nil
 	return broken
 }
 

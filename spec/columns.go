@@ -8,6 +8,7 @@ import (
 // Columns are what a query selects of a twin besides its id.
 type Columns struct {
 	ETag bool
+	Seen bool // when the hub last heard of the device, or of the module
 	TwinSections
 }
 
@@ -20,6 +21,7 @@ func (j *Job) Columns() Columns {
 		templates = append(templates, u.DesiredTemplate, u.TagsTemplate)
 	}
 	if j.Method != nil {
+		c.Seen = j.Offline == OfflineWait
 		templates = append(templates, j.Method.Template)
 	}
 	if j.Confirm != nil && j.Twin != nil {
@@ -59,6 +61,7 @@ func (t *Target) Query(c Columns) string {
 	}{
 		{"moduleId", t.Source == SourceModules},
 		{"etag", c.ETag},
+		{"lastActivityTime", c.Seen},
 		{"tags", c.Tags},
 		{"properties.desired AS desired", c.Desired},
 		{"properties.reported AS reported", c.Reported},

@@ -40,6 +40,7 @@ type Page struct {
 type Row struct {
 	Target
 	ETag     string
+	Seen     time.Time // when the hub last heard of it; zero if that was not asked or never
 	Tags     json.RawMessage
 	Desired  json.RawMessage
 	Reported json.RawMessage

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tidwall/gjson"
 
@@ -80,6 +81,8 @@ func decodeRow(item gjson.Result) (hub.Row, error) {
 			row.ModuleID = value.Str
 		case strings.EqualFold(key.Str, "etag"):
 			row.ETag = value.Str
+		case strings.EqualFold(key.Str, "lastActivityTime"):
+			row.Seen = parseTime(value.Str)
 		case strings.EqualFold(key.Str, "tags"):
 			row.Tags = object(value)
 		case strings.EqualFold(key.Str, "desired"):
@@ -93,6 +96,15 @@ func decodeRow(item gjson.Result) (hub.Row, error) {
 		return row, errors.New("no deviceId")
 	}
 	return row, nil
+}
+
+// parseTime reads a time, with or without a zone; zero for one that never was.
+func parseTime(text string) time.Time {
+	t, err := time.Parse(time.RFC3339, strings.TrimSuffix(text, "Z")+"Z")
+	if err != nil {
+		return time.Time{}
+	}
+	return t
 }
 
 // object returns the text of an object, nil for anything else.

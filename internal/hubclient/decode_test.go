@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -30,6 +31,15 @@ func TestDecodePage(t *testing.T) {
 		{
 			name: "sections kept as sent", body: `[{"deviceId":"d","tags":{"n" : 12345678901234567890, "f":1.50}}]`,
 			want: []hub.Row{{Target: hub.Target{DeviceID: "d"}, Tags: []byte(`{"n" : 12345678901234567890, "f":1.50}`)}},
+		},
+		{
+			name: "when it was heard of", body: `[{"deviceId":"d","lastActivityTime":"2026-12-01T02:00:00.5Z"},{"deviceId":"e","lastActivityTime":"2026-12-01T02:00:00"},{"deviceId":"f","lastActivityTime":"0001-01-01T00:00:00"},{"deviceId":"g","lastActivityTime":null}]`,
+			want: []hub.Row{
+				{Target: hub.Target{DeviceID: "d"}, Seen: time.Date(2026, 12, 1, 2, 0, 0, 5e8, time.UTC)},
+				{Target: hub.Target{DeviceID: "e"}, Seen: time.Date(2026, 12, 1, 2, 0, 0, 0, time.UTC)},
+				{Target: hub.Target{DeviceID: "f"}},
+				{Target: hub.Target{DeviceID: "g"}},
+			},
 		},
 		{
 			name: "sections that are none", body: `[{"deviceId":"d","tags":null,"desired":"text"}]`,

@@ -129,11 +129,11 @@ const (
 	versionPrefix = `,"version":`
 )
 
-func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
+func checksum(body []byte) uint32 { return crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)) }
 
 func appendChecksum(b, body []byte) []byte {
 	var sum [4]byte
-	binary.BigEndian.PutUint32(sum[:], crc32.Checksum(body, castagnoli()))
+	binary.BigEndian.PutUint32(sum[:], checksum(body))
 	return hex.AppendEncode(b, sum[:])
 }
 
