@@ -62,7 +62,7 @@ func TestHashOfAJobCoversWhatItDoes(t *testing.T) {
 		"where":      func(j *spec.Job) { j.Target.Where = "tags.a = 1" },
 		"devices":    func(j *spec.Job) { j.Target.Devices = deviceIDs([]string{"a", "c"}) },
 		"a module":   func(j *spec.Job) { j.Target.Devices = deviceIDs([]string{"a/b"}) },
-		"exclude":    func(j *spec.Job) { j.Target.Exclude = deviceIDs([]string{"b"}) },
+		"exclude":    func(j *spec.Job) { j.Target.Exclude = []spec.DeviceID{{Device: "c"}} },
 		"limit":      func(j *spec.Job) { j.Target.Limit = 1 },
 		"window":     func(j *spec.Job) { j.Window.Timezone = "Europe/Paris" },
 		"delay":      delay(time.Second),

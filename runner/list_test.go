@@ -103,7 +103,7 @@ func TestTarget(t *testing.T) {
 		{
 			name: "excluded", devices: six, queries: 2,
 			change: where("odd", func(x *spec.Target) {
-				x.Devices, x.Exclude = deviceIDs([]string{"d-2", "d-4"}), deviceIDs([]string{"d-4", "d-5"})
+				x.Devices, x.Exclude = deviceIDs([]string{"d-2", "d-4"}), idList([]string{"d-4", "d-5"})
 			}),
 			want: []string{"d-1", "d-2", "d-3"},
 		},
@@ -112,7 +112,7 @@ func TestTarget(t *testing.T) {
 		{
 			name: "limit does not count what is excluded or known", devices: six,
 			pages: [][]string{{"d-1", "d-2"}, {"d-1", "d-3"}, {"d-4"}, {"d-5"}}, queries: 3, ahead: true,
-			change: aimed(func(x *spec.Target) { x.Limit, x.Exclude = 3, deviceIDs([]string{"d-2"}) }), want: []string{"d-1", "d-3", "d-4"},
+			change: aimed(func(x *spec.Target) { x.Limit, x.Exclude = 3, idList([]string{"d-2"}) }), want: []string{"d-1", "d-3", "d-4"},
 		},
 		{name: "as expected", devices: six, change: aimed(func(x *spec.Target) { x.Expect = spec.Expect{Min: 6, Max: 6} }), want: six, queries: 3},
 		{
@@ -132,7 +132,7 @@ func TestTarget(t *testing.T) {
 			reason: "the target matched no device; set target.allowEmpty: true if that is fine",
 		},
 		{
-			name: "nothing left", devices: six, change: aimed(func(x *spec.Target) { x.Exclude = deviceIDs(six) }), queries: 3,
+			name: "nothing left", devices: six, change: aimed(func(x *spec.Target) { x.Exclude = idList(six) }), queries: 3,
 			reason: "the target matched no device; set target.allowEmpty: true if that is fine",
 		},
 		{name: "nothing is fine", devices: []string{"d-2"}, queries: 1, change: where("odd", func(x *spec.Target) { x.AllowEmpty = true })},
@@ -410,7 +410,7 @@ func TestListingThatRepeatsItself(t *testing.T) {
 // to be left out is said.
 func TestExclusions(t *testing.T) {
 	exclude := func(list ...string) func(*spec.Job) {
-		return func(j *spec.Job) { j.Target.Exclude = deviceIDs(list) }
+		return func(j *spec.Job) { j.Target.Exclude = idList(list) }
 	}
 	modules := func(j *spec.Job) { j.Target.Source = spec.SourceModules }
 	strict := func(j *spec.Job) { j.Target.Expect.Excluded = true }

@@ -349,7 +349,7 @@ func pinnableJobs(r *rand.Rand) []spec.Job {
 		case 2:
 			j.Target.Limit = 1 + r.IntN(20)
 		case 3:
-			j.Target.Exclude = deviceIDs(devices(r.IntN(5)))
+			j.Target.Exclude = idList(devices(r.IntN(5)))
 		}
 	}
 	pick := func(choices ...string) string { return choices[r.IntN(len(choices))] }

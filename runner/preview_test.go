@@ -265,7 +265,7 @@ func TestPreviewOfWhatWouldNotRun(t *testing.T) {
 func TestPreviewSelectsLikeARun(t *testing.T) {
 	select3 := func(j *spec.Job) {
 		j.Target.Devices = deviceIDs([]string{"device-000001", "extra"})
-		j.Target.Exclude = deviceIDs([]string{"device-000000"})
+		j.Target.Exclude = idList([]string{"device-000000"})
 	}
 	limited := func(j *spec.Job) { j.Target.Limit = 2 }
 	g := newRig(t, append(devices(4), "extra")...)

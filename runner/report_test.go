@@ -69,7 +69,7 @@ func TestReportOfNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, "door-1")
 		g.apply(context.Background(), method("m", aimed(func(x *spec.Target) {
-			x.Exclude, x.AllowEmpty = deviceIDs([]string{"door-1"}), true
+			x.Exclude, x.AllowEmpty = idList([]string{"door-1"}), true
 		})))
 		if !bytes.Contains(g.text, []byte(`"devices": []`)) {
 			t.Errorf("report of a job without targets:\n%s", g.text)

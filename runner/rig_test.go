@@ -387,7 +387,9 @@ func named(ids ...string) func(*spec.Job) {
 	}
 }
 
-func deviceIDs(ids []string) []spec.DeviceID {
+func deviceIDs(ids []string) spec.DeviceList { return spec.ListDevices(idList(ids)...) }
+
+func idList(ids []string) []spec.DeviceID {
 	list := make([]spec.DeviceID, len(ids))
 	for i, id := range ids {
 		t := device(id)

@@ -300,7 +300,7 @@ func TestWavesThatNameTheirDevices(t *testing.T) {
 		g.hub.match["tags.ring = 2"] = func(d hub.Target) bool { return d.DeviceID < "device-000004" }
 		g.hub.match["tags.building = 43"] = func(d hub.Target) bool { return d.DeviceID < "device-000009" }
 		job := method("m", serial, inWaves(time.Second, "tags.ring = 1", "", "tags.ring = 2", "100%"), func(j *spec.Job) {
-			j.Rollout.Waves[1] = spec.Wave{Devices: deviceIDs([]string{"device-000002", "device-000005"})}
+			j.Rollout.Waves[1] = spec.Wave{Devices: idList([]string{"device-000002", "device-000005"})}
 			j.Target = spec.Target{Text: "b", Source: spec.SourceDevices, Where: "tags.building = 43"}
 		})
 		waves := []string{
@@ -327,7 +327,7 @@ func TestWavesThatAreNotThere(t *testing.T) {
 	for want, wave := range map[string]spec.Wave{
 		"wave 1 selects no device of the target: tags.ring = 9": {Query: "tags.ring = 9"},
 		"wave 1 lists nobody, which the target does not select (letter case counts)": {
-			Devices: deviceIDs([]string{"device-000001", "nobody"}),
+			Devices: idList([]string{"device-000001", "nobody"}),
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {

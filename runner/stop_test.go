@@ -60,7 +60,7 @@ func TestInterruptBeforeAJobIsDue(t *testing.T) {
 		g := newRig(t, "door-1", "door-2")
 		res := g.apply(interruptAt(t, 5*time.Second),
 			method("now"), method("later", delay(10*time.Second), named("door-1", "door-2", "door-1"), func(j *spec.Job) {
-				j.Target.Exclude = deviceIDs([]string{"door-2"})
+				j.Target.Exclude = idList([]string{"door-2"})
 			}))
 		wantInterrupted(t, res)
 		wantOutcomes(t, res.job(t, "now"), spec.StatusSucceeded, map[spec.Outcome]int{spec.OutcomeSucceeded: 2})

@@ -98,7 +98,7 @@ type Target struct {
 	All        bool       // the whole hub; Where is empty then
 	Where      string     // a condition of the twin query language; empty if there is none
 	Top        int        // TOP n of a full SELECT; 0 if not given
-	Devices    []DeviceID // listed by name, in the order of the plan
+	Devices    DeviceList // listed by name, in the order of the plan
 	Exclude    []DeviceID
 	Limit      int // at most so many; 0 is unlimited
 	Expect     Expect

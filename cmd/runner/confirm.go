@@ -58,7 +58,7 @@ func (f *applyFlags) confirm(ctx context.Context, env environment, talk *termina
 // exclusions among them.
 func targetsOf(ctx context.Context, hub *openedHub, job *spec.Job) (int, error) {
 	t := &job.Target
-	n := len(t.Devices)
+	n := t.Devices.Len()
 	if text := t.CountQuery(); text != "" {
 		found, err := hub.count(ctx, text)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -79,9 +80,9 @@ func HashJob(job *spec.Job) string {
 		bare.Location = nil // named by Timezone, and not made to be written
 		j.Window = &bare
 	}
-	h.ids("devices", j.Target.Devices)
-	h.ids("exclude", j.Target.Exclude)
-	j.Target.Devices, j.Target.Exclude = nil, nil
+	h.ids("devices", j.Target.Devices.All())
+	h.ids("exclude", slices.Values(j.Target.Exclude))
+	j.Target.Devices, j.Target.Exclude = spec.DeviceList{}, nil
 	if m := j.Method; m != nil {
 		bare := *m
 		h.value("payload", m.Payload, m.Template)
@@ -111,8 +112,8 @@ func (h jobHash) text(key, text string) {
 	_, _ = fmt.Fprintf(h, "%s %d:%s\n", key, len(text), text) // never returns an error
 }
 
-func (h jobHash) ids(key string, ids []spec.DeviceID) {
-	for _, id := range ids {
+func (h jobHash) ids(key string, ids iter.Seq[spec.DeviceID]) {
+	for id := range ids {
 		h.text(key, id.Device)
 		h.text("module", id.Module)
 	}

@@ -180,7 +180,7 @@ type targetSection struct {
 	node  *yaml.Node // of the target as a whole
 	query *yaml.Node // of the query
 	found queryTarget
-	ids   []spec.DeviceID // from devices and from devicesFile
+	ids   spec.DeviceList // from devices and from devicesFile
 	files []spec.File     // the devicesFile
 	rows  *rowFile        // the values in it; nil if it has none
 }

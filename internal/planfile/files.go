@@ -141,7 +141,7 @@ func (p *parser) readPayload(name string) payloadRead {
 
 // listRead is what a file of devices lists, or why it cannot be read.
 type listRead struct {
-	ids     []spec.DeviceID
+	ids     spec.DeviceList
 	rows    *rowFile // with values; nil for ids alone
 	file    spec.File
 	problem *remark
@@ -165,20 +165,22 @@ func (p *parser) devicesFile(t *targetSection, named map[spec.DeviceID]int) {
 		return
 	}
 	t.files, t.rows = append(t.files, read.file), read.rows
-	if len(t.ids) == 0 {
+	if t.ids.Len() == 0 {
 		t.ids = read.ids // shared by all targets that list no more than the file does
 		return
 	}
-	if p.files.listed += len(read.ids); p.files.listed > maxListed {
+	if p.files.listed += read.ids.Len(); p.files.listed > maxListed {
 		p.at(n, spec.RuleTarget, fmt.Sprintf("the targets of this plan list more than %d devices", maxListed), "split the plan, or select the devices by a query")
 		return
 	}
-	for _, id := range read.ids {
+	own := t.ids
+	t.ids = spec.ListDevices(slices.Collect(own.All())...) // the other is shared
+	for id := range read.ids.All() {
 		if i, twice := named[id]; twice {
 			p.at(deref(t.value("devices")).Content[i], spec.RuleTarget, fmt.Sprintf("device %q is listed in devicesFile, too", spec.Clip(id.String())), "keep one of them")
 		}
+		t.ids.Add(id)
 	}
-	t.ids = slices.Concat(t.ids, read.ids)
 }
 
 // readList reads a file of devices. Its findings carry the positions of the
@@ -189,29 +191,28 @@ func (p *parser) readList(name string) listRead {
 		return listRead{problem: problem}
 	}
 	read := listRead{file: newFile("devicesFile", name, content)}
-	findings, seen := 0, map[spec.DeviceID]bool{}
-	for i, line := range strings.Split(strings.TrimPrefix(string(content), "\uFEFF"), "\n") {
+	findings, seen, i := 0, newIDTable(), -1
+	for line := range strings.Lines(strings.TrimPrefix(string(content), "\uFEFF")) {
+		i++
 		line = withoutComment(line)
 		id := deviceID(line)
 		switch {
 		case line == "":
 		case findings == maxFileFindings:
+			read.ids = seen.list
 			return read
 		case !validDeviceID(line):
 			findings++
 			p.inFile(name, spec.Pos{Line: i + 1, Column: 1}, spec.RuleDeviceID, fmt.Sprintf("%q cannot be the id of a device", spec.Clip(line)), deviceIDHint)
-		case seen[id]:
+		case !seen.add(id):
 			findings++
 			p.inFile(name, spec.Pos{Line: i + 1, Column: 1}, spec.RuleTarget, fmt.Sprintf("device %q is listed twice", spec.Clip(line)), "keep one of them")
-		default:
-			seen[id] = true
-			read.ids = append(read.ids, id)
 		}
 	}
-	if len(read.ids) == 0 && findings == 0 {
+	if read.ids = seen.list; read.ids.Len() == 0 && findings == 0 {
 		read.problem = &remark{spec.RuleFile, fmt.Sprintf("devicesFile %q lists no device", spec.Clip(name)), "write one id a line"}
 	}
-	if p.files.listed += len(read.ids); p.files.listed > maxListed {
+	if p.files.listed += read.ids.Len(); p.files.listed > maxListed {
 		read.problem = &remark{spec.RuleTarget, fmt.Sprintf("the targets of this plan list more than %d devices", maxListed), "split the plan, or select the devices by a query"}
 	}
 	return read

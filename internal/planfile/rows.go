@@ -10,10 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"hash/maphash"
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -24,7 +24,7 @@ import (
 )
 
 // maxRow is the largest row of a file with values, far above what a device needs.
-const maxRow = 64 << 10
+const maxRow = 64<<10 - 1
 
 // rowFile is a devicesFile with a row of values for each device: CSV with a header,
 // or one JSON object a line. It is not held in memory, only where each row stands
@@ -33,12 +33,10 @@ type rowFile struct {
 	fsys   fs.FS
 	name   string
 	header []string // of CSV; nil for JSON
-	ids    []spec.DeviceID
-	starts []int64
-	sizes  []uint32
+	ids    *idTable
+	starts []uint32 // a devicesFile is smaller than four gigabytes
+	sizes  []uint16
 	sums   []uint32
-	seed   maphash.Seed
-	table  []uint32 // the rows by the hash of their ids, each plus one; 0 is free
 
 	open sync.Once
 	file io.ReaderAt
@@ -59,11 +57,10 @@ var errRowChanged = errors.New("the devicesFile has changed since the plan was r
 
 // Row returns the values of a device as a JSON object; nil if it has no row.
 func (r *rowFile) Row(id spec.DeviceID) (json.RawMessage, error) {
-	slot := r.slot(id)
-	if r.table[slot] == 0 {
-		return nil, nil
+	if i, ok := r.ids.find(id); ok {
+		return r.row(i)
 	}
-	return r.row(int(r.table[slot] - 1))
+	return nil, nil
 }
 
 func (r *rowFile) row(i int) (json.RawMessage, error) {
@@ -72,7 +69,7 @@ func (r *rowFile) row(i int) (json.RawMessage, error) {
 		return nil, r.err
 	}
 	text := make([]byte, r.sizes[i])
-	if _, err := r.file.ReadAt(text, r.starts[i]); err != nil && !errors.Is(err, io.EOF) {
+	if _, err := r.file.ReadAt(text, int64(r.starts[i])); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read devicesFile %q: %w", r.name, unwrapPath(err))
 	}
 	if crc32.ChecksumIEEE(text) != r.sums[i] {
@@ -119,41 +116,19 @@ func objectOf(header, record []string) json.RawMessage {
 	return append(b, '}')
 }
 
-func (r *rowFile) slot(id spec.DeviceID) int {
-	var h maphash.Hash
-	h.SetSeed(r.seed)
-	_, _ = h.WriteString(id.Device) // never returns an error
-	_ = h.WriteByte('/')
-	_, _ = h.WriteString(id.Module)
-	slot := int(h.Sum64() % uint64(len(r.table)))
-	for found := r.table[slot]; found != 0 && r.ids[found-1] != id; found = r.table[slot] {
-		if slot++; slot == len(r.table) {
-			slot = 0
-		}
-	}
-	return slot
-}
-
 // add notes a row; false if its device has one already.
 func (r *rowFile) add(id spec.DeviceID, start int64, text []byte) bool {
-	if len(r.ids)*4 >= len(r.table)*3 {
-		r.grow()
-	}
-	slot := r.slot(id)
-	if r.table[slot] != 0 {
+	if !r.ids.add(id) {
 		return false
 	}
-	r.ids = append(r.ids, id)
-	r.starts, r.sizes, r.sums = append(r.starts, start), append(r.sizes, uint32(len(text))), append(r.sums, crc32.ChecksumIEEE(text)) //nolint:gosec // rows are bounded
-	r.table[slot] = uint32(len(r.ids))                                                                                                //nolint:gosec // so is their number
+	r.starts, r.sizes, r.sums = append(r.starts, uint32(start)), append(r.sizes, uint16(len(text))), append(r.sums, crc32.ChecksumIEEE(text)) //nolint:gosec // rows are bounded
 	return true
 }
 
-func (r *rowFile) grow() {
-	r.table = make([]uint32, max(64, 2*len(r.table)))
-	for i, id := range r.ids {
-		r.table[r.slot(id)] = uint32(i + 1) //nolint:gosec // their number is bounded
-	}
+// clip gives back what room there is for more rows.
+func (r *rowFile) clip() {
+	r.starts, r.sizes, r.sums = slices.Clip(slices.Clone(r.starts)), slices.Clip(slices.Clone(r.sizes)), slices.Clip(slices.Clone(r.sums))
+	r.ids.list.Clip()
 }
 
 // rowReader reads a file with values for the first time, line by line.
@@ -211,7 +186,7 @@ func (p *parser) readRows(name string) listRead {
 		return listRead{problem: &remark{spec.RuleFile, fmt.Sprintf("devicesFile %q: %v", spec.Clip(name), unwrapPath(err)), ""}}
 	}
 	defer f.Close() //nolint:errcheck // only read
-	r := &rowReader{p: p, rows: &rowFile{fsys: p.opts.FS, name: name, seed: maphash.MakeSeed()}, sum: &fileSum{in: f, sum: sha256.New()}}
+	r := &rowReader{p: p, rows: &rowFile{fsys: p.opts.FS, name: name, ids: newIDTable()}, sum: &fileSum{in: f, sum: sha256.New()}}
 	if strings.EqualFold(path.Ext(name), ".csv") {
 		err = r.csv()
 	} else {
@@ -220,15 +195,16 @@ func (p *parser) readRows(name string) listRead {
 	if err != nil {
 		return listRead{problem: &remark{spec.RuleFile, fmt.Sprintf("devicesFile %q: %v", spec.Clip(name), unwrapPath(err)), ""}}
 	}
-	read := listRead{ids: r.rows.ids, rows: r.rows}
+	r.rows.clip()
+	read := listRead{ids: r.rows.ids.list, rows: r.rows}
 	read.file = spec.File{Field: "devicesFile", Name: name, SHA256: hex.EncodeToString(r.sum.sum.Sum(nil))}
 	switch {
-	case len(read.ids) == 0 && r.findings == 0:
+	case read.ids.Len() == 0 && r.findings == 0:
 		read.problem = &remark{spec.RuleFile, fmt.Sprintf("devicesFile %q lists no device", spec.Clip(name)), "write a row for each"}
-	case p.files.listed+len(read.ids) > maxListed:
+	case p.files.listed+read.ids.Len() > maxListed:
 		read.problem = &remark{spec.RuleTarget, fmt.Sprintf("the targets of this plan list more than %d devices", maxListed), "split the plan, or select the devices by a query"}
 	}
-	p.files.listed += len(read.ids)
+	p.files.listed += read.ids.Len()
 	return read
 }
 
@@ -238,10 +214,10 @@ func (r *rowReader) take(line int, device, module string, start int64, text []by
 	if module != "" {
 		name += "/" + module
 	}
-	id := spec.DeviceID{Device: strings.Clone(device), Module: strings.Clone(module)}
+	id := spec.DeviceID{Device: device, Module: module}
 	switch {
 	case len(text) > maxRow:
-		r.fault(line, spec.RuleFile, fmt.Sprintf("the row has %d bytes", len(text)), fmt.Sprintf("a row may have %d (64 KB)", maxRow))
+		r.fault(line, spec.RuleFile, fmt.Sprintf("the row has %d bytes", len(text)), fmt.Sprintf("a row may have %d", maxRow))
 	case !validDeviceID(name) || strings.Contains(device, "/"):
 		r.fault(line, spec.RuleDeviceID, fmt.Sprintf("%q cannot be the id of a device", spec.Clip(name)), deviceIDHint)
 	case !r.rows.add(id, start, text):
@@ -381,7 +357,7 @@ func (p *parser) checkRowValues(j *jobSection, pieces []spec.Piece) {
 		return
 	}
 	faults := 0
-	for i := range rows.ids {
+	for i := range rows.ids.list.Len() {
 		row, err := rows.row(i)
 		if err != nil {
 			return // the file changes under our hands; the run says so
@@ -389,7 +365,7 @@ func (p *parser) checkRowValues(j *jobSection, pieces []spec.Piece) {
 		for _, pc := range pieces {
 			if err := (spec.Device{Row: row}).Lacks(pc); err != nil {
 				line := rows.line(i)
-				p.inFile(rows.name, spec.Pos{Line: line, Column: 1}, spec.RulePlaceholder, fmt.Sprintf("device %q: %v", spec.Clip(rows.ids[i].String()), err), "write the value, or give a fallback in the plan, as in ${row.NAME|0}")
+				p.inFile(rows.name, spec.Pos{Line: line, Column: 1}, spec.RulePlaceholder, fmt.Sprintf("device %q: %v", spec.Clip(rows.ids.list.At(i).String()), err), "write the value, or give a fallback in the plan, as in ${row.NAME|0}")
 				faults++
 			}
 		}
@@ -406,7 +382,7 @@ func (r *rowFile) line(i int) int {
 		return 1
 	}
 	defer f.Close() //nolint:errcheck // only read
-	in, lines := bufio.NewReader(io.LimitReader(f, r.starts[i])), 1
+	in, lines := bufio.NewReader(io.LimitReader(f, int64(r.starts[i]))), 1
 	for {
 		chunk, err := in.ReadSlice('\n')
 		if bytes.HasSuffix(chunk, []byte{'\n'}) {

@@ -113,7 +113,7 @@ func (p *parser) checkListed(t *targetSection) {
 			p.at(deref(t.value("devices")).Content[i], spec.RuleTarget, fmt.Sprintf("device %q is listed twice", spec.Clip(s)), "keep one of them")
 		}
 		named[id] = i
-		t.ids = append(t.ids, id)
+		t.ids.Add(id)
 	}
 	if t.DevicesFile != nil {
 		p.devicesFile(t, named)
@@ -178,8 +178,8 @@ func targetText(t *targetSection) string {
 	} else if t.Query != nil {
 		parts = append(parts, t.found.text)
 	}
-	if len(t.ids) > 0 {
-		parts = append(parts, "devices: "+someIDs(t.ids))
+	if t.ids.Len() > 0 {
+		parts = append(parts, "devices: "+someIDs(&t.ids))
 	}
 	if len(t.Exclude) > 0 {
 		parts = append(parts, "without: "+some(t.Exclude, len(t.Exclude)))
@@ -187,12 +187,12 @@ func targetText(t *targetSection) string {
 	return strings.Join(parts, "; ")
 }
 
-func someIDs(ids []spec.DeviceID) string {
+func someIDs(ids *spec.DeviceList) string {
 	var words []string
-	for _, id := range ids[:min(len(ids), listed)] {
-		words = append(words, id.String())
+	for i := range min(ids.Len(), listed) {
+		words = append(words, ids.At(i).String())
 	}
-	return some(words, len(ids))
+	return some(words, ids.Len())
 }
 
 // listed is how many of many are shown.

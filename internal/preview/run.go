@@ -257,10 +257,10 @@ const manyNames = 20
 // lookAtNamed looks at the devices that the plan lists by id, also for a job
 // that does not care for their twins: an id may be misspelled.
 func (v *view) lookAtNamed(ctx context.Context) error {
-	devices := v.Job.Target.Devices
-	for ids := range slices.Chunk(devices, namesAtOnce) {
+	devices := &v.Job.Target.Devices
+	for ids := range devices.Chunks(namesAtOnce) {
 		rows := target.Named(ids)
-		if len(devices) >= manyNames && !v.direct {
+		if devices.Len() >= manyNames && !v.direct {
 			var err error
 			if rows, err = v.lookUp(ctx, rows); err != nil {
 				return err

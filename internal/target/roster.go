@@ -65,7 +65,7 @@ func (r *Roster) List(ctx context.Context, pages chan<- Page) error {
 			}
 		}
 	}
-	for ids := range slices.Chunk(r.Job.Target.Devices, PageSize) {
+	for ids := range r.Job.Target.Devices.Chunks(PageSize) {
 		if err := send(ctx, pages, Page{Rows: Named(ids)}); err != nil {
 			return err
 		}
@@ -91,7 +91,7 @@ func Named(ids []spec.DeviceID) []hub.Row {
 // AddNamed puts those that the plan lists by id into the cohort, less those
 // that are excluded, without asking anybody.
 func (r *Roster) AddNamed() {
-	for _, id := range r.Job.Target.Devices {
+	for id := range r.Job.Target.Devices.All() {
 		if t := (hub.Target{DeviceID: id.Device, ModuleID: id.Module}); !r.excluded(t) {
 			r.Cohort.Add(cohort.Key{Target: t})
 		}
@@ -102,7 +102,7 @@ func (r *Roster) AddNamed() {
 // returns an error.
 func (r *Roster) EachPage(ctx context.Context, pool int, text string, yield func(Page) error) error {
 	q := hub.Query{Text: text, PageSize: PageSize}
-	tokens := tokens{seed: maphash.MakeSeed(), seen: map[uint64]bool{}}
+	met := newTokens()
 	for {
 		p, err := r.queryPage(ctx, pool, q)
 		if err != nil {
@@ -114,8 +114,8 @@ func (r *Roster) EachPage(ctx context.Context, pool int, text string, yield func
 		if p.Continuation == "" {
 			return nil
 		}
-		if !tokens.advance(p) {
-			return &ContinuationError{Hub: r.Pools[pool].Name, Page: len(tokens.seen) + 1, Token: p.Continuation}
+		if !met.advance(p.Continuation, len(p.Rows)) {
+			return &ContinuationError{Hub: r.Pools[pool].Name, Page: len(met.seen) + 1, Token: p.Continuation}
 		}
 		q.Continuation = p.Continuation
 	}
@@ -129,20 +129,22 @@ type tokens struct {
 	empty int // pages in a row that were empty and moved nothing
 }
 
+func newTokens() tokens { return tokens{seed: maphash.MakeSeed(), seen: map[uint64]bool{}} }
+
 // maxEmpty is how many empty pages in a row may end with a token that was met
 // before: a hub that is busy may send some.
 const maxEmpty = 100
 
-// advance tells whether the listing gets ahead with the token that a page ends
-// with. One that was met before would bring the same rows again.
-func (t *tokens) advance(p hub.Page) bool {
-	token := maphash.String(t.seed, p.Continuation)
+// advance tells whether the listing gets ahead with the token that a page of so
+// many rows ends with. One that was met before would bring the same rows again.
+func (t *tokens) advance(continuation string, rows int) bool {
+	token := maphash.String(t.seed, continuation)
 	if !t.seen[token] {
 		t.seen[token], t.empty = true, 0
 		return true
 	}
 	t.empty++
-	return len(p.Rows) == 0 && t.empty <= maxEmpty
+	return rows == 0 && t.empty <= maxEmpty
 }
 
 func send(ctx context.Context, pages chan<- Page, p Page) error {
