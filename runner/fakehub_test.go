@@ -62,6 +62,7 @@ type faultKey struct {
 // fakeHub is a hub in memory whose every call can be made to go wrong. The
 // effect of a call takes place when it arrives, its answer takes time.
 type fakeHub struct {
+	target.JobHub
 	begin    time.Time
 	pageSize int
 	takes    map[operation]time.Duration

@@ -20,6 +20,7 @@ import (
 
 // crowd is a hub of any number of devices that holds none of them.
 type crowd struct {
+	target.JobHub
 	size    int
 	invoked atomic.Int64
 	patched atomic.Int64

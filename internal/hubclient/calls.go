@@ -23,16 +23,9 @@ func (c *Client) Query(ctx context.Context, q hub.Query) (hub.Page, error) {
 	if err != nil {
 		return hub.Page{}, &hub.Error{Kind: hub.KindNotSent, Message: "encode query", Err: err}
 	}
-	var extra header
-	if q.PageSize > 0 {
-		extra = append(extra, struct{ key, value string }{"X-Ms-Max-Item-Count", strconv.Itoa(q.PageSize)})
-	}
-	if q.Continuation != "" {
-		extra = append(extra, struct{ key, value string }{"X-Ms-Continuation", q.Continuation})
-	}
 	a, err := c.do(ctx, request{
 		op: "query", method: http.MethodPost, path: "/devices/query", body: body,
-		extra: extra, timeout: requestTimeout, limit: maxPage,
+		extra: paging(q.PageSize, q.Continuation), timeout: requestTimeout, limit: maxPage,
 	})
 	if err != nil {
 		return hub.Page{}, err

@@ -70,6 +70,42 @@ func TestRequests(t *testing.T) {
 			line: "GET /twins/a%23b%3Fc%25d%2Fe%2Bf%3Bg%20h/modules/m%2F%241?api-version=2021-04-12",
 		},
 		{
+			name: "a job that calls a method", answer: `{"jobId":"a-1","status":"queued"}`,
+			run: func(ctx context.Context, c *hubclient.Client) error {
+				return c.CreateJob(ctx, hub.NewJob{
+					ID: "a-1", Condition: "deviceId IN ['d\\'1']", Start: time.Date(2026, 12, 1, 2, 0, 0, 0, time.FixedZone("", 3600)), Within: 90*time.Second + 1,
+					Call: &hub.Call{Method: "lock", Payload: []byte(`{"n":1}`), ConnectTimeout: 5 * time.Second, ResponseTimeout: 30 * time.Second},
+				})
+			},
+			line: "PUT /jobs/v2/a-1?api-version=2021-04-12",
+			body: `{"jobId":"a-1","type":"scheduleDeviceMethod","cloudToDeviceMethod":{"methodName":"lock","payload":{"n":1},"connectTimeoutInSeconds":5,"responseTimeoutInSeconds":30},"queryCondition":"deviceId IN ['d\\'1']","startTime":"2026-12-01T01:00:00Z","maxExecutionTimeInSeconds":91}`,
+		},
+		{
+			name: "a job that patches twins", answer: `{"jobId":"a-1","status":"queued"}`,
+			run: func(ctx context.Context, c *hubclient.Client) error {
+				return c.CreateJob(ctx, hub.NewJob{ID: "a-1", Condition: "*", Patch: &hub.Patch{Tags: []byte(`{"a":1}`), Desired: []byte(`{"b":null}`)}})
+			},
+			line: "PUT /jobs/v2/a-1?api-version=2021-04-12",
+			body: `{"jobId":"a-1","type":"scheduleUpdateTwin","updateTwin":{"etag":"*","tags":{"a":1},"properties":{"desired":{"b":null}}},"queryCondition":"*"}`,
+		},
+		{
+			name: "a job is cancelled", answer: `{"jobId":"a-1","status":"cancelled"}`,
+			run: func(ctx context.Context, c *hubclient.Client) error {
+				_, err := c.CancelJob(ctx, "a-1")
+				return err
+			},
+			line: "POST /jobs/v2/a-1/cancel?api-version=2021-04-12", header: map[string]string{"Content-Length": "0"},
+		},
+		{
+			name: "jobs of a kind", answer: `[]`,
+			run: func(ctx context.Context, c *hubclient.Client) error {
+				_, err := c.Jobs(ctx, hub.JobFilter{Type: hub.JobTwin, Status: hub.JobRunning, PageSize: 20, Continuation: "next"})
+				return err
+			},
+			line:   "GET /jobs/v2/query?api-version=2021-04-12&jobType=scheduleUpdateTwin&jobStatus=running",
+			header: map[string]string{"X-Ms-Max-Item-Count": "20", "X-Ms-Continuation": "next"},
+		},
+		{
 			name: "patch of both sections", answer: `{"etag":"x"}`,
 			run: func(ctx context.Context, c *hubclient.Client) error {
 				p := hub.Patch{Tags: []byte(`{"moved":true}`), Desired: []byte(`{"n":12345678901234567890,"floor":null}`)}

@@ -16,6 +16,7 @@ type request struct {
 	op      string // for messages: "query devices", "read twin"
 	method  string
 	path    string // escaped
+	query   string // behind the version, escaped, from its first & on
 	body    []byte // nil for none
 	extra   header // headers beside those of every request
 	timeout time.Duration
@@ -73,7 +74,7 @@ func (c *Client) exchange(ctx context.Context, r request, tok *token) (a answer,
 // a header itself.
 func (c *Client) appendRequest(b []byte, r request, tok *token) []byte {
 	b = append(append(append(b, r.method...), ' '), r.path...)
-	b = append(b, "?api-version="+apiVersion+" HTTP/1.1\r\n"...)
+	b = append(append(append(b, "?api-version="+apiVersion...), r.query...), " HTTP/1.1\r\n"...)
 	b = append(b, c.headerBlock(tok)...)
 	for _, h := range r.extra {
 		b = append(append(append(b, h.key...), ": "...), h.value...)

@@ -16,6 +16,7 @@ const (
 	TwinRead
 	TwinWrite
 	Method
+	JobCall // to the hub's own Jobs service
 	Classes = iota
 )
 
@@ -42,6 +43,7 @@ func throttlesOf(sku string) ([Classes]throttle, bool) {
 			TwinRead:  {least: 100},
 			TwinWrite: {least: 50},
 			Method:    {perUnit: 160 / 4},
+			JobCall:   {perUnit: 100.0 / minute},
 		}, true
 	case "S2":
 		return [Classes]throttle{
@@ -49,6 +51,7 @@ func throttlesOf(sku string) ([Classes]throttle, bool) {
 			TwinRead:  {perUnit: 10, least: 100},
 			TwinWrite: {perUnit: 5, least: 50},
 			Method:    {perUnit: 480 / 4},
+			JobCall:   {perUnit: 100.0 / minute},
 		}, true
 	case "S3":
 		return [Classes]throttle{
@@ -56,6 +59,7 @@ func throttlesOf(sku string) ([Classes]throttle, bool) {
 			TwinRead:  {perUnit: 500},
 			TwinWrite: {perUnit: 250},
 			Method:    {perUnit: 24_000 / 4},
+			JobCall:   {perUnit: 5000.0 / minute},
 		}, true
 	}
 	return [Classes]throttle{}, false
@@ -73,6 +77,21 @@ func Rates(sku string, units int) (perSecond [Classes]float64, known bool) {
 		perSecond[c] = throttles[c].of(max(1, units))
 	}
 	return perSecond, true
+}
+
+// JobDevices returns for how many devices a second the hub's own Jobs service does
+// something; 0 for a hub whose size nobody has said.
+func JobDevices(sku string, units int) float64 {
+	const least = 10
+	switch n := float64(max(1, units)); sku {
+	case "F1", "S1":
+		return least
+	case "S2":
+		return max(least, n)
+	case "S3":
+		return 50 * n
+	}
+	return 0
 }
 
 // DailyQuota returns how many messages a hub takes in a day, and how many bytes
@@ -98,6 +117,6 @@ func Steps(n, size int) int { return max(1, (n+size-1)/size) }
 // String returns the name of a class as the preview has it.
 func (c Class) String() string {
 	return [Classes]string{
-		Query: "queries", TwinRead: "twinReads", TwinWrite: "twinUpdates", Method: "methodCalls",
+		Query: "queries", TwinRead: "twinReads", TwinWrite: "twinUpdates", Method: "methodCalls", JobCall: "jobCalls",
 	}[c]
 }

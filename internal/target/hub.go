@@ -19,4 +19,17 @@ type Hub interface {
 	PatchTwin(ctx context.Context, t hub.Target, p hub.Patch, ifMatch string) (hub.Twin, error)
 	// Invoke calls a direct method and waits for the device's answer.
 	Invoke(ctx context.Context, t hub.Target, c hub.Call) (hub.Answer, error)
+	JobHub
+}
+
+// JobHub is the hub's own Jobs service.
+type JobHub interface {
+	// CreateJob has the hub carry out a job. It may be tried again: the hub holds
+	// one job of an id.
+	CreateJob(ctx context.Context, j hub.NewJob) error
+	Job(ctx context.Context, id string) (hub.Job, error)
+	// CancelJob cancels a job that has not begun to run.
+	CancelJob(ctx context.Context, id string) (hub.Job, error)
+	// JobRows returns one page of a query of devices.jobs.
+	JobRows(ctx context.Context, q hub.Query) (hub.JobRowPage, error)
 }

@@ -110,15 +110,21 @@ func (r *reader) again(p *Pool, c pace.Class, v decide.Verdict, err *hub.Error) 
 	return r.spent < r.retry.Attempts
 }
 
-// Preflight makes sure of a hub before anything is sent to its devices: that
-// it is there, that it takes our credentials, and that it can be queried.
-func Preflight(ctx context.Context, p *Pool) error {
+// Read makes a request that changes nothing, or nothing more when it is made again,
+// a few times if it must.
+func (p *Pool) Read(ctx context.Context, c pace.Class, request func(Hub) error) error {
 	retry := spec.Retry{Attempts: 3, Backoff: 250 * time.Millisecond, MaxBackoff: time.Second}
-	err := p.read(ctx, reader{retry: retry, from: clock.Now(), brisk: true}, pace.Query, func(Hub) error { return p.ask(ctx) })
+	err := p.read(ctx, reader{retry: retry, from: clock.Now(), brisk: true}, c, request)
 	if _, refused := errors.AsType[*hub.Error](err); refused {
 		return &HubError{Hub: p.Name, Err: err}
 	}
 	return err
+}
+
+// Preflight makes sure of a hub before anything is sent to its devices: that
+// it is there, that it takes our credentials, and that it can be queried.
+func Preflight(ctx context.Context, p *Pool) error {
+	return p.Read(ctx, pace.Query, func(Hub) error { return p.ask(ctx) })
 }
 
 // ask asks the hub for something that it always has, and that changes nothing.
