@@ -57,6 +57,8 @@ type Options struct {
 	Crashed func(value any, stack []byte)
 	// Rehearsal lets the plan run on another hub than the one it names.
 	Rehearsal bool
+	// Detach ends the run once the hub's Jobs service has taken every part of it.
+	Detach bool
 	// AsIf says that the times of the run are emulated ones.
 	AsIf bool
 }
@@ -78,6 +80,8 @@ type Run struct {
 	endedAt   time.Time
 	jobs      []*jobRun
 	crashed   func(value any, stack []byte)
+	paused    func(pace.Pause)
+	detach    bool
 	asIf      bool  // its times are emulated ones
 	cause     error // why it ended early, if it did
 	grouped   sync.Once
@@ -144,7 +148,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
 		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, crashed: o.Crashed,
-		past: o.Past, only: o.Only, grace: o.Grace, asIf: o.AsIf,
+		past: o.Past, only: o.Only, grace: o.Grace, asIf: o.AsIf, paused: o.Paused, detach: o.Detach,
 	}
 	if o.Pinned != nil {
 		r.pinned = newPinnedTwins(o.Pinned)
@@ -228,11 +232,21 @@ func (r *Run) makeJobs() error {
 // conclusion says whether anything is left for a run that goes on with this one.
 func (r *Run) conclusion() string {
 	for _, j := range r.jobs {
-		if j.status == spec.StatusInterrupted || j.status == spec.StatusStopped || j.ledger.misses().NotReached > 0 || j.ledger.unlisted || j.reason == errNotPicked { //nolint:errorlint // our own cause, kept as it is
+		if j.status == spec.StatusInterrupted || j.status == spec.StatusStopped || j.status == spec.StatusDetached || j.ledger.misses().NotReached > 0 || j.ledger.unlisted || j.reason == errNotPicked { //nolint:errorlint // our own cause, kept as it is
 			return "unfinished"
 		}
 	}
 	return journal.FinishedDetail
+}
+
+// waitsForSlot says that a hub runs as many of its own jobs as it can, or has room
+// again.
+func (r *Run) waitsForSlot(hub string, over bool) {
+	if r.paused == nil {
+		return
+	}
+	now := clock.Now()
+	r.paused(pace.Pause{Hub: hub, Calls: pace.JobCall.String(), Since: now, Until: now.Add(lastLook), GiveUp: now.Add(lastLook), Err: errFull, Over: over})
 }
 
 // guarded returns f with its panics handed to crashed, if there is one: the
@@ -276,10 +290,10 @@ func (r *Run) Cause() error { return r.cause }
 // Status sums up how the jobs ended: the worst of them counts.
 func (r *Run) Status() spec.Status {
 	// A job that is skipped is no miss, and counts like one that succeeded.
-	rank := []spec.Status{spec.StatusSucceeded, spec.StatusFailed, spec.StatusStopped, spec.StatusInterrupted}
+	rank := []spec.Status{spec.StatusSucceeded, spec.StatusDetached, spec.StatusFailed, spec.StatusStopped, spec.StatusInterrupted}
 	worst := 0
 	if _, ok := errors.AsType[*JournalError](r.cause); ok {
-		worst = 1 // the rows stand, but nobody could resume from them
+		worst = slices.Index(rank, spec.StatusFailed) // the rows stand, but nobody could resume from them
 	}
 	for _, j := range r.jobs {
 		status := j.status

@@ -33,6 +33,8 @@ type controls struct {
 	work  context.Context         //nolint:containedctx // outlives dispatching: what is in flight ends by it
 	abort context.CancelCauseFunc // ends the run
 	stop  context.CancelCauseFunc // ends the job
+
+	starts, ends time.Time // of the job's time; zero for now, and for none
 }
 
 // direct is the engine that calls every device from this process.
@@ -53,6 +55,7 @@ type direct struct {
 
 	feed  *feed
 	gate  *gate          // nil unless the cohort is in waves
+	hub   *hubJobs       // nil unless the hub's Jobs service makes the attempts
 	owned sync.WaitGroup // its goroutines
 	items chan *item     // to the workers
 	done  chan finished  // from the workers
@@ -78,6 +81,7 @@ func newDirect(l *ledger, r *Run) *direct {
 	case job.Rate > 0:
 		d.limit = rate.NewLimiter(rate.Limit(job.Rate), 1)
 	}
+	d.hub = newHubJobs(d, r)
 	return d
 }
 
@@ -94,7 +98,10 @@ func (d *direct) carryOut(ctx context.Context, c controls) error {
 	listing, stopListing := context.WithCancelCause(d.work)
 	defer stopListing(nil)
 	d.feed.stopListing = stopListing
-	d.feed.look, d.feed.watch.ask = d.looker(listing), d.asker(listing)
+	d.feed.watch.ask = d.asker(listing)
+	if d.hub == nil {
+		d.feed.look = d.looker(listing)
+	}
 	switch l := d.ledger; {
 	case l.whole:
 		d.endListing(nil)
@@ -190,7 +197,7 @@ func (d *direct) loop(ctx context.Context) error {
 		settled := d.ledger.settled
 		next, wait, err := d.feed.next()
 		d.fail(err)
-		if next == nil && d.ledger.settled != settled {
+		if d.toHub(ctx, next) || next == nil && d.ledger.settled != settled {
 			continue // who was settled on the way may be all that a wave has waited for
 		}
 		sweep := d.feed.watch.advance(clock.Now())
@@ -207,6 +214,24 @@ func (d *direct) loop(ctx context.Context) error {
 		return d.broken
 	}
 	return context.Cause(ctx)
+}
+
+// toHub takes a target that the hub's Jobs service is to do. When there is no other,
+// those that were taken go there together. It is false if there was nothing to do.
+func (d *direct) toHub(ctx context.Context, next *item) bool {
+	switch {
+	case d.hub == nil || next != nil && next.proving || d.broken != nil:
+		return false
+	case next == nil && len(d.hub.gathered) > 0:
+		d.hub.submit(ctx)
+		return true
+	case next == nil:
+		return false
+	}
+	d.busy++
+	d.feed.handedOut(next)
+	d.hub.gather(next)
+	return true
 }
 
 // soonest is the shortest of some times, of which 0 is none.
@@ -268,7 +293,11 @@ func (d *direct) step(ctx context.Context, next *item, wait time.Duration) {
 
 // takeIn takes over what a worker made of an item.
 func (d *direct) takeIn(f finished) {
-	d.busy--
+	if f.index == stranger {
+		d.fail(d.ledger.admit(f.item))
+	} else {
+		d.busy--
+	}
 	d.fail(f.abort)
 	d.ledger.enter(f)
 	d.feed.noteAway(f)
@@ -315,6 +344,9 @@ func (d *direct) drain(ctx context.Context) {
 	f.stopping = true
 	if _, fatal := target.AsFatal(context.Cause(ctx)); fatal || d.broken != nil || d.grace <= 0 {
 		f.stopListing(context.Cause(ctx))
+	}
+	for _, given := range d.hub.giveBack(context.Cause(ctx)) {
+		d.takeIn(given)
 	}
 	d.timer.Reset(d.grace)
 	for d.busy > 0 || !f.over {

@@ -16,6 +16,8 @@ var (
 	errDeadline = errors.New("the job's deadline has passed")
 	// errUnlisted is why a job is not done whose cohort nobody knows in full.
 	errUnlisted = errors.New("its listing is incomplete: the run ended before it had listed all targets, and only some outcomes were taken up again")
+	// errFull is why a part of a job waits to be given to the hub.
+	errFull = errors.New("it runs as many of its own jobs as its tier allows")
 	// errNotPicked keeps a job from beginning that no outcome was picked of.
 	errNotPicked = errors.New("it had not begun, and only some outcomes were taken up again")
 )

@@ -56,7 +56,7 @@ func newFeed(l *ledger, p decide.Policy) *feed {
 	f := &feed{
 		ledger: l, policy: p, clerk: clerk{ledger: l},
 		pages: make(chan target.Page), listed: make(chan error, 1),
-		collect: l.roster.Job.Target.Expect != (spec.Expect{}) || l.pins != nil || l.roster.Job.Rollout != nil,
+		collect: l.roster.Job.Target.Expect != (spec.Expect{}) || l.pins != nil || l.roster.Job.Rollout != nil || l.byHub(),
 		looked:  make(chan []*item, 1), limit: l.resumed, rows: journal.NewRowReader(l.journal),
 		waiting: byDue(),
 	}

@@ -25,6 +25,7 @@ type jobRun struct {
 	engine   engine
 	abort    context.CancelCauseFunc // ends the run
 	observer Observer
+	detach   bool           // the run does not wait for the hub's Jobs service
 	held     *schedule.Hold // why the job does not begin; nil if it does
 
 	scheduledAt time.Time
@@ -50,7 +51,7 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 		return nil, err
 	}
 	j := &jobRun{
-		ledger: l, engine: newDirect(l, r), observer: r.observer,
+		ledger: l, engine: newDirect(l, r), observer: r.observer, detach: r.detach,
 		over: make(chan struct{}), status: spec.StatusNotStarted,
 	}
 	if len(job.Needs) == 0 {
@@ -75,7 +76,7 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 		j.neverStarted(err)
 		return
 	}
-	if !clock.Sleep(ctx, clock.Until(j.scheduledAt)) {
+	if !j.atHub() && !clock.Sleep(ctx, clock.Until(j.scheduledAt)) {
 		j.neverStarted(context.Cause(ctx))
 		return
 	}
@@ -101,7 +102,23 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 		ctx, cancel = clock.WithDeadline(ctx, j.closesAt, closed(j.job().Window, j.closesAt))
 		defer cancel()
 	}
-	j.finish(j.engine.carryOut(ctx, controls{work: work, abort: abort, stop: stop}))
+	j.finish(j.engine.carryOut(ctx, controls{work: work, abort: abort, stop: stop, starts: j.scheduledAt, ends: j.ends()}))
+}
+
+// atHub tells whether the hub's Jobs service waits for the job's time, which has a
+// clock of its own.
+func (j *jobRun) atHub() bool {
+	return j.detach || j.ledger.past != nil && len(j.ledger.past.parts) > 0
+}
+
+// ends is when the job's time is over: by its deadline or its window, zero for
+// neither.
+func (j *jobRun) ends() time.Time {
+	ends := schedule.Deadline(j.job(), j.scheduledAt)
+	if ends.IsZero() || !j.closesAt.IsZero() && j.closesAt.Before(ends) {
+		return j.closesAt
+	}
+	return ends
 }
 
 // schedule sets the time at which the job is due, or from which on its window is
@@ -201,18 +218,26 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if l.unlisted {
 		return spec.StatusFailed, errUnlisted
 	}
+	if j.detach && l.allWithHub() {
+		return spec.StatusDetached, errDetached
+	}
 	if why := missed.Beyond(l.roster.Job.Tolerate, l.roster.Cohort.Size()); why != nil {
 		return spec.StatusFailed, why
 	}
+	return spec.StatusSucceeded, l.notes(missed)
+}
+
+// notes is what there is to say of a job that succeeded; nil for nothing.
+func (l *ledger) notes(missed decide.Misses) error {
 	notes := []string{missed.Tolerated(), l.pins.note()}
 	if idle := l.roster.IdleExclusions(); l.listedHere && len(idle) > 0 {
 		notes = append(notes, target.IdleText(idle))
 	}
 	notes = slices.DeleteFunc(notes, func(s string) bool { return s == "" })
 	if len(notes) == 0 {
-		return spec.StatusSucceeded, nil
+		return nil
 	}
-	return spec.StatusSucceeded, errors.New(strings.Join(notes, "; "))
+	return errors.New(strings.Join(notes, "; "))
 }
 
 // stops tells whether an error is how a safety rule ends a job.

@@ -78,6 +78,9 @@ func newLedger(r *Run, job *spec.Job) (*ledger, error) {
 		plan: r.plan.Name, roster: target.NewRoster(job, r.pools), journal: r.journal, mask: mask.New(r.plan),
 		latency: newLatency(), applied: newApplied(), picked: r.only,
 	}
+	if l.byHub() {
+		l.roster.Looks = spec.Columns{} // nothing is computed from twins
+	}
 	l.roster.Overwrites = job.Twin != nil && job.Twin.Guard == spec.GuardNone
 	if r.pinned != nil {
 		l.pinTo(r.pinned)
@@ -102,6 +105,12 @@ func (l *ledger) list(items []item) error {
 		line.Targets[i] = items[i].Journal()
 	}
 	return l.append(line.Append(nil))
+}
+
+// admit takes a target into a cohort that was listed without it.
+func (l *ledger) admit(it *item) error {
+	it.index, _ = l.roster.Cohort.Add(it.Key)
+	return l.list([]item{*it})
 }
 
 // listWave notes that targets of the cohort belong to a wave.

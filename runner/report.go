@@ -29,6 +29,9 @@ func (j *jobRun) report() spec.JobReport {
 		},
 		Waves: j.engine.waves(j.reason), Devices: []spec.Row{},
 	}
+	if l.byHub() {
+		rep.Engine = job.Engine
+	}
 	if job.Confirm != nil && l.applied.TotalCount() > 0 {
 		rep.TimeToApplyMs = &spec.Latency{
 			P50: l.applied.ValueAtQuantile(50), P90: l.applied.ValueAtQuantile(90), P99: l.applied.ValueAtQuantile(99), Max: l.applied.Max(),
@@ -97,7 +100,7 @@ func (r *Run) Report(exitCode int) spec.Report {
 		Run: spec.Run{
 			ID:   r.id,
 			Plan: spec.PlanRef{Name: r.plan.Name, File: r.plan.File, SHA256: r.plan.SHA256, Inputs: r.inputs()},
-			Hub:  r.pools[0].Name, Engine: "direct", Runner: r.runner,
+			Hub:  r.pools[0].Name, Engine: string(r.engine()), Runner: r.runner,
 			StartedAt: spec.Time{Time: r.startedAt}, EndedAt: spec.Time{Time: r.endedAt},
 			Status: r.Status(), ExitCode: exitCode, Rehearsal: r.asIf,
 		},
@@ -181,7 +184,7 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 	}
 	const tail = "[]\n    }"
 	fmt.Fprintf(out, "\n    %s[", frame[:len(frame)-len(tail)])
-	rows := rowReader{journal: r.journal, lines: journal.NewRowReader(r.journal), several: len(r.pools) > 1, pools: r.pools}
+	rows := rowReader{journal: r.journal, lines: journal.NewRowReader(r.journal), several: len(r.pools) > 1, pools: r.pools, byHub: j.ledger.byHub()}
 	for i, index := range j.ledger.roster.Cohort.Sorted() {
 		row, err := rows.row(j.ledger.roster.Cohort, index)
 		if err != nil {
@@ -208,6 +211,7 @@ type rowReader struct {
 	lines   *journal.RowReader
 	pools   []*target.Pool
 	several bool
+	byHub   bool // the hub's Jobs service carries the job out
 	made    []byte
 }
 
@@ -256,8 +260,22 @@ func (rr *rowReader) rowOf(c *cohort.Cohort, index uint32) *spec.Row {
 	key := c.Target(index)
 	outcome, _ := c.At(index).Outcome()
 	row := &spec.Row{DeviceID: key.DeviceID, ModuleID: key.ModuleID, Outcome: outcome}
+	if rr.byHub && outcome == spec.OutcomeUnanswered {
+		row.Error = &spec.RowError{Kind: "hubJob", Message: "the run ended before the job of the hub had; resume it to learn what became of this device"}
+	}
 	if rr.several {
 		row.Hub = rr.pools[key.Pool].Name
 	}
 	return row
+}
+
+// engine is what carried the run out: the hub's Jobs service only if it did all of
+// it.
+func (r *Run) engine() spec.Engine {
+	for _, j := range r.jobs {
+		if !j.ledger.byHub() {
+			return spec.EngineDirect
+		}
+	}
+	return spec.EngineHubJobs
 }

@@ -44,6 +44,8 @@ type pastJob struct {
 	latency   *hdrhistogram.Histogram
 	applied   *hdrhistogram.Histogram
 	pastWaves
+	pastParts
+	runBegan time.Time
 	// replaced are rows that count no more: their targets were done again.
 	replaced []journal.Position
 }
@@ -128,6 +130,10 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 		p.Header = r
 	case journal.Targets:
 		j := p.job(r.Job)
+		if r.Part != "" {
+			j.give(j, r)
+			return nil
+		}
 		if r.Wave > 0 {
 			j.join(j.cohort, r)
 			return nil
@@ -333,7 +339,7 @@ func (j *pastJob) discount(rows *journal.RowReader) error {
 func (p *Past) job(name string) *pastJob {
 	j, ok := p.jobs[name]
 	if !ok {
-		j = &pastJob{cohort: cohort.New(), latency: newLatency(), applied: newApplied()}
+		j = &pastJob{runBegan: p.Header.StartedAt, cohort: cohort.New(), latency: newLatency(), applied: newApplied()}
 		p.jobs[name] = j
 	}
 	return j
@@ -376,6 +382,9 @@ func (l *ledger) resume(p *pastJob) error {
 // attemptsOf returns how many attempts were made for a target that has not come
 // to an end. Those of the others are counted already.
 func attemptsOf(e *cohort.Entry, in io.ReaderAt, rows *journal.RowReader) (int, error) {
+	if e.Begun() && e.Position() == cohort.NoLine {
+		return 0, nil // whoever learns what the hub did counts it
+	}
 	if e.Begun() {
 		intent, err := journal.ReadIntent(in, e.Position())
 		return intent.Attempt, err
@@ -410,7 +419,7 @@ func (l *ledger) takeUp(index uint32) {
 	case settled:
 		l.counters.count(outcome)
 	case e.Begun():
-		outcome, again = spec.OutcomeUnanswered, l.repeats()
+		outcome, again = spec.OutcomeUnanswered, l.goesOn(e)
 	default:
 		outcome, again = spec.OutcomeNotReached, l.picks(spec.OutcomeNotReached)
 	}
@@ -420,6 +429,10 @@ func (l *ledger) takeUp(index uint32) {
 		l.kept[cohort.OutcomeIndex(outcome)]++
 	}
 }
+
+// goesOn tells whether this run does something for a target that was begun: the hub
+// knows what became of one that it was given.
+func (l *ledger) goesOn(e *cohort.Entry) bool { return e.Position() == cohort.NoLine || l.repeats() }
 
 // repeats tells whether a call is made again that was begun and may have run.
 func (l *ledger) repeats() bool {
@@ -470,6 +483,10 @@ func (f *feed) revive(index uint32) (*item, error) {
 		return it, f.restore(it, was, e.Position())
 	case !e.Begun():
 		return nil, nil //nolint:nilnil // neither an item nor an error
+	}
+	if e.Position() == cohort.NoLine { // with a part of the hub's, which tells
+		it.unsure, it.began = true, f.ledger.past.startedAt
+		return it, nil
 	}
 	intent, err := journal.ReadIntent(f.ledger.journal, e.Position())
 	if err != nil {

@@ -113,6 +113,6 @@ func rolloutFields() []Field {
 		{Path: "jobs[].tolerate", Type: FieldObject, Shared: true, Doc: "How many devices may miss for the job still to succeed: counts, or shares of its targets. A device that did not answer is never tolerated: it may have acted.", Example: "{offline: 10%, failed: 0}"},
 		{Path: "jobs[].tolerate.failed", Type: FieldShare, Default: "0", Doc: "Devices that failed, rejected or did not confirm.", Example: "0"},
 		{Path: "jobs[].tolerate.offline", Type: FieldShare, Default: "0", Doc: "Devices that were offline.", Example: "10%"},
-		{Path: "jobs[].engine", Type: FieldText, Shared: true, Planned: true, Default: string(EngineDirect), Values: []string{string(EngineDirect), string(EngineHubJobs)}, Doc: "Who fans out: this process, or the hub's own jobs service.", Example: "hubJobs"},
+		{Path: "jobs[].engine", Type: FieldText, Shared: true, Default: string(EngineDirect), Values: []string{string(EngineDirect), string(EngineHubJobs)}, Doc: "Who fans out: this process, or the hub's own jobs service.", Example: "hubJobs"},
 	}
 }

@@ -62,6 +62,7 @@ const (
 	StatusFailed      Status = "failed"      // criteria missed
 	StatusStopped     Status = "stopped"     // by a safety rule, a window or a deadline
 	StatusInterrupted Status = "interrupted" // by a signal
+	StatusDetached    Status = "detached"    // the hub goes on by itself
 	StatusNotStarted  Status = "notStarted"
 	// StatusSkipped: the plan has the job left out when it is late, or it needs
 	// the success of one that is. It is not a miss.
@@ -164,6 +165,7 @@ type Cause struct {
 type JobReport struct {
 	Name    string  `json:"name"`
 	Type    JobType `json:"type"`
+	Engine  Engine  `json:"engine,omitempty"` // hubJobs; empty for direct
 	Target  string  `json:"target"`
 	Status  Status  `json:"status"`
 	Reason  string  `json:"reason,omitempty"`

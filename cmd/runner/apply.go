@@ -46,6 +46,7 @@ type applyFlags struct {
 	only        []string
 	durability  string
 	lockTimeout time.Duration
+	detach      bool
 }
 
 func newApply(env environment) *cobra.Command {
@@ -89,6 +90,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.StringVar(&f.tier, "tier", "", "with --emulator: a hub of this `TIER` (free, S1, S2 or S3), which refuses what is beyond its throttles")
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: retry only devices with these `OUTCOMES`, such as failed,offline (failed includes rejected, unanswered and unconfirmed)")
 	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` to sync the journal to disk: always, batch (at most 100 ms behind) or off")
+	flags.BoolVar(&f.detach, "detach", false, "end once the hub has taken every job; --resume collects the report (engine hubJobs)")
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run of this plan on this hub (`TIME`)")
 	f.hubFlags.add(flags)
 	f.talkFlags.add(flags)
@@ -108,6 +110,10 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	if err != nil {
 		return err
 	}
+	// What grows with the fleet are records without pointers, which cost the
+	// collector nothing to look at: it may as well come often, and the process
+	// stay small.
+	debug.SetGCPercent(gcPercent)
 	plan, pinned, hub, err := f.prepare(env, talk, file)
 	if err != nil {
 		return err
@@ -119,10 +125,6 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	if err = f.confirm(ctx, env, talk, hub, plan, pinned); err != nil {
 		return err
 	}
-	// What grows with the fleet are records without pointers, which cost the
-	// collector nothing to look at: it may as well come often, and the process
-	// stay small.
-	debug.SetGCPercent(gcPercent)
 	return f.carryOut(ctx, env, talk, file, plan, pinned, hub)
 }
 
@@ -177,6 +179,7 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 		Crashed:   func(value any, stack []byte) { os.Exit(crash(env, value, stack)) },
 		Rehearsal: hub.emulated,
 		AsIf:      f.asIf != "",
+		Detach:    f.detach,
 	})
 	ui.Stop()
 	if err != nil {
@@ -219,6 +222,12 @@ func (f *applyFlags) prepare(env environment, talk *terminal.Talk, file string) 
 	plan, pinned, err := f.planOf(env, talk, file)
 	if err == nil {
 		err = override(plan, f)
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if err = checkEngine(plan, pinned != nil); err == nil && f.detach {
+		err = f.checkDetach(plan)
 	}
 	if err != nil {
 		return nil, nil, nil, err
@@ -273,6 +282,7 @@ func (f *hubFlags) again() []string {
 	add("--connection-string-file", f.stringFile)
 	add("--ca-file", f.caFile)
 	add("--job", f.jobs...)
+	add("--engine", f.engine)
 	add("--var-file", f.files...)
 	if f.strict {
 		args = append(args, "--strict")
@@ -301,6 +311,9 @@ func conclude(run *runner.Run, talk *terminal.Talk, reports *output.Files, recor
 	}
 	for _, name := range reports.Names {
 		talk.Line("report "+name, slog.String("event", "report"), slog.String("file", name))
+	}
+	if run.Status() == spec.StatusDetached {
+		talk.Line("the hub goes on by itself; collect the report with "+again(record), slog.String("event", "detached"), slog.String("collect", again(record)))
 	}
 	if code == exit.OK {
 		return nil

@@ -60,7 +60,7 @@ func boundaries() []boundary {
 		{"internal/emulator/jobs", []string{"internal/twinquery", "internal/emulator/core", "internal/emulator/refuse", "internal/emulator/store", "internal/emulator/twindoc", "internal/emulator/wire", "internal/emulator/clock"}, "it runs jobs, whoever asked for them"},
 		{"internal/faults", nil, "it is tests alone, and they are what may import everything"},
 		{"internal/bench", nil, "it measures the programs from outside"},
-		{"internal/render", []string{"spec", "internal/preview"}, "it shows documents, whoever made them"},
+		{"internal/render", []string{"spec", "internal/preview", "internal/hub"}, "it shows documents, whoever made them"},
 		{"internal/terminal", []string{"internal/clock", "runner", "spec", "internal/render", "internal/pace", "internal/exit"}, "it shows a run and cannot change it"},
 		{"internal/undo", []string{"spec", "internal/journal"}, "it reads what a run left and knows no hub"},
 		{"internal/clock", nil, "time depends on nobody"},

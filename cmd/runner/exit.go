@@ -114,7 +114,7 @@ func codeOfRun(r *runner.Run) int {
 		return exit.Stopped
 	}
 	switch r.Status() {
-	case spec.StatusSucceeded:
+	case spec.StatusSucceeded, spec.StatusDetached:
 		return exit.OK
 	case spec.StatusFailed:
 		return exit.Missed

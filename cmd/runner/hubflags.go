@@ -25,6 +25,7 @@ type hubFlags struct {
 	emulated emulatedHub
 	jobs     []string
 	strict   bool
+	engine   string
 }
 
 // emulatedHub is what an emulated hub is like, besides its fleet.
@@ -41,6 +42,7 @@ func (f *hubFlags) add(flags *pflag.FlagSet) {
 	flags.Lookup("emulator").NoOptDefVal = builtinFleet
 	flags.StringArrayVar(&f.jobs, "job", nil, "run only the job of this `NAME` (may be repeated)")
 	flags.BoolVar(&f.strict, "strict", false, "treat warnings as errors, and an exclusion that excludes nothing")
+	flags.StringVar(&f.engine, "engine", "", "have `ENGINE` carry out all jobs, instead of the plan's: direct or hubJobs")
 	f.varFlags.add(flags)
 	f.connection.add(flags)
 }

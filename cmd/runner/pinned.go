@@ -49,6 +49,9 @@ func (f *applyFlags) loadPlan(env environment, talk *terminal.Talk, file string)
 		return nil, err
 	}
 	src.strict = f.strict
+	if src.opts.Engine, err = f.chosenEngine(); err != nil {
+		return nil, err
+	}
 	src.opts.Lookup = lookup(env, f.recorded(env, src.text))
 	return src.load(talk)
 }

@@ -134,7 +134,13 @@ func (f *previewFlags) previewed(env environment, talk *terminal.Talk, file stri
 		return src, nil, err
 	}
 	src.strict = f.strict
+	if src.opts.Engine, err = f.chosenEngine(); err != nil {
+		return src, nil, err
+	}
 	plan, err := src.load(talk)
+	if err == nil {
+		err = checkEngine(plan, f.out != "")
+	}
 	if err != nil {
 		return src, nil, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ import (
 
 	"iothub-runner/internal/emulator"
 	"iothub-runner/internal/emulator/fleet"
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/hubclient"
 	"iothub-runner/internal/state"
 	"iothub-runner/spec"
 )
@@ -56,6 +59,7 @@ func hubOf(ts *testscript.TestScript) *emulator.Server {
 //	hub offline DEVICE         disconnect a device; hub online DEVICE connects it again
 //	hub lock PLAN              be the run that holds the lock of a plan, until hub unlock PLAN
 //	hub policy NAME            use the connection string of another policy
+//	hub job VAR STATUS         set VAR to the id of the one job of the hub with a status
 //	hub wrongkey FILE          write a connection string with a key that is not the hub's
 func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
@@ -82,6 +86,8 @@ func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case "offline", "online":
 		ts.Check(hubOf(ts).SetOnline(rest[0], args[0] == "online"))
+	case "job":
+		ts.Setenv(rest[0], jobWith(ts, hub.JobStatus(rest[1])))
 	case "lock", "unlock":
 		lockPlan(ts, args[0], rest[0])
 	case "wrongkey":
@@ -96,6 +102,22 @@ func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("hub %s: unknown", args[0])
 	}
+}
+
+// jobWith returns the id of the one job of the hub with a status.
+func jobWith(ts *testscript.TestScript, status hub.JobStatus) string {
+	server := hubOf(ts)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(server.CAPEM())
+	client, err := hubclient.New(hubclient.Options{ConnectionString: server.ConnectionString(), RootCAs: roots})
+	ts.Check(err)
+	defer client.Close()
+	page, err := client.Jobs(context.Background(), hub.JobFilter{Status: status})
+	ts.Check(err)
+	if len(page.Jobs) != 1 {
+		ts.Fatalf("%d jobs are %s, want one", len(page.Jobs), status)
+	}
+	return page.Jobs[0].ID
 }
 
 // lockPlan takes or gives back the lock of a plan, as a run in another process

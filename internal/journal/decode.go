@@ -354,6 +354,7 @@ func (s *scan) targets() Targets {
 		t.Wave = s.number()
 		s.bad = s.bad || t.Wave <= 0
 	}
+	t.Part = s.optional(partPrefix)
 	s.must(`,"ids":[`)
 	index := 0
 	for !s.bad && !s.has(`]`) {

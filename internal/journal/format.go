@@ -66,10 +66,13 @@ type Result struct {
 }
 
 // Targets names targets that belong to a job's cohort, as a page of the query
-// listed them; with a Wave, targets of the cohort that belong to it.
+// listed them; with a Wave, targets of the cohort that belong to it; with a Part,
+// those that are about to be given to the hub's Jobs service with the job of this
+// id.
 type Targets struct {
 	Job     string
 	Wave    int // counted from 1; 0 for the cohort
+	Part    string
 	Targets []Target
 }
 
@@ -125,6 +128,7 @@ const (
 	pinnedPrefix = `,"pinned":`
 
 	wavePrefix    = `,"wave":`
+	partPrefix    = `,"part":`
 	etagPrefix    = `,"etag":`
 	versionPrefix = `,"version":`
 )
@@ -311,6 +315,9 @@ func (t Targets) Append(b []byte) []byte {
 	b = appendString(b, t.Job)
 	if t.Wave > 0 {
 		b = strconv.AppendInt(append(b, wavePrefix...), int64(t.Wave), 10)
+	}
+	if t.Part != "" {
+		b = appendString(append(b, partPrefix...), t.Part)
 	}
 	b = append(b, `,"ids":[`...)
 	index := 0

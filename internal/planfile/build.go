@@ -32,13 +32,13 @@ func (p *parser) build(d *document) *spec.Plan {
 		shared = *d.Defaults
 	}
 	for i, j := range d.Jobs {
-		plan.Jobs[i] = buildJob(j, &shared)
+		plan.Jobs[i] = p.buildJob(j, &shared)
 		p.checkQueryLength(j.Target, &plan.Jobs[i])
 	}
 	return plan
 }
 
-func buildJob(j *jobSection, shared *defaultSection) spec.Job {
+func (p *parser) buildJob(j *jobSection, shared *defaultSection) spec.Job {
 	job := spec.Job{
 		Pos:         spec.Pos{Line: j.node.Line, Column: j.node.Column},
 		Name:        *j.Name,
@@ -54,7 +54,7 @@ func buildJob(j *jobSection, shared *defaultSection) spec.Job {
 		Window:      buildWindow(cmp.Or(j.Window, shared.Window), or(j.Timezone, shared.Timezone, "UTC")),
 		IfLate:      spec.LatePolicy(or(j.IfLate, shared.IfLate, string(spec.LateFail))),
 		Rollout:     buildRollout(cmp.Or(j.Rollout, shared.Rollout)),
-		Engine:      spec.Engine(or(j.Engine, shared.Engine, string(spec.EngineDirect))),
+		Engine:      p.engineOf(j, shared),
 		Files:       slices.Concat(j.Target.files, j.files),
 	}
 	for _, n := range j.Needs {
@@ -68,7 +68,11 @@ func buildJob(j *jobSection, shared *defaultSection) spec.Job {
 		job.Offline = spec.OfflinePolicy(or(j.Offline, shared.Offline, string(spec.OfflineFail)))
 		job.Method = buildMethod(j, shared)
 	case spec.TypeUpdateTwin:
-		job.Twin = &spec.TwinUpdate{Guard: spec.Guard(or(j.Guard, shared.Guard, string(spec.GuardETag)))}
+		guard := spec.GuardETag
+		if job.Engine == spec.EngineHubJobs {
+			guard = spec.GuardNone
+		}
+		job.Twin = &spec.TwinUpdate{Guard: spec.Guard(or(j.Guard, shared.Guard, string(guard)))}
 		job.Twin.Desired, job.Twin.DesiredTemplate = j.Desired.parts()
 		job.Twin.Tags, job.Twin.TagsTemplate = j.Tags.parts()
 	}

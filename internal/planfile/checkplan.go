@@ -242,25 +242,3 @@ func (p *parser) checkWave(w *waveSection) bool {
 }
 
 func (w *waveSection) isLong() bool { return deref(w.node).Kind == yaml.MappingNode }
-
-// checkEngines: the hub's jobs send the same request to every device.
-func checkEngines(p *parser, d *document) {
-	shared := ""
-	if d.Defaults != nil && d.Defaults.Engine != nil {
-		shared = *d.Defaults.Engine
-	}
-	for _, j := range d.Jobs {
-		engine := or(j.Engine, &shared, "")
-		if spec.Engine(engine) != spec.EngineHubJobs {
-			continue
-		}
-		for _, f := range []struct {
-			key   string
-			value *jsonValue
-		}{{"payload", j.Payload}, {"desired", j.Desired}, {"tags", j.Tags}} {
-			if f.value != nil && f.value.template != nil {
-				p.at(j.key(f.key), spec.RuleEngine, fmt.Sprintf("%s differs by device, which a job of the hub cannot do", f.key), "use engine: direct, or values that are the same for all")
-			}
-		}
-	}
-}

@@ -27,6 +27,9 @@ type Options struct {
 	// version does not carry out yet, with a warning. The commands leave it false:
 	// then they are errors, and nothing is ignored.
 	AllowPlanned bool
+	// Engine carries out all jobs instead of the one that each names; empty leaves
+	// them theirs.
+	Engine spec.Engine
 }
 
 // Parse reads a plan. The name stands in positions and in the report; no file

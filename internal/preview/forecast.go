@@ -65,6 +65,7 @@ func (f *Forecast) add(v *view, c *calendar) {
 			j.AfterAny = append(j.AfterAny, need.Job)
 		}
 	}
+	j.Engines = v.engines(&c.plan.Hub)
 	if ends := schedule.Deadline(v.Job, at.start); !ends.IsZero() {
 		j.Deadline = &spec.Time{Time: ends}
 	}
@@ -214,10 +215,19 @@ type demand struct {
 	steps    int // of the method throttle
 	messages int
 	attempts int // that a job's own rate bounds
+
+	jobDevices int // that the hub's Jobs service does something for
 }
 
 // demand returns what a run of the job asks for, less what it repeats.
 func (v *view) demand() demand {
+	if v.Job.Engine == spec.EngineHubJobs {
+		return v.hubDemand()
+	}
+	return v.directDemand()
+}
+
+func (v *view) directDemand() demand {
 	c := &v.counts
 	var d demand
 	d.requests[pace.Query] = c.pages
@@ -241,6 +251,7 @@ func (d *demand) add(other demand) {
 	}
 	d.steps += other.steps
 	d.messages += other.messages
+	d.jobDevices += other.jobDevices
 }
 
 // load works out what that comes to on a hub.
@@ -258,6 +269,7 @@ func (d demand) load(h *spec.Hub, rate float64) Load {
 		l.atLeast(float64(n), perSecond[c], c.String())
 	}
 	l.atLeast(float64(d.attempts), rate, "rate")
+	l.atLeast(float64(d.jobDevices), pace.JobDevices(h.SKU, h.Units), "jobDevices")
 	l.Seconds = math.Round(l.Seconds*10) / 10
 	if quota, _ := pace.DailyQuota(h.SKU, h.Units); quota > 0 {
 		l.Quota, l.PerDay = quota, math.Round(float64(d.messages)/float64(quota)*1e4)/1e4

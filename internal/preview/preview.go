@@ -81,9 +81,10 @@ type JobForecast struct {
 	Waves   []WaveForecast `json:"waves,omitempty"`
 	Pause   string         `json:"pause,omitempty"` // between them: a duration, or manual
 	Load
-	Stopped string `json:"stopped,omitempty"` // why nothing would be sent
-	Skipped bool   `json:"skipped,omitempty"` // the plan wants it so
-	Error   string `json:"error,omitempty"`   // why it could not be looked at
+	Engines *Engines `json:"engines,omitempty"` // absent if the hub's size is not known
+	Stopped string   `json:"stopped,omitempty"` // why nothing would be sent
+	Skipped bool     `json:"skipped,omitempty"` // the plan wants it so
+	Error   string   `json:"error,omitempty"`   // why it could not be looked at
 }
 
 // Opening is the span of a window that a job would start in.

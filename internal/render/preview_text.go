@@ -66,6 +66,9 @@ func textJob(out io.Writer, j *preview.JobForecast, h *preview.HubForecast) {
 	if j.Targets > 0 {
 		fmt.Fprintf(out, "  %s\n", loadText(&j.Load, h))
 	}
+	if text := enginesText(j); text != "" {
+		fmt.Fprintf(out, "  %s\n", text)
+	}
 	all := bundles(j.Groups)
 	for i := range all {
 		if i == textGroups {

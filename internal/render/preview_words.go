@@ -314,6 +314,19 @@ func loadText(l *preview.Load, h *preview.HubForecast) string {
 	return text
 }
 
+// enginesText compares what carries a job out; empty if nobody can tell.
+func enginesText(j *preview.JobForecast) string {
+	e := j.Engines
+	if e == nil {
+		return ""
+	}
+	text := fmt.Sprintf("engine %s; direct takes %s at least, hubJobs %s", e.Engine, secondsText(e.Direct), secondsText(e.HubJobs))
+	if e.Rows > 0 {
+		text += fmt.Sprintf(" (%s to read its rows)", secondsText(e.Rows))
+	}
+	return text + fmt.Sprintf("; recommended is %s: %s", e.Advice, e.Reason)
+}
+
 func secondsText(s float64) string {
 	return Round(time.Duration(s * float64(time.Second))).String()
 }
@@ -322,6 +335,7 @@ func secondsText(s float64) string {
 func ClassName(calls string) string {
 	return map[string]string{
 		"queries": "queries", "twinReads": "reads of twins", "twinUpdates": "updates of twins", "methodCalls": "method calls",
+		"jobCalls": "calls to its jobs", "jobDevices": "devices of its jobs",
 	}[calls]
 }
 

@@ -1,0 +1,173 @@
+package faults_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"iothub-runner/internal/emulator"
+	"iothub-runner/spec"
+)
+
+// viaHub is how jobs end that the hub carries out: it patches every twin, as wanted
+// or not.
+func viaHub(once, again, twin outcomes) map[string]outcomes {
+	return map[string]outcomes{roleOnce: once, roleAgain: again, roleTwin: twin}
+}
+
+// hubJobCases are the faults that a job of the hub can meet: those of devices, those
+// of the calls to the Jobs service, those of the queries that list and that read
+// rows, and what is not known of the real hub.
+func hubJobCases() []faultCase {
+	fine := outcomes{spec.OutcomeSucceeded}
+	good := viaHub(fine, fine, fine)
+	methods := func(more spec.Outcome) map[string]outcomes {
+		some := outcomes{spec.OutcomeSucceeded, more}
+		return viaHub(some, some, fine)
+	}
+	var all []faultCase
+	add := func(name string, w world, want map[string]outcomes) {
+		all = append(all, faultCase{name: name, world: w, want: want})
+	}
+	add("none", world{}, good)
+	add("rejecting", world{group: "shares: {rejecting: {share: 10%, status: 423}}"}, methods(spec.OutcomeRejected))
+	add("offline", world{group: "shares: {offline: 10%}"}, methods(spec.OutcomeOffline))
+	add("offline for a while", world{group: "shares: {late: {share: 10%, after: 2s}}"}, good)
+	add("hanging", world{group: "shares: {hanging: 3%}"}, methods(spec.OutcomeUnanswered))
+	add("slower than the timeout", world{group: "shares: {slow: {share: 3%, latency: 6s}}"}, methods(spec.OutcomeUnanswered))
+	add("garbage", world{group: "shares: {garbage: 10%}"}, methods(spec.OutcomeUnanswered))
+	add("disconnecting", world{group: "shares: {disconnecting: 10%}"}, methods(spec.OutcomeUnanswered))
+	for _, fault := range []string{"serverError", "badGateway", "unavailable", "resetBefore", "resetAfter", "unauthorized"} {
+		add(fault+" on job calls", world{faults: "{fault: " + fault + ", operations: [job], calls: 1-2}, {fault: " + fault + ", operations: [job], calls: 6}"}, good)
+		add(fault+" on pages", world{faults: "{fault: " + fault + ", operations: [query], calls: 3-4}"}, good)
+	}
+	add("429 on job calls", world{faults: "{fault: throttled, operations: [job], calls: 1-2, wait: 1s}"}, good)
+	add("empty pages", world{faults: "{fault: emptyPage, share: 50%}"}, good)
+	for knob, values := range map[string][]string{
+		"duplicateJob": {"repeat"}, "jobStatistics": {"atEnd"}, "jobWithFailures": {"failed"}, "badCondition": {"async"},
+	} {
+		for _, value := range values {
+			add(knob+" "+value, world{group: "shares: {rejecting: {share: 10%, status: 423}}", behaviour: map[string]string{knob: value}}, methods(spec.OutcomeRejected))
+		}
+	}
+	add("lost answers", world{faults: "{fault: resetAfter, operations: [job], share: 40%}", behaviour: map[string]string{"duplicateJob": "conflict"}}, good)
+	add("a hub that runs one job", world{tier: "S1"}, good)
+	return all
+}
+
+// TestHubJobs has the hub carry out what the other tests do from here, and holds
+// every row against what the devices did.
+func TestHubJobs(t *testing.T) {
+	t.Parallel()
+	for _, rollout := range []bool{false, true} {
+		for _, tt := range hubJobCases() {
+			if rollout && tt.name == "offline" {
+				continue // the wave with the first of them takes all the time there is
+			}
+			name, defaults := tt.name, "engine: hubJobs, deadline: 20s"
+			if rollout {
+				name, defaults = name+", in a rollout", defaults+", rollout: {waves: [1, 10%, 100%]}"
+			}
+			if tt.world.tier != "" { // ten devices a second
+				tt.world.each = 30
+				defaults = strings.Replace(defaults, "20s", "2m", 1)
+			} else {
+				tt.world.each = each
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				hub := tt.world.start(t)
+				rep, done := newRun(t, hub, planText(defaults)).apply(t.Context(), t)
+				if err := done.Cause(); err != nil {
+					t.Errorf("the run ended early: %v", err)
+				}
+				checkHubJobs(t, hub, tt.world.each, rep)
+				checkOutcomes(t, rep, tt.want)
+			})
+		}
+	}
+}
+
+// checkHubJobs holds a report against what the hub says that happened.
+func checkHubJobs(tb testing.TB, hub *emulator.Server, each int, rep spec.Report) {
+	tb.Helper()
+	for i := range rep.Jobs {
+		job := &rep.Jobs[i]
+		checkComplete(tb, each, job)
+		for j := range job.Devices {
+			row := &job.Devices[j]
+			if wrong := wrongHubRow(hub, job.Name, row); wrong != "" {
+				text, _ := json.Marshal(row)
+				tb.Errorf("job %s, %s: %s\n%s", job.Name, row.DeviceID, wrong, text)
+			}
+		}
+	}
+	for id, e := range hub.EachExecuted {
+		if strings.HasPrefix(id, roleBystander) {
+			tb.Errorf("%s is nobody's target and executed %+v", id, e)
+		}
+	}
+}
+
+func wrongHubRow(hub *emulator.Server, job string, row *spec.Row) string {
+	e := hub.Executed(row.DeviceID)
+	if job == roleTwin {
+		return wrongCount(e.Patches, 1, row.Outcome)
+	}
+	if wrong := wrongCount(e.Methods, 1, row.Outcome); wrong != "" || row.Outcome != spec.OutcomeSucceeded {
+		return wrong
+	}
+	if want := fmt.Sprintf(`{"door":%q}`, row.DeviceID); row.Method == nil || string(row.Method.Payload) != want {
+		return "it has the answer of another device, or none; want " + want
+	}
+	return ""
+}
+
+// TestKillHubJobs kills the program while the hub works for it. Whoever goes on
+// finds the jobs of the hub again, and submits none twice.
+func TestKillHubJobs(t *testing.T) {
+	t.Parallel()
+	source := *seed
+	for source == 0 {
+		source = rand.Uint64()
+	}
+	for n := range *kills {
+		t.Run(fmt.Sprint(n+1), func(t *testing.T) {
+			t.Parallel()
+			t.Logf("to repeat the instants: -seed %d -kills %d", source, *kills)
+			chance := rand.New(rand.NewPCG(source, uint64(n)))
+			w := killWorld(n%3 == 1)
+			defaults := "engine: hubJobs, deadline: 15s"
+			if n%2 == 1 {
+				defaults += ", rollout: {waves: [1, 10%, 100%], pause: 20ms}"
+			}
+			if n%4 == 2 {
+				w.faults += ", {fault: resetAfter, operations: [job], share: 30%}"
+			}
+			hub := w.start(t)
+			p := newProcess(t, hub, planText(defaults))
+			for range 1 + chance.IntN(4) {
+				if p.killAt(t.Context(), t, nextInstant(chance, acts(hub), n%3 == 1)); p.ended {
+					break
+				}
+			}
+			if !p.ended {
+				p.finish(t.Context(), t)
+			}
+			if p.code != 1 { // some devices are offline
+				t.Errorf("exit code %d, want 1\n%s", p.code, p.stderr)
+			}
+			rep := readReport(t, p.path("report.json"))
+			checkHubJobs(t, hub, w.each, rep)
+			for _, job := range rep.Jobs {
+				for o, n := range job.Outcomes {
+					if o != spec.OutcomeSucceeded && o != spec.OutcomeRejected && o != spec.OutcomeOffline {
+						t.Errorf("job %s: %d devices are %s", job.Name, n, o)
+					}
+				}
+			}
+		})
+	}
+}

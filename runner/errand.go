@@ -1,0 +1,311 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"iothub-runner/internal/clock"
+	"iothub-runner/internal/cohort"
+	"iothub-runner/internal/decide"
+	"iothub-runner/internal/hub"
+	"iothub-runner/internal/journal"
+	"iothub-runner/internal/pace"
+	"iothub-runner/internal/target"
+	"iothub-runner/spec"
+)
+
+// errand has the hub carry out one part, and finds out what became of each of its
+// targets. It belongs to its goroutine, and so does its part.
+type errand struct {
+	worker
+	jobs *hubJobs
+	part *part
+	job  hub.Job // as the hub showed it last
+
+	settled map[hub.Target]bool
+
+	cancelled bool // by us
+}
+
+const (
+	firstLook = time.Second
+	lastLook  = 30 * time.Second
+	// rowsPatience is how long after the end of a hub's job its rows may lag: they
+	// come from the query index, which can be half an hour behind.
+	rowsPatience = 30 * time.Minute
+	// defaultWithin is the time that a hub's job has whose plan gives it none.
+	defaultWithin = time.Hour
+	// hubMemory is how long a hub remembers a job, less a day.
+	hubMemory = 29 * 24 * time.Hour
+)
+
+// errors of an errand.
+var (
+	errDetached  = errors.New("the hub goes on by itself; what it does is not known yet")
+	errNotInJob  = errors.New("the hub's job did not select it: it has changed or left since it was listed")
+	errRowUnseen = errors.New("the hub's job has ended, and what it did for this device was not to be seen in 30 minutes")
+)
+
+// run returns when every target of the part was sent back.
+func (e *errand) run(dispatch context.Context) {
+	slot := e.jobs.slots[e.part.pool]
+	if !clock.Queue(dispatch, slot) {
+		e.untouched(dispatch)
+		return
+	}
+	defer func() { <-slot }()
+	given, err := e.give(dispatch)
+	switch {
+	case err != nil:
+		e.refused(err)
+		return
+	case !given:
+		e.untouched(dispatch)
+		return
+	}
+	e.ledger.counters.inFlight.Add(int64(len(e.part.items)))
+	if e.jobs.detach {
+		e.leave()
+		return
+	}
+	if !e.await(dispatch) {
+		e.leave()
+		return
+	}
+	e.collect()
+}
+
+// send hands a target back to the loop.
+func (e *errand) send(it *item, f finished) {
+	delete(e.part.items, it.Target)
+	f.item = it
+	if f.abort != nil {
+		e.abort(f.abort)
+	}
+	e.done <- f
+}
+
+// untouched hands back targets for which nothing was done.
+func (e *errand) untouched(dispatch context.Context) {
+	for _, it := range e.part.items {
+		if it.withHub() {
+			e.send(it, finished{outcome: spec.OutcomeUnanswered, line: cohort.NoLine})
+			continue
+		}
+		e.send(it, e.clerk.stopped(it, context.Cause(dispatch)))
+	}
+}
+
+// leave hands back targets whose ends this run does not wait for. They keep no line:
+// so whoever goes on with the run finds out.
+func (e *errand) leave() {
+	e.ledger.counters.inFlight.Add(-int64(len(e.part.items)))
+	for _, it := range e.part.items {
+		e.send(it, finished{outcome: spec.OutcomeUnanswered, line: cohort.NoLine, attempts: e.begin(it)})
+	}
+}
+
+// begin counts the attempt that a part is for each of its targets.
+func (*errand) begin(it *item) int {
+	it.attempts++
+	return 1
+}
+
+// refused settles targets whose part the hub does not take.
+func (e *errand) refused(err error) {
+	fatal, isFatal := target.AsFatal(err)
+	herr := decide.AsHubError(err)
+	for _, it := range e.part.items {
+		n := e.begin(it)
+		row := e.clerk.newRow(it, spec.OutcomeFailed)
+		row.Error = rowError(herr)
+		f := e.clerk.settle(it, row, 0)
+		f.attempts = n
+		if isFatal && f.abort == nil {
+			f.abort = fatal
+		}
+		e.send(it, f)
+	}
+}
+
+// give has the hub take the part. It is false if there was no time for it; then the
+// hub does not have it.
+func (e *errand) give(dispatch context.Context) (given bool, err error) {
+	if !e.part.adopted {
+		if err = e.note(); err != nil {
+			return false, err
+		}
+		return e.submit(dispatch)
+	}
+	if given, err = e.there(); given || err != nil {
+		return given, err
+	}
+	if clock.Since(e.ledger.past.runBegan) > hubMemory {
+		return false, &hub.Error{Kind: hub.KindNotFound, Message: "the hub has forgotten the job that was to call it"}
+	}
+	return e.submit(dispatch)
+}
+
+// submit asks the hub until it takes the part. A hub that says no may have it all
+// the same: by an answer that was lost.
+func (e *errand) submit(dispatch context.Context) (given bool, err error) {
+	name := e.pools[e.part.pool].Name
+	for wait, waits := firstLook, false; ; wait = longer(wait) {
+		full, err := e.create(dispatch)
+		if err != nil || full && dispatch.Err() != nil {
+			if given, thereErr := e.there(); given || thereErr != nil {
+				return given, thereErr
+			}
+			if dispatch.Err() != nil {
+				err = nil
+			}
+			return false, err
+		}
+		if full != waits {
+			e.jobs.waiting(name, !full)
+		}
+		if waits = full; !full {
+			return true, nil
+		}
+		if !clock.Sleep(dispatch, wait) {
+			return false, nil
+		}
+	}
+}
+
+func longer(wait time.Duration) time.Duration { return min(wait*3/2, lastLook) }
+
+// note journals who is given to the hub, before that may know of it.
+func (e *errand) note() error {
+	var some []journal.Target
+	at := journal.Position(0)
+	flush := func() (err error) {
+		at, err = e.ledger.journal.Append(journal.Targets{Job: e.ledger.roster.Job.Name, Part: e.part.id, Targets: some}.Append(nil))
+		some = some[:0]
+		return err
+	}
+	for _, it := range e.part.members {
+		if some = append(some, it.Journal()); len(some) == target.PageSize {
+			if err := flush(); err != nil {
+				return &JournalError{Err: err}
+			}
+		}
+	}
+	if len(some) > 0 {
+		if err := flush(); err != nil {
+			return &JournalError{Err: err}
+		}
+	}
+	if err := e.ledger.journal.Commit(at); err != nil {
+		return &JournalError{Err: err}
+	}
+	return nil
+}
+
+// create asks the hub to do the part. It is full if it runs as many jobs as it can.
+func (e *errand) create(ctx context.Context) (full bool, err error) {
+	now := clock.Now()
+	r := e.part.request
+	if r.Within = defaultWithin; !e.ends.IsZero() {
+		r.Within = max(time.Second, e.ends.Sub(later(now, e.starts)))
+	}
+	if e.starts.After(now) {
+		r.Start = e.starts
+	}
+	err = e.ledger.roster.Read(ctx, e.part.pool, pace.JobCall, func(h target.Hub) error {
+		refusal := h.CreateJob(e.work, r)
+		if herr, ok := errors.AsType[*hub.Error](refusal); ok && herr.Name == hub.TooManyJobs {
+			full = true
+			return nil
+		}
+		return refusal //nolint:wrapcheck // the roster tells by it whether to try again
+	})
+	return full, err
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// there tells whether the hub has the part.
+func (e *errand) there() (bool, error) {
+	job, err := e.look()
+	if herr, ok := errors.AsType[*hub.Error](err); ok && herr.Kind == hub.KindNotFound {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	want := hub.JobTwin
+	if e.part.request.Call != nil {
+		want = hub.JobMethod
+	}
+	if job.Type != want || job.Condition != e.part.request.Condition {
+		return false, &hub.Error{Kind: hub.KindConflict, Message: fmt.Sprintf("the hub has another job with the id %s", e.part.id)}
+	}
+	e.job = job
+	return true, nil
+}
+
+// look asks for the hub's job.
+func (e *errand) look() (job hub.Job, err error) {
+	err = e.ledger.roster.Read(e.work, e.part.pool, pace.JobCall, func(h target.Hub) error {
+		job, err = h.Job(e.work, e.part.id)
+		return err
+	})
+	return job, err
+}
+
+// await waits until the hub's job has ended; false if the run ends first. A job that
+// is told to stop cancels what has not begun.
+func (e *errand) await(dispatch context.Context) bool {
+	for wait := firstLook; ; wait = longer(wait) {
+		if dispatch.Err() != nil && !e.cancelled {
+			e.cancel()
+		}
+		job, err := e.look()
+		switch {
+		case e.work.Err() != nil:
+			return false
+		case err == nil:
+			if e.job = job; job.Status.Ended() {
+				return true
+			}
+		default:
+			if fatal, ok := target.AsFatal(err); ok {
+				e.abort(fatal)
+				return false
+			}
+			if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
+				e.stop(late)
+				return false
+			}
+		}
+		if !clock.Sleep(e.either(dispatch), wait) && e.work.Err() != nil {
+			return false
+		}
+	}
+}
+
+// either is what a wait ends with: being told to stop, as long as that is news.
+func (e *errand) either(dispatch context.Context) context.Context {
+	if dispatch.Err() != nil {
+		return e.work
+	}
+	return dispatch
+}
+
+// cancel cancels a job that has not begun to run. One that runs goes on: the hub
+// cancels no such job.
+func (e *errand) cancel() {
+	e.cancelled = true
+	_ = e.ledger.roster.Read(e.work, e.part.pool, pace.JobCall, func(h target.Hub) error {
+		_, err := h.CancelJob(e.work, e.part.id)
+		return err
+	}) // what became of it shows when it is looked at
+}
