@@ -57,7 +57,7 @@ func boundaries() []boundary {
 		{"internal/emulator/store", []string{"internal/emulator/wire", "internal/twinquery", "internal/emulator/fleet", "internal/emulator/refuse", "internal/emulator/twindoc"}, "devices are kept without being spoken to"},
 		{"internal/emulator/core", []string{"internal/twinquery", "internal/emulator/fleet", "internal/emulator/access", "internal/emulator/clock", "internal/emulator/refuse", "internal/emulator/store", "internal/emulator/twindoc", "internal/emulator/wire"}, "it does not know which face of the hub somebody looks at"},
 		{"internal/emulator/devices", []string{"internal/emulator/fleet", "internal/emulator/access", "internal/emulator/core", "internal/emulator/refuse", "internal/emulator/store", "internal/emulator/twindoc", "internal/emulator/wire"}, "it speaks MQTT and nothing else"},
-		{"internal/emulator/jobs", []string{"internal/twinquery", "internal/emulator/core", "internal/emulator/refuse", "internal/emulator/store", "internal/emulator/twindoc", "internal/emulator/wire", "internal/emulator/clock"}, "it runs jobs, whoever asked for them"},
+		{"internal/emulator/jobs", []string{"internal/twinquery", "internal/emulator/fleet", "internal/emulator/core", "internal/emulator/refuse", "internal/emulator/store", "internal/emulator/twindoc", "internal/emulator/wire", "internal/emulator/clock"}, "it runs jobs, whoever asked for them"},
 		{"internal/faults", nil, "it is tests alone, and they are what may import everything"},
 		{"internal/bench", nil, "it measures the programs from outside"},
 		{"internal/render", []string{"spec", "internal/preview", "internal/hub"}, "it shows documents, whoever made them"},

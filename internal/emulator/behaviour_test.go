@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -164,6 +165,22 @@ func TestBehaviours(t *testing.T) {
 			return code(h.do(t, "PUT", "/jobs/v2/a", methodJob("a", "*", "quiet", `,"maxExecutionTimeInSeconds":172801`))) + " " +
 				code(h.do(t, "PUT", "/jobs/v2/b", methodJob("b", "*", "quiet", later(8*24*time.Hour))))
 		}},
+		{"jobLag", map[string]string{"none": "completed completed 1", "rows": "completed pending 1", "statistics": "completed completed 0", "status": "running completed 1"}, func(t *testing.T, h testHub) string {
+			t.Helper()
+			seen := status(t, h, "a", methodJob("a", "deviceId = 'ok'", "quiet"))
+			return fmt.Sprint(seen, " ", firstRow(t, h)["status"], " ", at(t, h.job(t, "a"), "deviceJobStatistics", "succeededCount"))
+		}},
+		{"jobShapes", map[string]string{"plain": "[] [] pending true", "odd": "null null scheduled false"}, func(t *testing.T, h testHub) string {
+			t.Helper()
+			none := h.do(t, "GET", "/jobs/v2/query", "").body + " " + h.do(t, "POST", "/devices/query", `{"query":"SELECT * FROM devices.jobs"}`).body
+			status(t, h, "a", methodJob("a", "deviceId = 'away'", "quiet"))
+			row := firstRow(t, h)
+			return fmt.Sprint(none, " ", row["status"], " ", strings.HasSuffix(fmt.Sprint(row["startTimeUtc"]), "Z"))
+		}},
+		{"jobBreaks", map[string]string{"never": "completed", "midway": "failed"}, func(t *testing.T, h testHub) string {
+			t.Helper()
+			return status(t, h, "a", twinJob("a", "*", `{"etag":"*","tags":{"a":1}}`))
+		}},
 	}
 	seen := map[string]bool{"retryAfter": true, "scheduledCount": true} // have tests of their own
 	for _, c := range cases {
@@ -184,6 +201,16 @@ func TestBehaviours(t *testing.T) {
 			t.Errorf("no test switches %s", b.Name)
 		}
 	}
+}
+
+// firstRow is the first row of devices.jobs.
+func firstRow(t *testing.T, h testHub) map[string]any {
+	t.Helper()
+	rows, _ := h.pages(t, "SELECT * FROM devices.jobs")
+	if len(rows) == 0 {
+		t.Fatal("there are no rows")
+	}
+	return rows[0]
 }
 
 func code(a answer) string {

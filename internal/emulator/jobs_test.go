@@ -359,3 +359,51 @@ func TestTwinJobBeyondTheSize(t *testing.T) {
 		same(t, "error of the row", at(t, rows[0], "error", "code"), any("DeviceModelMaxPropertiesExceeded"))
 	})
 }
+
+// Faults meet what a job does to its devices as they meet calls from outside.
+func TestFaultsInsideJobs(t *testing.T) {
+	for fault, want := range map[string]struct {
+		acted int
+		code  string
+	}{
+		"serverError":  {0, "ServerError"},
+		"unavailable":  {0, "ServiceUnavailable"},
+		"resetBefore":  {0, "ServiceUnavailable"},
+		"throttled":    {0, "ThrottlingBacklogTimeout"},
+		"badGateway":   {1, "InvalidResponseWhileProxying"},
+		"resetAfter":   {1, "InvalidResponseWhileProxying"},
+		"unauthorized": {0, "IotHubUnauthorizedAccess"},
+	} {
+		t.Run(fault, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHub(t, "version: 1\ndevices:\n  - {idPattern: d-%d, count: 3, methods: {m: {}}}\nfaults: [{fault: "+fault+", operations: [method, twinWrite]}]\n")
+				h.do(t, "PUT", "/jobs/v2/m", methodJob("m", "*", "m")).want(t, 200)
+				h.do(t, "PUT", "/jobs/v2/t", twinJob("t", "*", `{"etag":"*","tags":{"a":1}}`)).want(t, 200)
+				time.Sleep(time.Second)
+				rows, _ := h.pages(t, "SELECT * FROM devices.jobs")
+				for _, r := range rows {
+					same(t, "row", fmt.Sprint(r["status"], " ", at(t, r, "error", "code")), "failed "+want.code)
+				}
+				same(t, "rows", len(rows), 6)
+				e := h.Executed("d-1")
+				same(t, "executed", []int{e.Methods, e.Patches}, []int{want.acted, want.acted})
+			})
+		})
+	}
+}
+
+// The calls to the Jobs service can fail each by itself, and as one kind.
+func TestFaultsOfJobCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, "version: 1\ndevices: [{ids: [ok]}]\nfaults: [{fault: serverError, operations: [jobGet], calls: 2}, {fault: unavailable, operations: [jobPut], calls: 1}, {fault: badGateway, operations: [job], calls: 5}]\n")
+		put := func() answer {
+			return h.do(t, "PUT", "/jobs/v2/a", twinJob("a", "*", `{"etag":"*","tags":{"a":1}}`))
+		}
+		get := func() answer { return h.do(t, "GET", "/jobs/v2/a", "") }
+		var seen []int
+		for _, call := range []func() answer{put, get, put, get, get, get} {
+			seen = append(seen, call().status)
+		}
+		same(t, "statuses", seen, []int{503, 404, 200, 500, 502, 200})
+	})
+}

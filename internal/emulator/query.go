@@ -68,6 +68,9 @@ func (x *exchange) query() *refuse.Error {
 		next, more = x.twinPage(q, at, size)
 	}
 	x.buf = append(x.buf, ']')
+	if item == itemDeviceJob && len(x.buf) == len("[]") && x.Does(core.KnobJobShapes, "odd") {
+		x.buf = append(x.buf[:0], "null"...)
+	}
 	h := x.w.Header()
 	h["X-Ms-Item-Type"] = []string{item}
 	if more {

@@ -47,11 +47,22 @@ func hubJobCases() []faultCase {
 	add("empty pages", world{faults: "{fault: emptyPage, share: 50%}"}, good)
 	for knob, values := range map[string][]string{
 		"duplicateJob": {"repeat"}, "jobStatistics": {"atEnd"}, "jobWithFailures": {"failed"}, "badCondition": {"async"},
+		"jobLag": {"rows", "statistics", "status"}, "jobShapes": {"odd"},
 	} {
 		for _, value := range values {
 			add(knob+" "+value, world{group: "shares: {rejecting: {share: 10%, status: 423}}", behaviour: map[string]string{knob: value}}, methods(spec.OutcomeRejected))
 		}
 	}
+	doubtful := viaHub(outcomes{spec.OutcomeSucceeded, spec.OutcomeUnanswered}, outcomes{spec.OutcomeSucceeded, spec.OutcomeUnanswered}, outcomes{spec.OutcomeSucceeded, spec.OutcomeUnanswered})
+	for _, fault := range []string{"serverError", "unavailable", "badGateway", "resetBefore", "resetAfter"} {
+		add(fault+" inside", world{faults: "{fault: " + fault + ", operations: [method, twinWrite], share: 10%}"}, doubtful)
+	}
+	failed := outcomes{spec.OutcomeSucceeded, spec.OutcomeFailed}
+	for _, fault := range []string{"throttled", "unauthorized"} {
+		add(fault+" inside", world{faults: "{fault: " + fault + ", operations: [method, twinWrite], share: 10%}"}, viaHub(failed, failed, failed))
+	}
+	add("a job that breaks", world{behaviour: map[string]string{"jobBreaks": "midway"}}, viaHub(failed, failed, failed))
+	add("slow inside", world{faults: "{fault: slow, operations: [method, twinWrite], share: 30%, latency: {uniform: {from: 1ms, to: 2s}}}"}, good)
 	add("lost answers", world{faults: "{fault: resetAfter, operations: [job], share: 40%}", behaviour: map[string]string{"duplicateJob": "conflict"}}, good)
 	add("a hub that runs one job", world{tier: "S1"}, good)
 	return all

@@ -44,6 +44,9 @@ const (
 	KnobScheduledCount
 	KnobJobStatistics
 	KnobJobTimeLimits
+	KnobJobLag
+	KnobJobShapes
+	KnobJobBreaks
 	Knobs // how many there are
 )
 
@@ -83,6 +86,9 @@ func jobBehaviours() []Behaviour {
 		{"scheduledCount", []string{"no", "yes"}, "Whether jobs that start later count against the limit of active jobs."},
 		{"jobStatistics", []string{"always", "atEnd"}, "When deviceJobStatistics shows: from the start of the run, or only after its end."},
 		{"jobTimeLimits", []string{"none", "strict"}, "strict refuses a maxExecutionTimeInSeconds above 48 hours and a startTime more than 7 days ahead."},
+		{"jobLag", []string{"none", "rows", "statistics", "status"}, "What of a job is three seconds behind the rest: its rows in devices.jobs, deviceJobStatistics, or its status."},
+		{"jobShapes", []string{"plain", "odd"}, "odd writes what some hubs were seen to write: enqueued, canceled of a job and cancelled of a row, scheduled rows, no endTime or statistics before the end, times without zone, and null for no jobs or rows."},
+		{"jobBreaks", []string{"never", "midway"}, "midway ends each job as failed when it has begun with half of its devices; the other rows stay as they are."},
 	}
 }
 

@@ -12,8 +12,20 @@ import (
 // Nowhere is the device of an operation that addresses none.
 func Nowhere() store.Device { return store.Device{Slot: -1} }
 
-// Fault counts a call, and says what goes wrong with it.
+// Fault counts a call, and says what goes wrong with it. One to the Jobs service is
+// counted by itself and with the others to it.
 func (s *Hub) Fault(op fleet.Operation, d store.Device) (fleet.Fault, bool) {
+	own, struck := s.faultOf(op, d)
+	if !op.OfJobs() {
+		return own, struck
+	}
+	if of, any := s.faultOf(fleet.OpJob, d); !struck {
+		return of, any
+	}
+	return own, struck
+}
+
+func (s *Hub) faultOf(op fleet.Operation, d store.Device) (fleet.Fault, bool) {
 	faults := s.Faults.Load()
 	if faults.Fleet == nil || s.FaultsOff.Load() || op == "" {
 		return fleet.Fault{}, false

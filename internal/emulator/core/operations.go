@@ -81,6 +81,14 @@ func counted(op fleet.Operation) int {
 		return store.CountQuery
 	case fleet.OpJob:
 		return store.CountJob
+	case fleet.OpJobPut:
+		return store.CountJobPut
+	case fleet.OpJobGet:
+		return store.CountJobGet
+	case fleet.OpJobCancel:
+		return store.CountJobCancel
+	case fleet.OpJobList:
+		return store.CountJobList
 	case fleet.OpStatistics:
 		return store.CountStatistics
 	case fleet.OpConnect:
@@ -110,8 +118,14 @@ func (o Operation) FaultOperation() fleet.Operation {
 		return fleet.OpRegistryRead
 	case OpPutDevice, OpDeleteDevice, OpBulk, OpPutModule, OpDeleteModule, OpPurge:
 		return fleet.OpRegistryWrite
-	case OpPutJob, OpGetJob, OpCancelJob, OpListJobs, OpListOldJobs, OpGetOldJob:
-		return fleet.OpJob
+	case OpPutJob:
+		return fleet.OpJobPut
+	case OpGetJob, OpGetOldJob:
+		return fleet.OpJobGet
+	case OpCancelJob:
+		return fleet.OpJobCancel
+	case OpListJobs, OpListOldJobs:
+		return fleet.OpJobList
 	case OpDeviceStatistics, OpServiceStatistics:
 		return fleet.OpStatistics
 	case OpUnknown, OpNotEmulated:

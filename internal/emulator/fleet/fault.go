@@ -17,7 +17,11 @@ const (
 	OpMethod        Operation = "method"        // POST /twins/.../methods
 	OpRegistryRead  Operation = "registryRead"  // GET /devices/...
 	OpRegistryWrite Operation = "registryWrite" // PUT, DELETE and bulk
-	OpJob           Operation = "job"           // /jobs/v2/...
+	OpJob           Operation = "job"           // /jobs/v2/..., each of the four that follow
+	OpJobPut        Operation = "jobPut"        // PUT /jobs/v2/{id}
+	OpJobGet        Operation = "jobGet"        // GET /jobs/v2/{id}
+	OpJobCancel     Operation = "jobCancel"     // POST /jobs/v2/{id}/cancel
+	OpJobList       Operation = "jobList"       // GET /jobs/v2/query
 	OpStatistics    Operation = "statistics"    // GET /statistics/...
 
 	// What devices do that connect for real. An entry that names no operation
@@ -32,7 +36,7 @@ const (
 // Operations returns all operations.
 func Operations() []Operation {
 	return []Operation{
-		OpQuery, OpTwinRead, OpTwinWrite, OpMethod, OpRegistryRead, OpRegistryWrite, OpJob, OpStatistics,
+		OpQuery, OpTwinRead, OpTwinWrite, OpMethod, OpRegistryRead, OpRegistryWrite, OpJob, OpJobPut, OpJobGet, OpJobCancel, OpJobList, OpStatistics,
 		OpConnect, OpTelemetry, OpTwinGet, OpReportedPatch,
 	}
 }
@@ -40,6 +44,11 @@ func Operations() []Operation {
 // OfDevice says whether it is a device that does the operation, not a service.
 func (o Operation) OfDevice() bool {
 	return o == OpConnect || o == OpTelemetry || o == OpTwinGet || o == OpReportedPatch
+}
+
+// OfJobs says whether it is one of those that OpJob stands for.
+func (o Operation) OfJobs() bool {
+	return o == OpJobPut || o == OpJobGet || o == OpJobCancel || o == OpJobList
 }
 
 // knows says whether a fault can happen to an operation. CONNECT has no answer
@@ -153,8 +162,8 @@ func (r *faultRule) fits(f *Fleet, c Call, since time.Duration) bool {
 	switch {
 	case len(r.operations) > 0 && !slices.Contains(r.operations, c.Operation):
 		return false
-	case len(r.operations) == 0 && c.Operation.OfDevice():
-		return false
+	case len(r.operations) == 0 && (c.Operation.OfDevice() || c.Operation.OfJobs()):
+		return false // those of jobs are asked about as OpJob, too
 	case !c.Operation.knows(r.kind):
 		return false
 	}

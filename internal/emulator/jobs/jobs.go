@@ -45,6 +45,8 @@ const (
 	strictJobStart = 7 * 24 * time.Hour
 	// EndOfTime stands for the end of a job that has not ended.
 	EndOfTime = "9999-12-30T00:00:00Z"
+	// jobLag is how far behind something is that lags.
+	jobLag = 3 * time.Second
 )
 
 // jobRequest is the body of PUT, member by member.
@@ -283,10 +285,12 @@ func (j *Job) Append(dst []byte) []byte {
 	dst = wire.String(append(dst, `,"queryCondition":`...), j.condition)
 	dst = appendJobTime(dst, `,"createdTime":"`, j.created)
 	dst = appendJobTime(dst, `,"startTime":"`, j.start)
-	if j.ended.IsZero() {
-		dst = append(dst, `,"endTime":"`+EndOfTime+`"`...)
-	} else {
+	odd, ended := j.server.Does(core.KnobJobShapes, "odd"), j.showsEnd()
+	switch {
+	case ended:
 		dst = appendJobTime(dst, `,"endTime":"`, j.ended)
+	case !odd:
+		dst = append(dst, `,"endTime":"`+EndOfTime+`"`...)
 	}
 	dst = append(dst, `,"maxExecutionTimeInSeconds":`...)
 	dst = strconv.AppendInt(dst, int64(j.budget/time.Second), 10)
@@ -297,7 +301,7 @@ func (j *Job) Append(dst []byte) []byte {
 	if j.twinRaw != "" {
 		dst = append(append(dst, `,"updateTwin":`...), j.twinRaw...)
 	}
-	dst = wire.String(append(dst, `,"status":`...), j.status)
+	dst = wire.String(append(dst, `,"status":`...), j.word(ended))
 	if j.failure != "" {
 		dst = wire.String(append(dst, `,"failureReason":`...), j.failure)
 	}
@@ -305,6 +309,31 @@ func (j *Job) Append(dst []byte) []byte {
 		dst = j.appendStatistics(append(dst, `,"deviceJobStatistics":`...))
 	}
 	return append(dst, '}')
+}
+
+// showsEnd says whether the job is seen to have ended.
+func (j *Job) showsEnd() bool {
+	lag := time.Duration(0)
+	if j.server.Does(core.KnobJobLag, "status") {
+		lag = jobLag
+	}
+	return !j.ended.IsZero() && !j.server.Clock.Now().Before(j.ended.Add(lag))
+}
+
+// word is the hub's word for the status.
+func (j *Job) word(ended bool) string {
+	if !j.ended.IsZero() && !ended {
+		return jobRunning
+	}
+	if j.server.Does(core.KnobJobShapes, "odd") {
+		switch j.status {
+		case Queued:
+			return "enqueued"
+		case jobCancelled:
+			return rowCanceled.String()
+		}
+	}
+	return j.status
 }
 
 func appendJobTime(dst []byte, key string, t time.Time) []byte {
@@ -317,19 +346,34 @@ func (j *Job) showsStatistics() bool {
 	if j.Rows == nil {
 		return false
 	}
-	return j.server.Does(core.KnobJobStatistics, "always") || !j.ended.IsZero()
+	early := j.server.Does(core.KnobJobStatistics, "always") && j.server.Does(core.KnobJobShapes, "plain")
+	return early || !j.ended.IsZero()
+}
+
+// counted counts the rows by state, as the statistics know them.
+func (j *Job) counted() [rowStates]int {
+	if !j.server.Does(core.KnobJobLag, "statistics") {
+		return j.counts
+	}
+	var counts [rowStates]int
+	t := j.server.Clock.Now().Add(-jobLag)
+	for i := range j.Rows {
+		counts[j.Rows[i].before(t)]++
+	}
+	return counts
 }
 
 func (j *Job) appendStatistics(dst []byte) []byte {
+	counts := j.counted()
 	for i, part := range []struct {
 		name string
 		n    int
 	}{
 		{"deviceCount", len(j.Rows)},
-		{"failedCount", j.counts[rowFailed]},
-		{"succeededCount", j.counts[rowCompleted]},
-		{"runningCount", j.counts[rowRunning]},
-		{"pendingCount", j.counts[rowPending]},
+		{"failedCount", counts[rowFailed]},
+		{"succeededCount", counts[rowCompleted]},
+		{"runningCount", counts[rowRunning]},
+		{"pendingCount", counts[rowPending]},
 	} {
 		dst = append(dst, "{,,,,"[i])
 		dst = wire.String(dst, part.name)

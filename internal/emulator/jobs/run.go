@@ -6,7 +6,9 @@ import (
 
 	"iothub-runner/internal/emulator/clock"
 	"iothub-runner/internal/emulator/core"
+	"iothub-runner/internal/emulator/fleet"
 	"iothub-runner/internal/emulator/refuse"
+	"iothub-runner/internal/emulator/store"
 	"iothub-runner/internal/emulator/twindoc"
 	"iothub-runner/internal/twinquery"
 )
@@ -81,7 +83,8 @@ type Row struct {
 	updated int64 // Unix nanoseconds
 	answer  []byte
 	refused *refuse.Error
-	status  int32 // that the device answered
+	lost    *refuse.Error // what becomes of the answer when the operation had its effect
+	status  int32         // that the device answered
 	state   rowState
 }
 
@@ -174,10 +177,18 @@ func (j *Job) Step() {
 		j.expire(now)
 		return
 	}
+	if j.server.Does(core.KnobJobBreaks, "midway") && j.next > 0 && j.next >= len(j.Rows)/2 {
+		j.failure = "The job has failed."
+		j.end(jobFailed)
+		return
+	}
 	j.poll(now)
 	pace := &j.server.Throttles[core.ThrottleJobDevices] // of all jobs together
-	started := 0
-	for j.next < len(j.Rows) && started < jobStride && j.flying < MaxFlying && pace.Take(now) {
+	started, most := 0, jobStride
+	if j.server.Does(core.KnobJobBreaks, "midway") {
+		most = max(1, len(j.Rows)/2)
+	}
+	for j.next < len(j.Rows) && started < most && j.flying < MaxFlying && pace.Take(now) {
 		j.try(j.next, now)
 		j.next++
 		started++
@@ -241,14 +252,13 @@ func (j *Job) poll(now time.Time) {
 // try does the operation on one device, or finds that it is offline.
 func (j *Job) try(n int, now time.Time) {
 	r := &j.Rows[n]
-	if j.Kind == jobTwin {
-		_, refusal := j.server.WriteTwin(j.deviceOf(r), r.module, j.Write)
-		j.settle(n, core.MethodAnswer{}, refusal, now)
-		return
-	}
 	m, refusal := j.server.Store.Look(j.deviceOf(r), r.module)
 	if refusal != nil {
 		j.settle(n, core.MethodAnswer{}, refusal, now)
+		return
+	}
+	if j.Kind == jobTwin {
+		j.patch(n, m, now)
 		return
 	}
 	l := j.server.Connected(m)
@@ -259,10 +269,15 @@ func (j *Job) try(n int, now time.Time) {
 		j.waiting = append(j.waiting, n)
 		return
 	}
+	late, refusal := j.strike(n, fleet.OpMethod, m)
+	if refusal != nil {
+		j.settle(n, core.MethodAnswer{}, refusal, now)
+		return
+	}
 	j.move(n, rowRunning, now)
 	j.flying++
 	if sim, ok := l.(core.Simulated); ok {
-		j.simulate(n, sim, now)
+		j.simulate(n, sim, late, now)
 		return
 	}
 	j.server.Serving.Go(func() {
@@ -271,10 +286,45 @@ func (j *Job) try(n int, now time.Time) {
 	})
 }
 
+// patch writes one twin.
+func (j *Job) patch(n int, m store.Subject, now time.Time) {
+	late, refusal := j.strike(n, fleet.OpTwinWrite, m)
+	if refusal == nil {
+		_, refusal = j.server.WriteTwin(j.deviceOf(&j.Rows[n]), j.Rows[n].module, j.Write)
+	}
+	if late <= 0 {
+		j.settle(n, core.MethodAnswer{}, refusal, now)
+		return
+	}
+	j.move(n, rowRunning, now)
+	j.flying++
+	j.server.Clock.At(now.Add(late), func() { j.landPatch(n, refusal) })
+}
+
+// strike asks for the fault that meets the operation on one device, which is the
+// same as for a call from outside. The refusal comes in place of the operation.
+func (j *Job) strike(n int, op fleet.Operation, m store.Subject) (late time.Duration, refusal *refuse.Error) {
+	f, struck := j.server.Fault(op, m.Device)
+	if !struck {
+		return 0, nil
+	}
+	switch f.Kind {
+	case fleet.FaultBadGateway, fleet.FaultResetAfter:
+		j.Rows[n].lost = core.ErrBadGateway()
+	case fleet.FaultSlow:
+		return f.Latency, nil
+	case fleet.FaultResetBefore:
+		return 0, &refuse.Error{Status: 503, Code: 503001, Name: "ServiceUnavailable", Text: "The service is unavailable."}
+	case fleet.FaultThrottled, fleet.FaultUnauthorized, fleet.FaultServerError, fleet.FaultUnavailable, fleet.FaultEmptyPage:
+	}
+	return 0, core.FaultRefusal(f, "Jobs")
+}
+
 // simulate asks a simulated device, whose answer is known at once though it
 // may come later.
-func (j *Job) simulate(n int, d core.Simulated, now time.Time) {
+func (j *Job) simulate(n int, d core.Simulated, late time.Duration, now time.Time) {
 	answer, after, err := d.React(j.call)
+	after += late
 	if after <= 0 {
 		j.flying--
 		j.settle(n, answer, j.server.CallRefusal(err), now)
@@ -299,9 +349,27 @@ func (j *Job) land(n int, answer core.MethodAnswer, err error) {
 	}
 }
 
+// landPatch ends a write that was late.
+func (j *Job) landPatch(n int, refusal *refuse.Error) {
+	j.Mu.Lock()
+	defer j.Mu.Unlock()
+	if j.status != jobRunning {
+		return
+	}
+	j.flying--
+	j.settle(n, core.MethodAnswer{}, refusal, j.server.Clock.Now())
+	j.finishIfDone()
+	if j.next < len(j.Rows) && j.flying == MaxFlying/2 {
+		j.Step()
+	}
+}
+
 // settle ends a row. What the device answered never makes it a failure.
 func (j *Job) settle(n int, answer core.MethodAnswer, refusal *refuse.Error, now time.Time) {
 	r := &j.Rows[n]
+	if refusal == nil {
+		refusal = r.lost
+	}
 	if refusal != nil {
 		r.refused = refusal
 		j.move(n, rowFailed, now)

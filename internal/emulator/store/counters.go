@@ -15,6 +15,10 @@ const (
 
 	CountQuery = iota - 1
 	CountJob
+	CountJobPut
+	CountJobGet
+	CountJobCancel
+	CountJobList
 	CountStatistics
 	CountConnect
 	CountTelemetry
