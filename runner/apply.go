@@ -241,12 +241,15 @@ func (r *Run) conclusion() string {
 
 // waitsForSlot says that a hub runs as many of its own jobs as it can, or has room
 // again.
-func (r *Run) waitsForSlot(hub string, over bool) {
+func (r *Run) waitsForSlot(hub string, since time.Time, over bool) {
 	if r.paused == nil {
 		return
 	}
-	now := clock.Now()
-	r.paused(pace.Pause{Hub: hub, Calls: pace.JobCall.String(), Since: now, Until: now.Add(lastLook), GiveUp: now.Add(lastLook), Err: errFull, Over: over})
+	until := clock.Now()
+	if !over {
+		until = until.Add(lastLook)
+	}
+	r.paused(pace.Pause{Hub: hub, Calls: pace.JobCall.String(), Since: since, Until: until, GiveUp: until, Err: errFull, Over: over})
 }
 
 // guarded returns f with its panics handed to crashed, if there is one: the

@@ -104,6 +104,9 @@ func (e *errand) settle(it *item, row *hub.JobRow) {
 	}
 	f := e.judge(it, row)
 	f.attempts = n
+	if f.outcome == spec.OutcomeNotReached {
+		f.attempts = 0
+	}
 	e.send(it, f)
 }
 
@@ -118,9 +121,10 @@ func (e *errand) judge(it *item, jobRow *hub.JobRow) finished {
 		row.Twin = &spec.TwinResult{Patch: &spec.Sections{Desired: e.part.request.Patch.Desired, Tags: e.part.request.Patch.Tags}}
 	}
 	switch {
-	case jobRow.Status == hub.JobCancelled:
-		row.Twin = nil
-		row.Outcome, row.Error = spec.OutcomeNotReached, &spec.RowError{Kind: "cancelled", Message: "the hub's job was cancelled before it came to this device"}
+	case jobRow.Status == hub.JobCancelled, m == nil && jobRow.Err != nil && jobRow.Err.Kind == hub.KindOffline:
+		// A twin needs nobody online: the hub had no time for it.
+		row.Twin, row.Attempts, row.Outcome = nil, it.before, spec.OutcomeNotReached
+		row.Error = &spec.RowError{Kind: "hubJob", Message: "the hub's job ended before it came to this device"}
 	case jobRow.Err != nil:
 		phase := decide.Invoking
 		if m == nil {

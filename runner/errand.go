@@ -25,6 +25,7 @@ type errand struct {
 	job  hub.Job // as the hub showed it last
 
 	settled map[hub.Target]bool
+	counted int64 // devices that the hub has done, as the progress shows them
 
 	cancelled bool // by us
 }
@@ -70,6 +71,7 @@ func (e *errand) run(dispatch context.Context) {
 		e.leave()
 		return
 	}
+	defer func() { e.count(0) }()
 	if !e.await(dispatch) {
 		e.leave()
 		return
@@ -151,7 +153,7 @@ func (e *errand) give(dispatch context.Context) (given bool, err error) {
 // submit asks the hub until it takes the part. A hub that says no may have it all
 // the same: by an answer that was lost.
 func (e *errand) submit(dispatch context.Context) (given bool, err error) {
-	name := e.pools[e.part.pool].Name
+	name, since := e.pools[e.part.pool].Name, clock.Now()
 	for wait, waits := firstLook, false; ; wait = longer(wait) {
 		full, err := e.create(dispatch)
 		if err != nil || full && dispatch.Err() != nil {
@@ -164,7 +166,7 @@ func (e *errand) submit(dispatch context.Context) (given bool, err error) {
 			return false, err
 		}
 		if full != waits {
-			e.jobs.waiting(name, !full)
+			e.jobs.waiting(name, since, !full)
 		}
 		if waits = full; !full {
 			return true, nil
@@ -273,7 +275,10 @@ func (e *errand) await(dispatch context.Context) bool {
 		case e.work.Err() != nil:
 			return false
 		case err == nil:
-			if e.job = job; job.Status.Ended() {
+			if e.job = job; job.Devices != nil {
+				e.count(int64(job.Devices.Succeeded + job.Devices.Failed))
+			}
+			if job.Status.Ended() {
 				return true
 			}
 		default:
@@ -290,6 +295,12 @@ func (e *errand) await(dispatch context.Context) bool {
 			return false
 		}
 	}
+}
+
+// count has the progress show what the hub has done so far.
+func (e *errand) count(done int64) {
+	e.ledger.counters.atHub.Add(done - e.counted)
+	e.counted = done
 }
 
 // either is what a wait ends with: being told to stop, as long as that is news.

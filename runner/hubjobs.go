@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
@@ -25,8 +26,8 @@ type hubJobs struct {
 	direct   *direct
 	run      string
 	detach   bool
-	waiting  func(hub string, over bool) // says that a part waits for the hub to have room for it
-	slots    []chan struct{}             // of each hub: held by the parts that are with it
+	waiting  func(hub string, since time.Time, over bool) // says that a part waits for the hub to have room for it
+	slots    []chan struct{}                              // of each hub: held by the parts that are with it
 	gathered []*item
 	parts    int // that were ever made, by the runs before this one as well
 }

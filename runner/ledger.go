@@ -53,6 +53,7 @@ type ledger struct {
 type counters struct {
 	listed   atomic.Int64
 	inFlight atomic.Int64
+	atHub    atomic.Int64 // have been done by the hub's Jobs service, by its own count
 	watched  atomic.Int64 // are to report a change
 	away     atomic.Int64 // are offline, and waited for
 	wave     atomic.Int64 // that began last, from 1

@@ -28,6 +28,7 @@ type JobProgress struct {
 	Listed      int64
 	Whole       bool // all targets are listed, so Listed is the total
 	InFlight    int64
+	AtHub       int64 // that the hub's Jobs service has done, and whose rows are still to be read
 	Watched     int64 // whose change was accepted, and who are to report it
 	Away        int64 // who are offline, and waited for
 	Wave, Waves int64 // the wave that began last, of so many; 0 without a rollout
@@ -43,7 +44,7 @@ func (r *Run) Progress() []JobProgress {
 			Name: j.job().Name, Needs: j.job().Needs, Held: j.held != nil,
 			Started: j.started.Load(), Ended: j.ended.Load(),
 			Listed: j.ledger.counters.listed.Load(), Whole: j.ledger.counters.whole.Load(), InFlight: j.ledger.counters.inFlight.Load(),
-			Watched: j.ledger.counters.watched.Load(), Away: j.ledger.counters.away.Load(),
+			AtHub: j.ledger.counters.atHub.Load(), Watched: j.ledger.counters.watched.Load(), Away: j.ledger.counters.away.Load(),
 			Wave: j.ledger.counters.wave.Load(), Waves: j.ledger.counters.waves.Load(),
 			Outcomes: map[spec.Outcome]int64{},
 		}

@@ -109,7 +109,7 @@ func (x *exchange) listJobs() *refuse.Error {
 	x.buf = append(x.buf[:0], '[')
 	rows := 0
 	for _, j := range x.schedules.Since(at.slot) {
-		if now := j.State(); kind != "" && !is(kind, j.Kind) || status != "" && !is(status, now) {
+		if !isJob(j, kind, status) {
 			continue
 		}
 		if rows == size {
@@ -129,6 +129,11 @@ func (x *exchange) listJobs() *refuse.Error {
 	}
 	x.w.Header()["X-Ms-Item-Type"] = []string{"JobResponse"}
 	return x.done(200)
+}
+
+// isJob tells whether a job is of a type and has a status; empty is any.
+func isJob(j *jobs.Job, kind, status string) bool {
+	return (kind == "" || is(kind, j.Kind)) && (status == "" || is(status, j.State()))
 }
 
 // jobRowPage appends the rows of one page of devices.jobs. A cursor's slot is

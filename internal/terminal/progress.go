@@ -127,7 +127,7 @@ func (u *Live) whereabouts(jobs []runner.JobProgress) {
 		if !j.Started || j.Ended {
 			continue
 		}
-		attrs = append(attrs, slog.Group(j.Name, "done", j.Done, "listed", j.Listed, "listedAll", j.Whole, "inFlight", j.InFlight, "toReport", j.Watched, "away", j.Away, "wave", j.Wave, "outcomes", j.Outcomes))
+		attrs = append(attrs, slog.Group(j.Name, "done", j.Done, "listed", j.Listed, "listedAll", j.Whole, "inFlight", j.InFlight, "atHub", j.AtHub, "toReport", j.Watched, "away", j.Away, "wave", j.Wave, "outcomes", j.Outcomes))
 		if len(parts) == render.Mentioned {
 			more++
 			continue
@@ -161,6 +161,7 @@ func whereabout(j runner.JobProgress) string {
 		}
 	}
 	add(j.InFlight, "in flight")
+	add(j.AtHub, "done by the hub")
 	add(j.Watched, "to report the change")
 	add(j.Away, "offline and waited for")
 	if j.Wave > 0 {

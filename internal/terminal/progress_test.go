@@ -23,6 +23,7 @@ func TestWhereabout(t *testing.T) {
 			name: "in a rollout", job: runner.JobProgress{Name: "a", Listed: 40, Whole: true, Done: 3, Outcomes: done, InFlight: 2, Watched: 4, Away: 1, Wave: 2, Waves: 3},
 			want: "job a: 3 of 40 done (3 succeeded), 2 in flight, 4 to report the change, 1 offline and waited for, in wave 2 of 3",
 		},
+		{name: "by the hub", job: runner.JobProgress{Name: "a", Listed: 40, Whole: true, InFlight: 40, AtHub: 12}, want: "job a: 0 of 40 done, 40 in flight, 12 done by the hub"},
 		{name: "has them all", job: runner.JobProgress{Name: "a", Listed: 40, Whole: true, Done: 3, Outcomes: done, InFlight: 2}, want: "job a: 3 of 40 done (3 succeeded), 2 in flight"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,6 +1,8 @@
 package core
 
 import (
+	"slices"
+
 	"iothub-runner/internal/emulator/access"
 	"iothub-runner/internal/emulator/fleet"
 	"iothub-runner/internal/emulator/refuse"
@@ -79,16 +81,8 @@ func counted(op fleet.Operation) int {
 		return store.CountRegistryWrite
 	case fleet.OpQuery:
 		return store.CountQuery
-	case fleet.OpJob:
-		return store.CountJob
-	case fleet.OpJobPut:
-		return store.CountJobPut
-	case fleet.OpJobGet:
-		return store.CountJobGet
-	case fleet.OpJobCancel:
-		return store.CountJobCancel
-	case fleet.OpJobList:
-		return store.CountJobList
+	case fleet.OpJob, fleet.OpJobPut, fleet.OpJobGet, fleet.OpJobCancel, fleet.OpJobList:
+		return countedJob(op)
 	case fleet.OpStatistics:
 		return store.CountStatistics
 	case fleet.OpConnect:
@@ -101,6 +95,12 @@ func counted(op fleet.Operation) int {
 		return store.CountReportedPatch
 	}
 	panic("emulator: an operation of fault rules that is not counted: " + string(op))
+}
+
+// countedJob is one of the counters from CountJob on, which are in this order.
+func countedJob(op fleet.Operation) int {
+	order := [...]fleet.Operation{fleet.OpJob, fleet.OpJobPut, fleet.OpJobGet, fleet.OpJobCancel, fleet.OpJobList}
+	return store.CountJob + slices.Index(order[:], op)
 }
 
 // FaultOperation is an operation as fault rules name it.
