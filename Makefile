@@ -96,6 +96,7 @@ long: ## the tests of make test with large fleets; kill and resume 60 runs; a ru
 	go test $(RACE) -timeout 30m -run 'TestWholeFleet|TestPreviewOf' ./cmd/runner -long
 	go test $(RACE) -timeout 10m -run TestMarkdownIsBounded ./internal/render -large
 	go test $(RACE) -timeout 30m -run TestKill -v ./internal/faults -kills 60
+	go test -timeout 30m -run TestShards -v ./internal/faults -shardfleet 100000
 	go test -timeout 60m -run TestLargeFleet -v ./internal/faults -fleet 1000000
 
 .PHONY: clean

@@ -57,6 +57,9 @@ type Options struct {
 	Crashed func(value any, stack []byte)
 	// Rehearsal lets the plan run on another hub than the one it names.
 	Rehearsal bool
+	// Shard is the part of the targets that the run is for; others carry out the rest.
+	// It takes its share of what the hub takes, and of each job's rate.
+	Shard spec.Shard
 	// Detach ends the run once the hub's Jobs service has taken every part of it.
 	Detach bool
 	// AsIf says that the times of the run are emulated ones.
@@ -82,6 +85,7 @@ type Run struct {
 	crashed   func(value any, stack []byte)
 	paused    func(pace.Pause)
 	detach    bool
+	shard     spec.Shard
 	asIf      bool  // its times are emulated ones
 	cause     error // why it ended early, if it did
 	grouped   sync.Once
@@ -148,7 +152,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
 		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, crashed: o.Crashed,
-		past: o.Past, only: o.Only, grace: o.Grace, asIf: o.AsIf, paused: o.Paused, detach: o.Detach,
+		past: o.Past, only: o.Only, grace: o.Grace, asIf: o.AsIf, paused: o.Paused, detach: o.Detach, shard: o.Shard,
 	}
 	if o.Pinned != nil {
 		r.pinned = newPinnedTwins(o.Pinned)
@@ -157,7 +161,7 @@ func newRun(plan *spec.Plan, o Options) *Run {
 		r.observer = silent{}
 	}
 	for _, h := range o.Hubs {
-		r.pools = append(r.pools, target.NewPool(h, plan, o.Outage, o.Paused))
+		r.pools = append(r.pools, target.NewPool(h, plan, o.Shard, o.Outage, o.Paused))
 	}
 	return r
 }

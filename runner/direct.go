@@ -50,6 +50,7 @@ type direct struct {
 	call    hub.Call
 	limit   *rate.Limiter // the job's own rate; nil for none
 	line    chan struct{} // held by the attempt that waits for it; the others wait for that
+	share   float64       // of the plan's rates that is this run's
 	grace   time.Duration // for the listing, once the job is told to stop
 	crashed func(value any, stack []byte)
 
@@ -67,7 +68,7 @@ type direct struct {
 
 func newDirect(l *ledger, r *Run) *direct {
 	job := l.roster.Job
-	d := &direct{ledger: l, line: make(chan struct{}, 1), pools: r.pools, policy: decide.Policy{Offline: job.Offline}, grace: r.grace, crashed: r.crashed}
+	d := &direct{ledger: l, line: make(chan struct{}, 1), pools: r.pools, policy: decide.Policy{Offline: job.Offline}, share: r.shard.Share(), grace: r.grace, crashed: r.crashed}
 	if m := job.Method; m != nil {
 		d.policy.Idempotent = m.Idempotent
 		d.call = hub.Call{
@@ -79,7 +80,7 @@ func newDirect(l *ledger, r *Run) *direct {
 	case job.Rollout != nil && job.Rollout.Ramp != nil:
 		d.limit = rate.NewLimiter(d.rampRate(), 1)
 	case job.Rate > 0:
-		d.limit = rate.NewLimiter(rate.Limit(job.Rate), 1)
+		d.limit = rate.NewLimiter(rate.Limit(job.Rate*d.share), 1)
 	}
 	d.hub = newHubJobs(d, r)
 	return d
@@ -326,12 +327,12 @@ func (d *direct) waves(reason error) []spec.WaveReport {
 // rampRate is how fast a job may go after those that have succeeded so far.
 func (d *direct) rampRate() rate.Limit {
 	ramp := d.job().Rollout.Ramp
-	steps := d.ledger.counters.outcomes[cohort.OutcomeIndex(spec.OutcomeSucceeded)].Load() / int64(ramp.Every)
+	steps := d.ledger.counters.outcomes[cohort.OutcomeIndex(spec.OutcomeSucceeded)].Load() / max(1, int64(float64(ramp.Every)*d.share))
 	grown := ramp.From * math.Pow(ramp.Factor, float64(steps))
 	if most := d.job().Rate; most > 0 {
 		grown = min(grown, most)
 	}
-	return rate.Limit(min(grown, fastest))
+	return rate.Limit(min(grown*d.share, fastest))
 }
 
 // fastest is more than any hub takes; a ramp could grow for ever.

@@ -182,7 +182,7 @@ func (h *hubJobs) cut() (parts []*part) {
 // isWhole tells whether so many targets are all that the job's condition selects.
 func (h *hubJobs) isWhole(n int) bool {
 	t, job := &h.direct.ledger.roster.Job.Target, h.direct.job()
-	return n == h.direct.ledger.roster.Cohort.Size() && h.direct.ledger.listedHere && job.Rollout == nil && h.direct.ledger.roster.QueryText() != "" &&
+	return n == h.direct.ledger.roster.Cohort.Size() && h.direct.ledger.listedHere && job.Rollout == nil && h.direct.ledger.roster.Only == nil && h.direct.ledger.roster.QueryText() != "" &&
 		len(t.Exclude) == 0 && t.Devices.Len() == 0 && t.Limit == 0 && t.Top == 0 && t.Expect == (spec.Expect{})
 }
 

@@ -13,6 +13,7 @@ import (
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/mask"
+	"iothub-runner/internal/rollout"
 	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
@@ -85,6 +86,10 @@ func newLedger(r *Run, job *spec.Job) (*ledger, error) {
 	l.roster.Overwrites = job.Twin != nil && job.Twin.Guard == spec.GuardNone
 	if r.pinned != nil {
 		l.pinTo(r.pinned)
+	}
+	if shard := r.shard; shard.Of > 1 {
+		l.roster.Part = true
+		l.roster.Only = func(t cohort.Key) bool { return rollout.Has(shard, t.DeviceID) }
 	}
 	if r.past == nil {
 		return l, nil

@@ -106,6 +106,9 @@ func (r *Run) Report(exitCode int) spec.Report {
 		},
 		Summary: spec.Summary{Outcomes: map[spec.Outcome]int{}},
 	}
+	if shard := r.shard; shard.Of > 1 {
+		rep.Run.Shard = &shard
+	}
 	if r.cause != nil {
 		rep.Run.Reason = r.cause.Error()
 	}

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -105,6 +106,7 @@ type Run struct {
 	ID        string  `json:"id"`
 	Plan      PlanRef `json:"plan"`
 	Hub       string  `json:"hub"`
+	Shard     *Shard  `json:"shard,omitempty"` // of the targets; nil for all
 	Engine    string  `json:"engine"`
 	Runner    string  `json:"runner"`
 	StartedAt Time    `json:"startedAt"`
@@ -124,6 +126,24 @@ type PlanRef struct {
 	File   string  `json:"file"`
 	SHA256 string  `json:"sha256"`
 	Inputs *Inputs `json:"inputs,omitempty"`
+}
+
+// Shard is one of several equal parts of a fleet: the Index-th, from 1, of so many.
+// The zero Shard is the whole.
+type Shard struct {
+	Index int `json:"index"`
+	Of    int `json:"of"`
+}
+
+// Share is how much of the whole a shard is.
+func (s Shard) Share() float64 { return 1 / float64(max(1, s.Of)) }
+
+// String writes a shard as --shard takes it; empty for the whole.
+func (s Shard) String() string {
+	if s.Of == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", s.Index, s.Of)
 }
 
 // Inputs tell what a run was of besides the plan's file, so that one which goes

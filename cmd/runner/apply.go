@@ -47,6 +47,8 @@ type applyFlags struct {
 	durability  string
 	lockTimeout time.Duration
 	detach      bool
+	shardText   string
+	shard       spec.Shard // read from it
 }
 
 func newApply(env environment) *cobra.Command {
@@ -71,6 +73,10 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 			if f.outage <= 0 {
 				return exit.Usage(fmt.Sprintf("--outage %s: want a time above zero, such as 10m", f.outage), "")
 			}
+			var err error
+			if f.shard, err = parseShard(f.shardText); err != nil {
+				return err
+			}
 			env.state = f.stateDir
 			return runApply(cmd.Context(), env, &f, args[0])
 		},
@@ -90,6 +96,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.StringVar(&f.tier, "tier", "", "with --emulator: a hub of this `TIER` (free, S1, S2 or S3), which refuses what is beyond its throttles")
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: retry only devices with these `OUTCOMES`, such as failed,offline (failed includes rejected, unanswered and unconfirmed)")
 	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` to sync the journal to disk: always, batch (at most 100 ms behind) or off")
+	flags.StringVar(&f.shardText, "shard", "", "act on the `K/N`th part of the devices, such as 2/5, with that share of the hub's rates; run the others elsewhere")
 	flags.BoolVar(&f.detach, "detach", false, "end once the hub has taken every job; --resume collects the report (engine hubJobs)")
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run of this plan on this hub (`TIME`)")
 	f.hubFlags.add(flags)
@@ -140,17 +147,22 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 		return err
 	}
 	defer reports.Discard()
-	unlock, err := placeOf(env, hub, plan).Lock(ctx, f.lockTimeout)
+	place := placeOf(env, hub, plan)
+	place.Shard = f.shard
+	unlock, err := place.Lock(ctx, f.lockTimeout)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	record, err := f.request(placeOf(env, hub, plan)).Open(plan, pinned)
+	record, err := f.request(place).Open(plan, pinned)
 	if err != nil {
 		return err
 	}
 	defer record.Close()
 	record.Plan, record.Flags = file, f.again()
+	if f.shard.Of > 0 {
+		record.Flags = append(record.Flags, "--shard", f.shard.String())
+	}
 	if f.stateDir != "" {
 		record.Flags = append(record.Flags, "--state-dir", f.stateDir)
 	}
@@ -180,6 +192,7 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 		Rehearsal: hub.emulated,
 		AsIf:      f.asIf != "",
 		Detach:    f.detach,
+		Shard:     f.shard,
 	})
 	ui.Stop()
 	if err != nil {
@@ -204,7 +217,7 @@ func (f *applyFlags) recorded(env environment, text []byte) map[string]string {
 	if f.resume == "" {
 		return nil
 	}
-	at := state.Place{Plan: planfile.NameOf(text), Emulated: f.emulator != "", StateDir: env.state, Getenv: env.getenv}
+	at := state.Place{Plan: planfile.NameOf(text), Shard: f.shard, Emulated: f.emulator != "", StateDir: env.state, Getenv: env.getenv}
 	if cs, err := f.connectionString(env); err == nil && !at.Emulated {
 		if parsed, parseErr := hubclient.ParseConnectionString(cs); parseErr == nil {
 			at.Hub = parsed.HostName
@@ -228,6 +241,9 @@ func (f *applyFlags) prepare(env environment, talk *terminal.Talk, file string) 
 	}
 	if err = checkEngine(plan, pinned != nil); err == nil && f.detach {
 		err = f.checkDetach(plan)
+	}
+	if err == nil {
+		err = f.checkShard(plan, pinned != nil)
 	}
 	if err != nil {
 		return nil, nil, nil, err

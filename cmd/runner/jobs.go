@@ -142,7 +142,7 @@ func (f *jobsFlags) run(ctx context.Context, env environment, look func(context.
 	ctx, stop := terminal.UntilSignal(ctx)
 	defer stop()
 	h := &jobHub{client: client}
-	h.pool = target.NewPool(target.NamedHub{Name: client.HostName(), Hub: client}, &spec.Plan{}, 0, talk.Paused)
+	h.pool = target.NewPool(target.NamedHub{Name: client.HostName(), Hub: client}, &spec.Plan{}, spec.Shard{}, 0, talk.Paused)
 	return look(ctx, h)
 }
 

@@ -55,6 +55,7 @@ func hubOf(ts *testscript.TestScript) *emulator.Server {
 //	hub start [FLEET [NAME]]   make a hub for this script, and tell the environment of it
 //	hub did DEVICE METHODS PATCHES   assert what a device executed
 //	hub idle                   assert that no device executed anything
+//	hub each METHODS PATCHES   assert what each device of the fleet executed, which has 30
 //	hub connections MAX        assert how many connections were made
 //	hub offline DEVICE         disconnect a device; hub online DEVICE connects it again
 //	hub lock PLAN              be the run that holds the lock of a plan, until hub unlock PLAN
@@ -77,6 +78,16 @@ func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 	case "idle":
 		for id, e := range hubOf(ts).EachExecuted {
 			ts.Fatalf("device %s executed %+v, want nothing", id, e)
+		}
+	case "each":
+		n := 0
+		for id, e := range hubOf(ts).EachExecuted {
+			if n++; fmt.Sprintf("%d %d", e.Methods, e.Patches) != rest[0]+" "+rest[1] {
+				ts.Fatalf("device %s executed %+v", id, e)
+			}
+		}
+		if n != 30 {
+			ts.Fatalf("%d devices executed something, want 30", n)
 		}
 	case "connections":
 		limit, err := strconv.Atoi(rest[0])

@@ -278,7 +278,7 @@ func (s *scan) header() Header {
 		h.Hubs = append(h.Hubs, string(s.text()))
 	}
 	h.Jobs, h.Vars, h.Files = s.texts(jobsPrefix), s.texts(varsPrefix), s.texts(filesPrefix)
-	h.Pinned = s.optional(pinnedPrefix)
+	h.Pinned, h.Shard = s.optional(pinnedPrefix), s.optional(shardPrefix)
 	h.StartedAt = s.at()
 	return h
 }

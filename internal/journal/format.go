@@ -31,6 +31,7 @@ type Header struct {
 	// earlier versions.
 	Jobs, Vars, Files map[string]string
 	Pinned            string
+	Shard             string // which part of the targets, such as 2/5; empty for all
 }
 
 // Target is one row's key: hub and device, with the module if it is one.
@@ -126,6 +127,7 @@ const (
 	varsPrefix   = `,"vars":{`
 	filesPrefix  = `,"files":{`
 	pinnedPrefix = `,"pinned":`
+	shardPrefix  = `,"shard":`
 
 	wavePrefix    = `,"wave":`
 	partPrefix    = `,"part":`
@@ -257,6 +259,9 @@ func (h Header) Append(b []byte) []byte {
 	b = appendTexts(b, filesPrefix, h.Files)
 	if h.Pinned != "" {
 		b = appendString(append(b, pinnedPrefix...), h.Pinned)
+	}
+	if h.Shard != "" {
+		b = appendString(append(b, shardPrefix...), h.Shard)
 	}
 	return seal(appendTime(b, h.StartedAt), start)
 }

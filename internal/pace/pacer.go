@@ -25,6 +25,7 @@ type Options struct {
 	Outage time.Duration               // for how long a hub that takes nothing is waited for; 0 is for ever
 	Ask    func(context.Context) error // asks the hub something that changes nothing; may be nil
 	Tell   func(Pause)                 // is told what is waited for; may be nil
+	Share  float64                     // of what the hub is known to take; 0 is all
 }
 
 // New returns a pacer that starts at four fifths of what the hub is known to
@@ -32,9 +33,13 @@ type Options struct {
 func New(sku string, units int, o Options) *Pacer {
 	p := &Pacer{Options: o}
 	limits, _ := Rates(sku, units) // zero, which is unpaced, for a hub of unknown size
+	share := o.Share
+	if share <= 0 {
+		share = 1
+	}
 	for c := range p.lanes {
 		l := &p.lanes[c]
-		l.limit, l.rate, l.line = limits[c], limits[c]*startShare, make(chan struct{}, 1)
+		l.limit, l.rate, l.line = limits[c]*share, limits[c]*share*startShare, make(chan struct{}, 1)
 	}
 	return p
 }

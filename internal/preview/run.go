@@ -99,7 +99,7 @@ func Make(ctx context.Context, plan *spec.Plan, o Options) (*Forecast, error) {
 	now := clock.Now()
 	p := &previewer{Options: o, plan: plan}
 	for _, h := range o.Hubs {
-		p.pools = append(p.pools, target.NewPool(h, plan, 0, o.Paused))
+		p.pools = append(p.pools, target.NewPool(h, plan, spec.Shard{}, 0, o.Paused))
 	}
 	for _, pool := range p.pools {
 		if err := target.Preflight(ctx, pool); err != nil {

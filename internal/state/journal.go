@@ -3,6 +3,7 @@
 package state
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -50,8 +51,9 @@ type Record struct {
 	Only   []spec.Outcome  // of the past, what to take up again
 	pinned *preview.Pinned // the preview that bounds the run; nil if there is none
 	inputs spec.Inputs     // of the run
-	Keep   bool            // keep it all the same: it is the only trace
-	Unused bool            // nothing was begun, so there is nothing to keep
+	shard  spec.Shard
+	Keep   bool // keep it all the same: it is the only trace
+	Unused bool // nothing was begun, so there is nothing to keep
 }
 
 // Old journals of a plan on a hub are removed when there are more than so many
@@ -86,7 +88,7 @@ func (f Request) Open(plan *spec.Plan, pinned *preview.Pinned) (*Record, error) 
 		return nil, exit.Usage("--or-start goes with --resume last, and without --only", "")
 	}
 	now := clock.Now()
-	r := &Record{ID: newRunID(now), began: now, Only: only, pinned: pinned, runner: f.Runner}
+	r := &Record{ID: newRunID(now), began: now, Only: only, pinned: pinned, runner: f.Runner, shard: f.Shard}
 	r.inputs = inputs.Of(plan)
 	if pinned != nil {
 		r.inputs.Pinned = pinned.Sum()
@@ -134,7 +136,7 @@ func (r *Record) create(hub string, plan *spec.Plan, d journal.Durability) error
 	w, err := journal.Create(r.Path, journal.Header{
 		Run: r.ID, Plan: plan.Name, File: plan.File, SHA256: plan.SHA256,
 		Hubs: []string{hub}, Runner: r.runner, StartedAt: r.began,
-		Jobs: r.inputs.Jobs, Vars: r.inputs.Vars, Files: r.inputs.Files, Pinned: r.inputs.Pinned,
+		Jobs: r.inputs.Jobs, Vars: r.inputs.Vars, Files: r.inputs.Files, Pinned: r.inputs.Pinned, Shard: r.shard.String(),
 	}, d)
 	if err != nil {
 		return &exit.Error{Code: exit.Invalid, Err: err, Hint: "name another file with --journal; nothing is sent without a journal"}
@@ -155,6 +157,9 @@ func (r *Record) resume(id, hub string, plan *spec.Plan, d journal.Durability) e
 		return r.cannotResume(err)
 	}
 	err = past.Check(plan, []string{hub}, r.pinned)
+	if have, want := r.shard.String(), past.Header.Shard; err == nil && have != want {
+		err = &runner.MismatchError{What: "shard", Have: cmp.Or(have, "all devices"), Want: cmp.Or(want, "all devices")}
+	}
 	if id != "" && past.Header.Run != id {
 		err = &otherRunError{path: r.Path, have: past.Header.Run, want: id}
 	}
@@ -212,7 +217,8 @@ func (r *Record) Close() {
 // Place is a plan on a hub: what journals and locks are kept for.
 type Place struct {
 	Hub, Plan string
-	Emulated  bool   // nothing is kept: the hub is gone with the process
+	Emulated  bool // nothing is kept: the hub is gone with the process
+	Shard     spec.Shard
 	StateDir  string // the folder of --state-dir; empty for the user's own
 	Getenv    func(string) string
 }
@@ -232,6 +238,11 @@ func (at Place) dir() (string, error) {
 }
 
 func (at Place) below(root string) string {
+	return filepath.Join(at.ofPlan(root), strings.ReplaceAll(at.Shard.String(), "/", "-of-"))
+}
+
+// ofPlan is where the state of all shards of the plan is.
+func (at Place) ofPlan(root string) string {
 	return filepath.Join(root, strings.ReplaceAll(at.Hub, ":", "_"), at.Plan)
 }
 

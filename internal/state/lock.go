@@ -34,7 +34,7 @@ func (at Place) Lock(ctx context.Context, timeout time.Duration) (unlock func(),
 	if err != nil {
 		return nil, err
 	}
-	first, err := at.lock(ctx, filepath.Join(dir, "lock"), timeout)
+	first, err := at.lockIn(ctx, dir, timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (at Place) Lock(ctx context.Context, timeout time.Duration) (unlock func(),
 	if err = os.MkdirAll(shared, 0o700); err != nil || shared == dir {
 		return first, nil //nolint:nilerr // nobody else can lock there either
 	}
-	second, err := at.lock(ctx, filepath.Join(shared, "lock"), timeout)
+	second, err := at.lockIn(ctx, shared, timeout)
 	if err != nil {
 		first()
 		return nil, err
@@ -56,14 +56,33 @@ func (at Place) Lock(ctx context.Context, timeout time.Duration) (unlock func(),
 	return func() { second(); first() }, nil
 }
 
-// lock locks one file, for up to timeout.
-func (at Place) lock(ctx context.Context, path string, timeout time.Duration) (unlock func(), err error) {
+// lockIn locks a folder of state. Shards of a plan hold that of the plan together,
+// so that no run over all devices meets them.
+func (at Place) lockIn(ctx context.Context, dir string, timeout time.Duration) (unlock func(), err error) {
+	own, err := at.lock(ctx, filepath.Join(dir, "lock"), false, timeout)
+	if err != nil || at.Shard.Of == 0 {
+		return own, err
+	}
+	whole, err := at.lock(ctx, filepath.Join(filepath.Dir(dir), "lock"), true, timeout)
+	if err != nil {
+		own()
+		return nil, err
+	}
+	return func() { whole(); own() }, nil
+}
+
+// lock locks one file, alone or together with others, for up to timeout.
+func (at Place) lock(ctx context.Context, path string, together bool, timeout time.Duration) (unlock func(), err error) {
 	l := flock.New(path, flock.SetPermissions(0o600))
-	locked, err := l.TryLock()
+	try, wait := l.TryLock, l.TryLockContext
+	if together {
+		try, wait = l.TryRLock, l.TryRLockContext
+	}
+	locked, err := try()
 	if err == nil && !locked && timeout > 0 {
 		waiting, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		locked, err = l.TryLockContext(waiting, lockPoll)
+		locked, err = wait(waiting, lockPoll)
 		if errors.Is(err, context.DeadlineExceeded) {
 			err = nil // said below, with the holder
 		}

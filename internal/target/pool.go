@@ -25,11 +25,11 @@ type Pool struct {
 	Pacer *pace.Pacer
 }
 
-// NewPool returns the pool of a hub, which waits for it as long as an outage may
-// last; 0 is [DefaultOutage].
-func NewPool(h NamedHub, plan *spec.Plan, outage time.Duration, paused func(pace.Pause)) *Pool {
+// NewPool returns the pool of a hub, of which others may use the rest. It waits for
+// the hub as long as an outage may last; 0 is [DefaultOutage].
+func NewPool(h NamedHub, plan *spec.Plan, shard spec.Shard, outage time.Duration, paused func(pace.Pause)) *Pool {
 	p := &Pool{NamedHub: h}
-	p.Pacer = pace.New(plan.Hub.SKU, plan.Hub.Units, pace.Options{Hub: h.Name, Outage: cmp.Or(outage, DefaultOutage), Ask: p.ask, Tell: paused})
+	p.Pacer = pace.New(plan.Hub.SKU, plan.Hub.Units, pace.Options{Hub: h.Name, Outage: cmp.Or(outage, DefaultOutage), Ask: p.ask, Tell: paused, Share: shard.Share()})
 	return p
 }
 

@@ -35,6 +35,7 @@ type Roster struct {
 	Looks   spec.Columns           // at a twin, to know what to send
 	exclude map[spec.DeviceID]bool // true once the target has selected it
 	Only    func(cohort.Key) bool  // nil takes everybody
+	Part    bool                   // others see to the rest of the targets, so that this part may be empty
 
 	// Overwrites says that patches carry no etag. What was read of a twin may be
 	// old by the time it is patched, so they hold all that is wanted and not only
@@ -92,8 +93,9 @@ func Named(ids []spec.DeviceID) []hub.Row {
 // that are excluded, without asking anybody.
 func (r *Roster) AddNamed() {
 	for id := range r.Job.Target.Devices.All() {
-		if t := (hub.Target{DeviceID: id.Device, ModuleID: id.Module}); !r.excluded(t) {
-			r.Cohort.Add(cohort.Key{Target: t})
+		key := cohort.Key{Target: hub.Target{DeviceID: id.Device, ModuleID: id.Module}}
+		if !r.excluded(key.Target) && (r.Only == nil || r.Only(key)) {
+			r.Cohort.Add(key)
 		}
 	}
 }
@@ -261,7 +263,7 @@ func (r *Roster) JudgeListing(err error) error {
 		return &ExpectError{Idle: idle}
 	}
 	switch {
-	case r.Cohort.Size() == 0 && !target.AllowEmpty:
+	case r.Cohort.Size() == 0 && !target.AllowEmpty && !r.Part:
 		return ErrNoTargets
 	case r.Cohort.Size() < target.Expect.Min:
 		return &ExpectError{Min: target.Expect.Min, Max: target.Expect.Max, Have: r.Cohort.Size()}
