@@ -38,14 +38,8 @@ func newJobs(env environment) *cobra.Command {
 		Short: "look at the hub's own jobs, and cancel them",
 		Long: `jobs shows the jobs of the hub's own Jobs service, whoever made them: plans with
 engine: hubJobs, the az client, or other programs. The hub remembers them for 30 days.`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return exit.Usage(fmt.Sprintf("unknown command %q", "jobs "+args[0]), didYouMean(cmd, args[0]))
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	group(cmd)
 	cmd.AddCommand(newJobsList(env), newJobsShow(env), newJobsCancel(env))
 	return cmd
 }

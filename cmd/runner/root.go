@@ -96,16 +96,8 @@ calls a direct method or patches twins, for the devices of a query, after a dela
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return exit.Usage(fmt.Sprintf("unknown command %q", args[0]), didYouMean(cmd, args[0]))
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return cmd.Help()
-		},
 	}
+	group(root)
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
@@ -117,6 +109,17 @@ calls a direct method or patches twins, for the devices of a query, after a dela
 	root.AddCommand(newInit(env), newValidate(env), newPreview(env), newApply(env), newUndo(env), newJobs(env), newEmulator(env),
 		newSchema(env), newExplain(env), newCompletion(env), newVersion(env))
 	return root
+}
+
+// group makes a command one that has others and does nothing by itself.
+func group(cmd *cobra.Command) {
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return exit.Usage(fmt.Sprintf("unknown command %q", args[0]), didYouMean(cmd, args[0]))
+		}
+		return nil
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 }
 
 // usageArgs makes a wrong number of arguments a usage error.

@@ -36,10 +36,7 @@ func killWorld(slowListing bool) world {
 // synced before each call.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	source := *seed
-	for source == 0 {
-		source = rand.Uint64()
-	}
+	source := seedOfKills()
 	for n := range *kills {
 		t.Run(fmt.Sprint(n+1), func(t *testing.T) {
 			t.Parallel()
@@ -87,6 +84,15 @@ func TestKill(t *testing.T) {
 			}
 		})
 	}
+}
+
+// seedOfKills is that of -seed, or a new one.
+func seedOfKills() uint64 {
+	source := *seed
+	for source == 0 {
+		source = rand.Uint64()
+	}
+	return source
 }
 
 // nextInstant chooses when to kill a run in which the devices have acted so
