@@ -15,6 +15,12 @@ import (
 // collect reads what the hub's job did for each target until that agrees with what
 // the hub has counted, and settles them.
 func (e *errand) collect() {
+	e.settled = map[hub.Target]bool{}
+	for _, it := range e.part.members {
+		if e.part.items[it.Target] == nil { // a run before this one has its row
+			e.settled[it.Target] = true
+		}
+	}
 	began := clock.Now()
 	for wait := firstLook; ; wait = longer(wait) {
 		seen, err := e.readRows()
@@ -54,7 +60,7 @@ type rowCount struct {
 // readRows settles each target whose row shows its end.
 func (e *errand) readRows() (seen rowCount, err error) {
 	seen.open = map[hub.Target]hub.JobStatus{}
-	err = target.EachJobRow(e.work, e.pools[e.part.pool], e.part.id, func(row hub.JobRow) error {
+	err = target.EachJobRow(e.work, e.pools[e.part.pool].Name, e.read, e.part.id, func(row hub.JobRow) error {
 		seen.all++
 		if !row.Status.Ended() {
 			seen.open[row.Target] = row.Status
@@ -67,8 +73,6 @@ func (e *errand) readRows() (seen rowCount, err error) {
 		}
 		if it == nil {
 			it = &item{Key: cohort.Key{Pool: e.part.pool, Target: row.Target}, index: stranger, line: cohort.NoLine}
-		} else {
-			e.ledger.counters.inFlight.Add(-1)
 		}
 		e.settle(it, &row)
 		return nil
@@ -94,9 +98,6 @@ func (e *errand) agrees(seen rowCount) bool {
 
 // settle settles a target whose row shows its end.
 func (e *errand) settle(it *item, row *hub.JobRow) {
-	if e.settled == nil {
-		e.settled = map[hub.Target]bool{}
-	}
 	e.settled[row.Target] = true
 	n := e.begin(it)
 	if e.job.StartAt != nil {
@@ -164,7 +165,6 @@ func (e *errand) confirmation() *spec.Confirmation {
 
 // settleRest settles targets of which the hub shows no end.
 func (e *errand) settleRest(seen rowCount, agreed bool) {
-	e.ledger.counters.inFlight.Add(-int64(len(e.part.items)))
 	for _, it := range e.part.items {
 		outcome, err := spec.OutcomeUnanswered, errRowUnseen
 		status, open := seen.open[it.Target]

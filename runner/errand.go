@@ -24,15 +24,18 @@ type errand struct {
 	part *part
 	job  hub.Job // as the hub showed it last
 
-	settled map[hub.Target]bool
-	counted int64 // devices that the hub has done, as the progress shows them
+	settled map[hub.Target]bool // whose rows were taken in
+	counted int64               // devices that the hub has done, as the progress shows them
 
+	given     bool // the hub has the part
 	cancelled bool // by us
 }
 
 const (
 	firstLook = time.Second
 	lastLook  = 30 * time.Second
+	// maxLooks is how often a part is sought whose request may have arrived.
+	maxLooks = 5
 	// rowsPatience is how long after the end of a hub's job its rows may lag: they
 	// come from the query index, which can be half an hour behind.
 	rowsPatience = 30 * time.Minute
@@ -60,12 +63,13 @@ func (e *errand) run(dispatch context.Context) {
 	given, err := e.give(dispatch)
 	switch {
 	case err != nil:
-		e.refused(err)
+		e.failed(dispatch, err)
 		return
 	case !given:
 		e.untouched(dispatch)
 		return
 	}
+	e.given = true
 	e.ledger.counters.inFlight.Add(int64(len(e.part.items)))
 	if e.jobs.detach {
 		e.leave()
@@ -82,6 +86,9 @@ func (e *errand) run(dispatch context.Context) {
 // send hands a target back to the loop.
 func (e *errand) send(it *item, f finished) {
 	delete(e.part.items, it.Target)
+	if e.given && it.index != stranger {
+		e.ledger.counters.inFlight.Add(-1)
+	}
 	f.item = it
 	if f.abort != nil {
 		e.abort(f.abort)
@@ -103,7 +110,6 @@ func (e *errand) untouched(dispatch context.Context) {
 // leave hands back targets whose ends this run does not wait for. They keep no line:
 // so whoever goes on with the run finds out.
 func (e *errand) leave() {
-	e.ledger.counters.inFlight.Add(-int64(len(e.part.items)))
 	for _, it := range e.part.items {
 		e.send(it, finished{outcome: spec.OutcomeUnanswered, line: cohort.NoLine, attempts: e.begin(it)})
 	}
@@ -113,6 +119,33 @@ func (e *errand) leave() {
 func (*errand) begin(it *item) int {
 	it.attempts++
 	return 1
+}
+
+// failed hands back targets whose part the hub has not taken, or may have.
+func (e *errand) failed(dispatch context.Context, err error) {
+	if journal, ok := errors.AsType[*JournalError](err); ok {
+		e.abort(journal)
+		e.untouched(dispatch)
+		return
+	}
+	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
+		e.stop(late)
+		e.leave()
+		return
+	}
+	if uncertain(err) {
+		e.leave()
+		return
+	}
+	e.refused(err)
+}
+
+// uncertain tells whether a request that ended so may have arrived all the same.
+func uncertain(err error) bool {
+	if _, fatal := target.AsFatal(err); fatal {
+		return false
+	}
+	return decide.After(decide.AsHubError(err).Kind, decide.Invoking, decide.Policy{}).Outcome == spec.OutcomeUnanswered
 }
 
 // refused settles targets whose part the hub does not take.
@@ -150,31 +183,44 @@ func (e *errand) give(dispatch context.Context) (given bool, err error) {
 	return e.submit(dispatch)
 }
 
-// submit asks the hub until it takes the part. A hub that says no may have it all
-// the same: by an answer that was lost.
+// submit asks the hub until it takes the part. One that has it takes it no second
+// time.
 func (e *errand) submit(dispatch context.Context) (given bool, err error) {
 	name, since := e.pools[e.part.pool].Name, clock.Now()
-	for wait, waits := firstLook, false; ; wait = longer(wait) {
-		full, err := e.create(dispatch)
-		if err != nil || full && dispatch.Err() != nil {
-			if given, thereErr := e.there(); given || thereErr != nil {
-				return given, thereErr
-			}
-			if dispatch.Err() != nil {
-				err = nil
-			}
-			return false, err
-		}
-		if full != waits {
+	wait, waits := firstLook, false
+	for tries := 1; ; tries++ {
+		full, refusal := e.create(dispatch)
+		if full != waits && refusal == nil {
 			e.jobs.waiting(name, since, !full)
+			waits = full
 		}
-		if waits = full; !full {
+		if refusal == nil && !full {
 			return true, nil
 		}
-		if !clock.Sleep(dispatch, wait) {
-			return false, nil
+		given, again, err := e.notTaken(dispatch, refusal, tries)
+		if !again || !clock.Sleep(dispatch, wait) {
+			return given, err
+		}
+		wait = longer(wait)
+	}
+}
+
+// notTaken says what follows when the hub did not say that it has the part: it may
+// have it all the same, by an answer that was lost. Without a refusal it is full.
+func (e *errand) notTaken(dispatch context.Context, refusal error, tries int) (given, again bool, err error) {
+	lost := refusal != nil && uncertain(refusal)
+	if refusal != nil || dispatch.Err() != nil {
+		if given, err = e.seek(lost); given || err != nil {
+			return given, false, err
 		}
 	}
+	if dispatch.Err() != nil {
+		return false, false, nil //nolint:nilerr // being told to stop is no failure of the part
+	}
+	if refusal != nil && (!lost || tries >= maxLooks) {
+		return false, false, refusal
+	}
+	return false, true, nil
 }
 
 func longer(wait time.Duration) time.Duration { return min(wait*3/2, lastLook) }
@@ -216,7 +262,7 @@ func (e *errand) create(ctx context.Context) (full bool, err error) {
 	if e.starts.After(now) {
 		r.Start = e.starts
 	}
-	err = e.ledger.roster.Read(ctx, e.part.pool, pace.JobCall, func(h target.Hub) error {
+	err = e.read(ctx, pace.JobCall, func(h target.Hub) error {
 		refusal := h.CreateJob(e.work, r)
 		if herr, ok := errors.AsType[*hub.Error](refusal); ok && herr.Name == hub.TooManyJobs {
 			full = true
@@ -232,6 +278,17 @@ func later(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// seek tells whether the hub has the part, whose request may have arrived. It may take
+// a moment until the hub shows it.
+func (e *errand) seek(patiently bool) (given bool, err error) {
+	for looks := 1; ; looks++ {
+		given, err = e.there()
+		if given || err != nil || !patiently || looks == maxLooks || !clock.Sleep(e.work, firstLook) {
+			return given, err
+		}
+	}
 }
 
 // there tells whether the hub has the part.
@@ -254,9 +311,14 @@ func (e *errand) there() (bool, error) {
 	return true, nil
 }
 
+// read makes a request that changes nothing, or nothing more when it is made again.
+func (e *errand) read(ctx context.Context, c pace.Class, request func(target.Hub) error) error {
+	return e.ledger.roster.Read(ctx, e.part.pool, c, request)
+}
+
 // look asks for the hub's job.
 func (e *errand) look() (job hub.Job, err error) {
-	err = e.ledger.roster.Read(e.work, e.part.pool, pace.JobCall, func(h target.Hub) error {
+	err = e.read(e.work, pace.JobCall, func(h target.Hub) error {
 		job, err = h.Job(e.work, e.part.id)
 		return err
 	})
@@ -315,7 +377,7 @@ func (e *errand) either(dispatch context.Context) context.Context {
 // cancels no such job.
 func (e *errand) cancel() {
 	e.cancelled = true
-	_ = e.ledger.roster.Read(e.work, e.part.pool, pace.JobCall, func(h target.Hub) error {
+	_ = e.read(e.work, pace.JobCall, func(h target.Hub) error {
 		_, err := h.CancelJob(e.work, e.part.id)
 		return err
 	}) // what became of it shows when it is looked at

@@ -206,7 +206,7 @@ func (f *jobsFlags) show(ctx context.Context, env environment, h *jobHub, id str
 	}
 	out := render.NewHubJob(env.stdout, f.format, &job)
 	if f.devices {
-		err = target.EachJobRow(ctx, h.pool, id, func(row hub.JobRow) error {
+		err = target.EachJobRow(ctx, h.pool.Name, h.pool.Read, id, func(row hub.JobRow) error {
 			out.Row(&row)
 			return nil
 		})

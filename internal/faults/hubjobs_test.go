@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"iothub-runner/internal/emulator"
 	"iothub-runner/spec"
@@ -43,6 +45,9 @@ func hubJobCases() []faultCase {
 		add(fault+" on job calls", world{faults: "{fault: " + fault + ", operations: [job], calls: 1-2}, {fault: " + fault + ", operations: [job], calls: 6}"}, good)
 		add(fault+" on pages", world{faults: "{fault: " + fault + ", operations: [query], calls: 3-4}"}, good)
 	}
+	add("a part whose answer is lost over and over", world{faults: "{fault: resetAfter, operations: [jobPut], calls: 1-4}, {fault: serverError, operations: [jobGet], calls: 1-3}", behaviour: map[string]string{"duplicateJob": "conflict"}}, good)
+	add("a part that does not arrive", world{faults: "{fault: resetBefore, operations: [jobPut], calls: 1-9}"}, good)
+	add("rows that cannot be read at first", world{faults: "{fault: serverError, operations: [query], calls: 8-16}"}, good)
 	add("429 on job calls", world{faults: "{fault: throttled, operations: [job], calls: 1-2, wait: 1s}"}, good)
 	add("empty pages", world{faults: "{fault: emptyPage, share: 50%}"}, good)
 	for knob, values := range map[string][]string{
@@ -175,6 +180,34 @@ func TestKillHubJobs(t *testing.T) {
 						t.Errorf("job %s: %d devices are %s", job.Name, n, o)
 					}
 				}
+			}
+		})
+	}
+}
+
+// TestKillWhileRowsAreRead kills the program when the hub has done all there is to do,
+// and some of the rows are in the journal.
+func TestKillWhileRowsAreRead(t *testing.T) {
+	t.Parallel()
+	for n := range 6 {
+		t.Run(fmt.Sprint(n+1), func(t *testing.T) {
+			t.Parallel()
+			w := world{each: 300, faults: "{fault: slow, operations: [query], calls: 10-1000, latency: 300ms}"}
+			hub := w.start(t)
+			p := newProcess(t, hub, planText("engine: hubJobs, deadline: 1m"))
+			p.killAt(t.Context(), t, instant{acts: 3 * w.each, after: 500*time.Millisecond + time.Duration(n)*150*time.Millisecond})
+			text, _ := os.ReadFile(p.path("journal.ndjson"))
+			t.Logf("%d rows at the kill", strings.Count(string(text), `"t":"result"`))
+			if !p.ended {
+				p.finish(t.Context(), t)
+			}
+			if p.code != 0 {
+				t.Errorf("exit code %d, want 0\n%s", p.code, p.stderr)
+			}
+			rep := readReport(t, p.path("report.json"))
+			checkHubJobs(t, hub, w.each, rep)
+			if want := 3 * w.each; rep.Summary.Attempts != want {
+				t.Errorf("the report counts %d attempts, want %d", rep.Summary.Attempts, want)
 			}
 		})
 	}

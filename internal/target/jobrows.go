@@ -8,14 +8,17 @@ import (
 	"iothub-runner/internal/pace"
 )
 
-// EachJobRow yields what a job of the hub did for each device, as far as the hub
-// shows it, until yield or the hub returns an error.
-func EachJobRow(ctx context.Context, p *Pool, id string, yield func(hub.JobRow) error) error {
+// Reading makes a request that changes nothing, as often as it takes.
+type Reading func(ctx context.Context, c pace.Class, request func(Hub) error) error
+
+// EachJobRow yields what a job of a hub did for each device, as far as the hub shows
+// it, until yield or the hub returns an error.
+func EachJobRow(ctx context.Context, name string, read Reading, id string, yield func(hub.JobRow) error) error {
 	q := hub.Query{Text: "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '" + strings.ReplaceAll(id, "'", `\'`) + "'", PageSize: PageSize}
 	met := newTokens()
 	for {
 		var page hub.JobRowPage
-		err := p.Read(ctx, pace.Query, func(h Hub) (err error) {
+		err := read(ctx, pace.Query, func(h Hub) (err error) {
 			page, err = h.JobRows(ctx, q)
 			return err
 		})
@@ -31,7 +34,7 @@ func EachJobRow(ctx context.Context, p *Pool, id string, yield func(hub.JobRow) 
 			return nil
 		}
 		if !met.advance(page.Continuation, len(page.Rows)) {
-			return &ContinuationError{Hub: p.Name, Page: len(met.seen) + 1, Token: page.Continuation}
+			return &ContinuationError{Hub: name, Page: len(met.seen) + 1, Token: page.Continuation}
 		}
 		q.Continuation = page.Continuation
 	}
