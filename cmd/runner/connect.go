@@ -135,6 +135,19 @@ func checkProxy(text string) error {
 	return nil
 }
 
+// open makes a client for the hub that the user means, with so many connections at
+// most.
+func (c connection) open(env environment, connections int, log *slog.Logger) (*hubclient.Client, error) {
+	cs, err := c.connectionString(env)
+	if err != nil {
+		return nil, err
+	}
+	if text := c.exposed(); text != "" {
+		log.Warn(text)
+	}
+	return c.client(env, cs, connections, log)
+}
+
 // client makes a client for the hub of the connection string.
 func (c connection) client(env environment, connectionString string, connections int, log *slog.Logger) (*hubclient.Client, error) {
 	roots, err := c.roots()

@@ -62,18 +62,27 @@ func (f *hubFlags) openHub(env environment, connections int, log *slog.Logger) (
 	if f.emulator != "" {
 		return openEmulator(f.emulator, f.emulated, connections, log)
 	}
-	cs, err := f.connectionString(env)
-	if err != nil {
-		return nil, err
-	}
-	if text := f.exposed(); text != "" {
-		log.Warn(text)
-	}
-	client, err := f.client(env, cs, connections, log)
+	client, err := f.open(env, connections, log)
 	if err != nil {
 		return nil, err
 	}
 	return &openedHub{name: client.HostName(), client: client, count: client.Count, close: client.Close}, nil
+}
+
+// openPlan opens the plan that these flags say something about. The caller gives it
+// where else values of variables come from.
+func (f *hubFlags) openPlan(env environment, file string) (planSource, error) {
+	vars, err := f.values(env)
+	if err != nil {
+		return planSource{}, err
+	}
+	src, err := openPlan(env, file, vars)
+	if err != nil {
+		return src, err
+	}
+	src.strict = f.strict
+	src.opts.Engine, err = f.chosenEngine()
+	return src, err
 }
 
 // selectJobs leaves the named jobs in the plan; all if none is named.

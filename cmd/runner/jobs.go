@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -128,7 +127,7 @@ func (f *jobsFlags) run(ctx context.Context, env environment, look func(context.
 	if err != nil {
 		return err
 	}
-	client, err := f.open(env, talk.Log)
+	client, err := f.open(env, 1, talk.Log)
 	if err != nil {
 		return err
 	}
@@ -152,17 +151,6 @@ func (f *jobsFlags) check() error {
 		return exit.Usage(fmt.Sprintf("--limit %d: want 0 or more", f.limit), "")
 	}
 	return nil
-}
-
-func (c connection) open(env environment, log *slog.Logger) (*hubclient.Client, error) {
-	cs, err := c.connectionString(env)
-	if err != nil {
-		return nil, err
-	}
-	if text := c.exposed(); text != "" {
-		log.Warn(text)
-	}
-	return c.client(env, cs, 1, log)
 }
 
 // list writes the jobs that the flags pick, as they come: a hub may remember many.

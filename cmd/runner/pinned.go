@@ -40,16 +40,8 @@ func (f *applyFlags) planOf(env environment, talk *terminal.Talk, file string) (
 
 // loadPlan reads and checks a plan. Every finding is on stderr when it returns.
 func (f *applyFlags) loadPlan(env environment, talk *terminal.Talk, file string) (*spec.Plan, error) {
-	vars, err := f.values(env)
+	src, err := f.openPlan(env, file)
 	if err != nil {
-		return nil, err
-	}
-	src, err := openPlan(env, file, vars)
-	if err != nil {
-		return nil, err
-	}
-	src.strict = f.strict
-	if src.opts.Engine, err = f.chosenEngine(); err != nil {
 		return nil, err
 	}
 	src.opts.Lookup = lookup(env, f.recorded(env, src.text))

@@ -125,16 +125,8 @@ const maxPreviewConnections = 33
 
 // previewed reads the plan.
 func (f *previewFlags) previewed(env environment, talk *terminal.Talk, file string) (planSource, *spec.Plan, error) {
-	vars, err := f.values(env)
+	src, err := f.openPlan(env, file)
 	if err != nil {
-		return planSource{}, nil, err
-	}
-	src, err := openPlan(env, file, vars)
-	if err != nil {
-		return src, nil, err
-	}
-	src.strict = f.strict
-	if src.opts.Engine, err = f.chosenEngine(); err != nil {
 		return src, nil, err
 	}
 	plan, err := src.load(talk)

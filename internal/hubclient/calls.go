@@ -17,16 +17,7 @@ import (
 
 // Query returns one page of a twin query.
 func (c *Client) Query(ctx context.Context, q hub.Query) (hub.Page, error) {
-	body, err := json.Marshal(struct {
-		Query string `json:"query"`
-	}{q.Text})
-	if err != nil {
-		return hub.Page{}, &hub.Error{Kind: hub.KindNotSent, Message: "encode query", Err: err}
-	}
-	a, err := c.do(ctx, request{
-		op: "query", method: http.MethodPost, path: "/devices/query", body: body,
-		extra: paging(q.PageSize, q.Continuation), timeout: requestTimeout, limit: maxPage,
-	})
+	a, err := c.query(ctx, "query", q, maxPage)
 	if err != nil {
 		return hub.Page{}, err
 	}
@@ -37,15 +28,24 @@ func (c *Client) Query(ctx context.Context, q hub.Query) (hub.Page, error) {
 	return hub.Page{Rows: rows, Continuation: a.header.Get("X-Ms-Continuation")}, nil
 }
 
-// Count carries out a query for one number, named n.
-func (c *Client) Count(ctx context.Context, query string) (int, error) {
+// query makes the request that all queries are, and reads so many bytes of answer at
+// most.
+func (c *Client) query(ctx context.Context, op string, q hub.Query, limit int64) (answer, error) {
 	body, err := json.Marshal(struct {
 		Query string `json:"query"`
-	}{query})
+	}{q.Text})
 	if err != nil {
-		return 0, &hub.Error{Kind: hub.KindNotSent, Message: "encode query", Err: err}
+		return answer{}, &hub.Error{Kind: hub.KindNotSent, Message: "encode query", Err: err}
 	}
-	a, err := c.do(ctx, request{op: "count", method: http.MethodPost, path: "/devices/query", body: body, timeout: requestTimeout, limit: maxAnswer})
+	return c.do(ctx, request{
+		op: op, method: http.MethodPost, path: "/devices/query", body: body,
+		extra: paging(q.PageSize, q.Continuation), timeout: requestTimeout, limit: limit,
+	})
+}
+
+// Count carries out a query for one number, named n.
+func (c *Client) Count(ctx context.Context, query string) (int, error) {
+	a, err := c.query(ctx, "count", hub.Query{Text: query}, maxAnswer)
 	if err != nil {
 		return 0, err
 	}

@@ -69,16 +69,7 @@ func (c *Client) Jobs(ctx context.Context, f hub.JobFilter) (hub.JobPage, error)
 // JobRows returns one page of what jobs did for each device: a query of
 // devices.jobs.
 func (c *Client) JobRows(ctx context.Context, q hub.Query) (hub.JobRowPage, error) {
-	body, err := json.Marshal(struct {
-		Query string `json:"query"`
-	}{q.Text})
-	if err != nil {
-		return hub.JobRowPage{}, &hub.Error{Kind: hub.KindNotSent, Message: "encode query", Err: err}
-	}
-	a, err := c.do(ctx, request{
-		op: "query job rows", method: http.MethodPost, path: "/devices/query", body: body,
-		extra: paging(q.PageSize, q.Continuation), timeout: requestTimeout, limit: maxPage,
-	})
+	a, err := c.query(ctx, "query job rows", q, maxPage)
 	if err != nil {
 		return hub.JobRowPage{}, err
 	}

@@ -24,13 +24,13 @@ func (v *view) rowPages() int { return (v.Cohort.Size() + target.PageSize - 1) /
 
 // hubDemand is what a job asks for that the hub's Jobs service carries out.
 func (v *view) hubDemand() demand {
-	var d demand
-	d.requests[pace.Query] = v.counts.pages + v.rowPages()
+	d := v.listingDemand()
 	if v.err != nil {
-		d.requests[pace.Query] = v.counts.pages
 		return d
 	}
-	d.jobDevices, d.messages = v.Cohort.Size(), v.counts.messages
+	d.requests[pace.Query] += v.rowPages() // which cost no messages
+	d.jobDevices = v.Cohort.Size()
+	d.messages += v.counts.messages
 	return d
 }
 

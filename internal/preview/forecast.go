@@ -227,13 +227,17 @@ func (v *view) demand() demand {
 	return v.directDemand()
 }
 
-func (v *view) directDemand() demand {
-	c := &v.counts
-	var d demand
-	d.requests[pace.Query] = c.pages
-	if c.pages > 0 {
-		d.messages = pace.Steps(c.pageBytes, v.meter)
+// listingDemand is what it takes to find the targets.
+func (v *view) listingDemand() (d demand) {
+	d.requests[pace.Query] = v.counts.pages
+	if v.counts.pages > 0 {
+		d.messages = pace.Steps(v.counts.pageBytes, v.meter)
 	}
+	return d
+}
+
+func (v *view) directDemand() demand {
+	c, d := &v.counts, v.listingDemand()
 	if v.err != nil {
 		return d
 	}
@@ -270,7 +274,7 @@ func (d demand) load(h *spec.Hub, rate float64) Load {
 	}
 	l.atLeast(float64(d.attempts), rate, "rate")
 	l.atLeast(float64(d.jobDevices), pace.JobDevices(h.SKU, h.Units), "jobDevices")
-	l.Seconds = math.Round(l.Seconds*10) / 10
+	l.Seconds = tenths(l.Seconds)
 	if quota, _ := pace.DailyQuota(h.SKU, h.Units); quota > 0 {
 		l.Quota, l.PerDay = quota, math.Round(float64(d.messages)/float64(quota)*1e4)/1e4
 	}

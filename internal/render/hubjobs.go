@@ -38,7 +38,7 @@ func (t *HubJobs) Job(j *hub.Job) {
 	if n := j.Devices; n != nil {
 		all, failed = fmt.Sprint(n.All), fmt.Sprint(n.Failed)
 	}
-	fmt.Fprintf(t.table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.ID, j.Type, j.Status, all, failed, timeOr(j.CreatedAt, "-"), shorten(j.Condition))
+	fmt.Fprintf(t.table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.ID, j.Type, j.Status, all, failed, timeOr(j.CreatedAt, "-"), Clip(j.Condition, 60))
 }
 
 // Close ends the list.
@@ -217,13 +217,4 @@ func timeOr(t *time.Time, none string) string {
 		return none
 	}
 	return t.UTC().Format(time.RFC3339)
-}
-
-// shorten keeps a table's line short: a condition may have 8192 characters.
-func shorten(text string) string {
-	const most = 60
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most-3]) + "..."
-	}
-	return text
 }

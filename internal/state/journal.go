@@ -238,12 +238,8 @@ func (at Place) dir() (string, error) {
 }
 
 func (at Place) below(root string) string {
-	return filepath.Join(at.ofPlan(root), strings.ReplaceAll(at.Shard.String(), "/", "-of-"))
-}
-
-// ofPlan is where the state of all shards of the plan is.
-func (at Place) ofPlan(root string) string {
-	return filepath.Join(root, strings.ReplaceAll(at.Hub, ":", "_"), at.Plan)
+	shard := strings.ReplaceAll(at.Shard.String(), "/", "-of-") // empty adds no folder
+	return filepath.Join(root, strings.ReplaceAll(at.Hub, ":", "_"), at.Plan, shard)
 }
 
 func (at Place) root() (string, error) {

@@ -2,7 +2,6 @@ package target
 
 import (
 	"context"
-	"strings"
 
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/pace"
@@ -14,7 +13,7 @@ type Reading func(ctx context.Context, c pace.Class, request func(Hub) error) er
 // EachJobRow yields what a job of a hub did for each device, as far as the hub shows
 // it, until yield or the hub returns an error.
 func EachJobRow(ctx context.Context, name string, read Reading, id string, yield func(hub.JobRow) error) error {
-	q := hub.Query{Text: "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = '" + strings.ReplaceAll(id, "'", `\'`) + "'", PageSize: PageSize}
+	q := hub.Query{Text: "SELECT * FROM devices.jobs WHERE devices.jobs.jobId = " + Quote(id), PageSize: PageSize}
 	met := newTokens()
 	for {
 		var page hub.JobRowPage

@@ -28,23 +28,31 @@ func byID(devices []string) iter.Seq2[string, int] {
 	const maxChars = 7000 // a query may have 8192
 	return func(yield func(string, int) bool) {
 		for len(devices) > 0 {
-			var b strings.Builder
-			b.WriteString("deviceId IN [")
-			n := 0
-			for ; n < min(len(devices), PageSize) && b.Len() < maxChars; n++ {
-				if n > 0 {
-					b.WriteByte(',')
-				}
-				b.WriteString("'" + strings.ReplaceAll(devices[n], "'", `\'`) + "'")
-			}
-			b.WriteByte(']')
-			if !yield(b.String(), n) {
+			condition, n := InDevices(devices, PageSize, maxChars)
+			if !yield(condition, n) {
 				return
 			}
 			devices = devices[n:]
 		}
 	}
 }
+
+// InDevices returns a condition that names the first of some devices, and how many:
+// as many as there may be, and as have room in about so many characters.
+func InDevices(devices []string, most, chars int) (condition string, n int) {
+	var b strings.Builder
+	b.WriteString("deviceId IN [")
+	for ; n < min(len(devices), most) && b.Len() < chars; n++ {
+		if n > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(Quote(devices[n]))
+	}
+	return b.String() + "]", n
+}
+
+// Quote writes a text as the query language has it.
+func Quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `\'`) + "'" }
 
 // Look finds what the query index shows of some targets of one hub, as long as
 // the hub takes queries at once. It is worth a request for each that is not

@@ -282,7 +282,7 @@ func (j *Job) try(n int, now time.Time) {
 	}
 	j.server.Serving.Go(func() {
 		answer, err := l.Invoke(j.server.Life, j.call)
-		j.land(n, answer, err)
+		j.land(n, answer, j.server.CallRefusal(err))
 	})
 }
 
@@ -298,7 +298,7 @@ func (j *Job) patch(n int, m store.Subject, now time.Time) {
 	}
 	j.move(n, rowRunning, now)
 	j.flying++
-	j.server.Clock.At(now.Add(late), func() { j.landPatch(n, refusal) })
+	j.server.Clock.At(now.Add(late), func() { j.land(n, core.MethodAnswer{}, refusal) })
 }
 
 // strike asks for the fault that meets the operation on one device, which is the
@@ -314,7 +314,7 @@ func (j *Job) strike(n int, op fleet.Operation, m store.Subject) (late time.Dura
 	case fleet.FaultSlow:
 		return f.Latency, nil
 	case fleet.FaultResetBefore:
-		return 0, &refuse.Error{Status: 503, Code: 503001, Name: "ServiceUnavailable", Text: "The service is unavailable."}
+		f.Kind = fleet.FaultUnavailable // nobody sees the connection that was cut
 	case fleet.FaultThrottled, fleet.FaultUnauthorized, fleet.FaultServerError, fleet.FaultUnavailable, fleet.FaultEmptyPage:
 	}
 	return 0, core.FaultRefusal(f, "Jobs")
@@ -330,11 +330,11 @@ func (j *Job) simulate(n int, d core.Simulated, late time.Duration, now time.Tim
 		j.settle(n, answer, j.server.CallRefusal(err), now)
 		return
 	}
-	j.server.Clock.At(now.Add(after), func() { j.land(n, answer, err) })
+	j.server.Clock.At(now.Add(after), func() { j.land(n, answer, j.server.CallRefusal(err)) })
 }
 
-// land takes the answer of a call that was under way.
-func (j *Job) land(n int, answer core.MethodAnswer, err error) {
+// land takes what came of an operation that was under way.
+func (j *Job) land(n int, answer core.MethodAnswer, refusal *refuse.Error) {
 	j.Mu.Lock()
 	defer j.Mu.Unlock()
 	if j.status != jobRunning {
@@ -342,25 +342,10 @@ func (j *Job) land(n int, answer core.MethodAnswer, err error) {
 	}
 	j.flying--
 	now := j.server.Clock.Now()
-	j.settle(n, answer, j.server.CallRefusal(err), now)
+	j.settle(n, answer, refusal, now)
 	j.finishIfDone()
 	if j.next < len(j.Rows) && j.flying == MaxFlying/2 {
 		j.Step() // there was no room for more
-	}
-}
-
-// landPatch ends a write that was late.
-func (j *Job) landPatch(n int, refusal *refuse.Error) {
-	j.Mu.Lock()
-	defer j.Mu.Unlock()
-	if j.status != jobRunning {
-		return
-	}
-	j.flying--
-	j.settle(n, core.MethodAnswer{}, refusal, j.server.Clock.Now())
-	j.finishIfDone()
-	if j.next < len(j.Rows) && j.flying == MaxFlying/2 {
-		j.Step()
 	}
 }
 
