@@ -24,12 +24,7 @@ func (e *errand) collect() {
 	began := clock.Now()
 	for wait := firstLook; ; wait = longer(wait) {
 		seen, err := e.readRows()
-		if e.work.Err() != nil {
-			e.leave()
-			return
-		}
-		if fatal, ok := target.AsFatal(err); ok {
-			e.abort(fatal)
+		if e.work.Err() != nil || e.gaveUp(err) {
 			e.leave()
 			return
 		}
@@ -99,16 +94,19 @@ func (e *errand) agrees(seen rowCount) bool {
 // settle settles a target whose row shows its end.
 func (e *errand) settle(it *item, row *hub.JobRow) {
 	e.settled[row.Target] = true
-	n := e.begin(it)
+	if !e.passedOver(row) {
+		it.attempts++
+	}
 	if e.job.StartAt != nil {
 		it.began = *e.job.StartAt
 	}
-	f := e.judge(it, row)
-	f.attempts = n
-	if f.outcome == spec.OutcomeNotReached {
-		f.attempts = 0
-	}
-	e.send(it, f)
+	e.send(it, e.judge(it, row))
+}
+
+// passedOver tells whether the hub's job ended before it came to a device. A twin
+// needs nobody online: of one that did not run the hub had no time for it.
+func (e *errand) passedOver(row *hub.JobRow) bool {
+	return row.Status == hub.JobCancelled || e.part.request.Patch != nil && row.Err != nil && row.Err.Kind == hub.KindOffline
 }
 
 // judge says what a row comes to. What is not known to have worked has not.
@@ -122,9 +120,8 @@ func (e *errand) judge(it *item, jobRow *hub.JobRow) finished {
 		row.Twin = &spec.TwinResult{Patch: &spec.Sections{Desired: e.part.request.Patch.Desired, Tags: e.part.request.Patch.Tags}}
 	}
 	switch {
-	case jobRow.Status == hub.JobCancelled, m == nil && jobRow.Err != nil && jobRow.Err.Kind == hub.KindOffline:
-		// A twin needs nobody online: the hub had no time for it.
-		row.Twin, row.Attempts, row.Outcome = nil, it.before, spec.OutcomeNotReached
+	case e.passedOver(jobRow):
+		row.Twin, row.Outcome = nil, spec.OutcomeNotReached
 		row.Error = &spec.RowError{Kind: "hubJob", Message: "the hub's job ended before it came to this device"}
 	case jobRow.Err != nil:
 		phase := decide.Invoking
@@ -179,15 +176,7 @@ func (e *errand) settleRest(seen rowCount, agreed bool) {
 		default:
 			outcome, err = spec.OutcomeNotReached, errNotInJob
 		}
-		n := e.begin(it)
-		if outcome == spec.OutcomeNotReached {
-			n, it.attempts = n-1, it.attempts-1 // it was no attempt
-		}
-		row := e.clerk.newRow(it, outcome)
-		row.Error = &spec.RowError{Kind: "hubJob", Message: err.Error()}
-		f := e.clerk.settle(it, row, 0)
-		f.attempts = n
-		e.send(it, f)
+		e.settleAs(it, outcome, &spec.RowError{Kind: "hubJob", Message: err.Error()})
 	}
 }
 

@@ -27,8 +27,8 @@ type errand struct {
 	settled map[hub.Target]bool // whose rows were taken in
 	counted int64               // devices that the hub has done, as the progress shows them
 
-	given     bool // the hub has the part
-	cancelled bool // by us
+	given bool // the hub has the part
+	doubt bool // it may have it: an answer was lost, or a run before this one gave it
 }
 
 const (
@@ -54,6 +54,7 @@ var (
 
 // run returns when every target of the part was sent back.
 func (e *errand) run(dispatch context.Context) {
+	e.doubt = e.part.adopted
 	slot := e.jobs.slots[e.part.pool]
 	if !clock.Queue(dispatch, slot) {
 		e.untouched(dispatch)
@@ -75,7 +76,7 @@ func (e *errand) run(dispatch context.Context) {
 		e.leave()
 		return
 	}
-	defer func() { e.count(0) }()
+	defer func() { e.count(&hub.JobDevices{}) }()
 	if !e.await(dispatch) {
 		e.leave()
 		return
@@ -85,25 +86,21 @@ func (e *errand) run(dispatch context.Context) {
 
 // send hands a target back to the loop.
 func (e *errand) send(it *item, f finished) {
+	f = it.counted(f, it.before)
 	delete(e.part.items, it.Target)
 	if e.given && it.index != stranger {
 		e.ledger.counters.inFlight.Add(-1)
 	}
-	f.item = it
 	if f.abort != nil {
 		e.abort(f.abort)
 	}
 	e.done <- f
 }
 
-// untouched hands back targets for which nothing was done.
+// untouched hands back targets for which nothing was done, as far as anybody knows.
 func (e *errand) untouched(dispatch context.Context) {
 	for _, it := range e.part.items {
-		if it.withHub() {
-			e.send(it, finished{outcome: spec.OutcomeUnanswered, line: cohort.NoLine})
-			continue
-		}
-		e.send(it, e.clerk.stopped(it, context.Cause(dispatch)))
+		e.send(it, e.clerk.notGiven(it, e.doubt, context.Cause(dispatch)))
 	}
 }
 
@@ -111,14 +108,9 @@ func (e *errand) untouched(dispatch context.Context) {
 // so whoever goes on with the run finds out.
 func (e *errand) leave() {
 	for _, it := range e.part.items {
-		e.send(it, finished{outcome: spec.OutcomeUnanswered, line: cohort.NoLine, attempts: e.begin(it)})
+		it.attempts++
+		e.send(it, finished{outcome: spec.OutcomeUnanswered, line: cohort.NoLine})
 	}
-}
-
-// begin counts the attempt that a part is for each of its targets.
-func (*errand) begin(it *item) int {
-	it.attempts++
-	return 1
 }
 
 // failed hands back targets whose part the hub has not taken, or may have.
@@ -128,16 +120,28 @@ func (e *errand) failed(dispatch context.Context, err error) {
 		e.untouched(dispatch)
 		return
 	}
-	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
-		e.stop(late)
-		e.leave()
-		return
-	}
-	if uncertain(err) {
+	// That there is no such job, or another one, is certain whatever was lost.
+	kind := decide.AsHubError(err).Kind
+	certain := kind == hub.KindNotFound || kind == hub.KindConflict
+	if e.gaveUp(err) && e.doubt || uncertain(err) || e.doubt && !certain {
 		e.leave()
 		return
 	}
 	e.refused(err)
+}
+
+// gaveUp ends what an error ends: the job, if the hub was not ready for too long, or
+// the run.
+func (e *errand) gaveUp(err error) bool {
+	if fatal, ok := target.AsFatal(err); ok {
+		e.abort(fatal)
+		return true
+	}
+	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
+		e.stop(late)
+		return true
+	}
+	return false
 }
 
 // uncertain tells whether a request that ended so may have arrived all the same.
@@ -150,19 +154,23 @@ func uncertain(err error) bool {
 
 // refused settles targets whose part the hub does not take.
 func (e *errand) refused(err error) {
-	fatal, isFatal := target.AsFatal(err)
-	herr := decide.AsHubError(err)
-	for _, it := range e.part.items {
-		n := e.begin(it)
-		row := e.clerk.newRow(it, spec.OutcomeFailed)
-		row.Error = rowError(herr)
-		f := e.clerk.settle(it, row, 0)
-		f.attempts = n
-		if isFatal && f.abort == nil {
-			f.abort = fatal
-		}
-		e.send(it, f)
+	outcome := spec.OutcomeFailed
+	if e.part.adopted { // and what became of it nobody can tell any more
+		outcome = spec.OutcomeUnanswered
 	}
+	for _, it := range e.part.items {
+		e.settleAs(it, outcome, rowError(decide.AsHubError(err)))
+	}
+}
+
+// settleAs settles a target of which there is no row.
+func (e *errand) settleAs(it *item, o spec.Outcome, why *spec.RowError) {
+	if o != spec.OutcomeNotReached {
+		it.attempts++
+	}
+	row := e.clerk.newRow(it, o)
+	row.Error = why
+	e.send(it, e.clerk.settle(it, row, 0))
 }
 
 // give has the hub take the part. It is false if there was no time for it; then the
@@ -174,7 +182,7 @@ func (e *errand) give(dispatch context.Context) (given bool, err error) {
 		}
 		return e.submit(dispatch)
 	}
-	if given, err = e.there(); given || err != nil {
+	if given, err = e.seek(false); given || err != nil {
 		return given, err
 	}
 	if clock.Since(e.ledger.past.runBegan) > hubMemory {
@@ -208,16 +216,16 @@ func (e *errand) submit(dispatch context.Context) (given bool, err error) {
 // notTaken says what follows when the hub did not say that it has the part: it may
 // have it all the same, by an answer that was lost. Without a refusal it is full.
 func (e *errand) notTaken(dispatch context.Context, refusal error, tries int) (given, again bool, err error) {
-	lost := refusal != nil && uncertain(refusal)
-	if refusal != nil || dispatch.Err() != nil {
-		if given, err = e.seek(lost); given || err != nil {
+	told := dispatch.Err() != nil // to stop, which is no failure of the part
+	if e.doubt || refusal != nil && !told {
+		if given, err = e.seek(e.doubt); given || err != nil {
 			return given, false, err
 		}
 	}
-	if dispatch.Err() != nil {
-		return false, false, nil //nolint:nilerr // being told to stop is no failure of the part
+	if told {
+		return false, false, nil //nolint:nilerr // told is not err
 	}
-	if refusal != nil && (!lost || tries >= maxLooks) {
+	if refusal != nil && (!uncertain(refusal) || tries >= maxLooks) {
 		return false, false, refusal
 	}
 	return false, true, nil
@@ -268,6 +276,7 @@ func (e *errand) create(ctx context.Context) (full bool, err error) {
 			full = true
 			return nil
 		}
+		e.doubt = e.doubt || refusal != nil && uncertain(refusal)
 		return refusal //nolint:wrapcheck // the roster tells by it whether to try again
 	})
 	return full, err
@@ -280,12 +289,13 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// seek tells whether the hub has the part, whose request may have arrived. It may take
-// a moment until the hub shows it.
+// seek tells whether the hub has the part, and asks again where it cannot answer.
+// Where a request may have arrived, it may take a moment until the hub shows it.
 func (e *errand) seek(patiently bool) (given bool, err error) {
 	for looks := 1; ; looks++ {
 		given, err = e.there()
-		if given || err != nil || !patiently || looks == maxLooks || !clock.Sleep(e.work, firstLook) {
+		again := err == nil && !given && patiently || err != nil && uncertain(err)
+		if !again || looks == maxLooks || !clock.Sleep(e.work, firstLook) {
 			return given, err
 		}
 	}
@@ -329,29 +339,19 @@ func (e *errand) look() (job hub.Job, err error) {
 // is told to stop cancels what has not begun.
 func (e *errand) await(dispatch context.Context) bool {
 	for wait := firstLook; ; wait = longer(wait) {
-		if dispatch.Err() != nil && !e.cancelled {
+		if dispatch.Err() != nil && e.job.Status != hub.JobRunning {
 			e.cancel()
 		}
 		job, err := e.look()
-		switch {
-		case e.work.Err() != nil:
+		if e.work.Err() != nil || e.gaveUp(err) {
 			return false
-		case err == nil:
-			if e.job = job; job.Devices != nil {
-				e.count(int64(job.Devices.Succeeded + job.Devices.Failed))
-			}
-			if job.Status.Ended() {
-				return true
-			}
-		default:
-			if fatal, ok := target.AsFatal(err); ok {
-				e.abort(fatal)
-				return false
-			}
-			if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
-				e.stop(late)
-				return false
-			}
+		}
+		if err == nil {
+			e.job = job
+			e.count(job.Devices)
+		}
+		if e.job.Status.Ended() {
+			return true
 		}
 		if !clock.Sleep(e.either(dispatch), wait) && e.work.Err() != nil {
 			return false
@@ -359,8 +359,12 @@ func (e *errand) await(dispatch context.Context) bool {
 	}
 }
 
-// count has the progress show what the hub has done so far.
-func (e *errand) count(done int64) {
+// count has the progress show what the hub has done so far, by its own count.
+func (e *errand) count(n *hub.JobDevices) {
+	done := e.counted
+	if n != nil {
+		done = int64(n.Succeeded + n.Failed)
+	}
 	e.ledger.counters.atHub.Add(done - e.counted)
 	e.counted = done
 }
@@ -376,7 +380,6 @@ func (e *errand) either(dispatch context.Context) context.Context {
 // cancel cancels a job that has not begun to run. One that runs goes on: the hub
 // cancels no such job.
 func (e *errand) cancel() {
-	e.cancelled = true
 	_ = e.read(e.work, pace.JobCall, func(h target.Hub) error {
 		_, err := h.CancelJob(e.work, e.part.id)
 		return err

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/journal"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -103,12 +105,7 @@ func (h *hubJobs) giveBack(cause error) (given []finished) {
 	}
 	c := clerk{ledger: h.direct.ledger}
 	for _, it := range h.gathered {
-		f := finished{outcome: spec.OutcomeUnanswered, line: cohort.NoLine}
-		if !it.withHub() {
-			f = c.stopped(it, cause)
-		}
-		f.item = it
-		given = append(given, f)
+		given = append(given, it.counted(c.notGiven(it, it.withHub(), cause), it.before))
 	}
 	h.gathered = nil
 	return given
@@ -117,6 +114,15 @@ func (h *hubJobs) giveBack(cause error) (given []finished) {
 // withHub tells whether a run before this one gave the target to the hub's Jobs
 // service, and did not see its end.
 func (it *item) withHub() bool { return it.unsure && it.line == cohort.NoLine && it.err == nil }
+
+// notGiven ends an item that this run has not given to the hub. One that the hub may
+// have all the same keeps no line, so that whoever goes on with the run asks the hub.
+func (c *clerk) notGiven(it *item, doubt bool, cause error) finished {
+	if doubt {
+		return finished{outcome: spec.OutcomeUnanswered, line: cohort.NoLine}
+	}
+	return c.stopped(it, cause)
+}
 
 // adopt makes the parts again that a run before this one had given to the hub, of
 // the targets whose ends it did not see.
@@ -146,8 +152,9 @@ func (h *hubJobs) adopt() (parts []*part) {
 	return parts
 }
 
-// maxCondition is how many characters a condition may have; the hub takes 8192.
-const maxCondition = 8000
+// maxCondition is how many characters the list of devices in a condition may have. The
+// hub takes 8192, and before it may stand the name of a module.
+const maxCondition = 7500
 
 // wholeSuffix ends the id of a job for the target's own condition.
 const wholeSuffix = "-all"
@@ -188,14 +195,21 @@ func (h *hubJobs) isWhole(n int) bool {
 
 // fits is how many of the first items one condition can name: they are all devices,
 // or all modules of one name.
-func fits(items []*item) (n int) {
-	chars := len(condition(items[:1]))
-	for n = 1; n < len(items) && items[n].ModuleID == items[0].ModuleID; n++ {
-		if chars += len(quoted(items[n].DeviceID)) + 1; chars > maxCondition {
-			break
-		}
+func fits(items []*item) int {
+	alike := slices.IndexFunc(items, func(it *item) bool { return it.ModuleID != items[0].ModuleID })
+	if alike < 0 {
+		alike = len(items)
 	}
+	_, n := target.InDevices(devicesOf(items[:alike]), alike, maxCondition)
 	return n
+}
+
+func devicesOf(items []*item) []string {
+	ids := make([]string, len(items))
+	for i, it := range items {
+		ids[i] = it.DeviceID
+	}
+	return ids
 }
 
 func (h *hubJobs) part(pool int, items []*item, whole bool) *part {
@@ -245,18 +259,11 @@ func (h *hubJobs) id(n int, whole bool) string {
 
 // condition names some devices, or modules of one name.
 func condition(items []*item) string {
-	var b strings.Builder
+	text, _ := target.InDevices(devicesOf(items), len(items), math.MaxInt)
 	if module := items[0].ModuleID; module != "" {
-		b.WriteString("FROM devices.modules WHERE moduleId = " + quoted(module) + " AND ")
+		return "FROM devices.modules WHERE moduleId = " + target.Quote(module) + " AND " + text
 	}
-	b.WriteString("deviceId IN [")
-	for i, it := range items {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(quoted(it.DeviceID))
-	}
-	return b.String() + "]"
+	return text
 }
 
 // wholeCondition is that of a target: the part after WHERE, or for modules all from
@@ -272,8 +279,6 @@ func wholeCondition(t *spec.Target) string {
 	}
 	return t.Where
 }
-
-func quoted(id string) string { return "'" + strings.ReplaceAll(id, "'", `\'`) + "'" }
 
 // pastParts is what a journal tells of the parts of a job.
 type pastParts struct {

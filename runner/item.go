@@ -65,6 +65,14 @@ type finished struct {
 	abort    error            // the run must end
 }
 
+// counted is what came of an item in a pass before which so many attempts were made.
+func (it *item) counted(f finished, before int) finished {
+	f.item = it
+	f.attempts = it.attempts - before
+	f.retries = max(0, it.attempts-max(1, before)) // all but the first one ever
+	return f
+}
+
 // Bounds of a row's history: a device that is waited for over days must not
 // take more memory than others.
 const (

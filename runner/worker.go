@@ -40,10 +40,7 @@ func (w *worker) try(dispatch context.Context, it *item) finished {
 	default:
 		f = w.tryTwin(dispatch, it)
 	}
-	f.item = it
-	f.attempts = it.attempts - before
-	f.retries = max(0, it.attempts-max(1, before)) // all but the first one ever
-	return f
+	return it.counted(f, before)
 }
 
 // begins returns the time, and notes it if nothing was sent for the item before:

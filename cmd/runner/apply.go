@@ -364,6 +364,9 @@ func override(plan *spec.Plan, f *applyFlags) error {
 	}
 	for i := range plan.Jobs {
 		job := &plan.Jobs[i]
+		if job.Engine == spec.EngineHubJobs && (f.concurrency > 0 || limit > 0) {
+			return exit.Usage(fmt.Sprintf("job %s: --rate and --concurrency are not for the engine hubJobs: the hub has a pace of its own", job.Name), "leave them out, or name other jobs with --job")
+		}
 		if f.concurrency > 0 {
 			job.Concurrency = f.concurrency
 		}

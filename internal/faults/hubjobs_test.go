@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/emulator"
+	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -106,6 +108,40 @@ func TestHubJobs(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestHubJobsInDoubt loses every answer of the hub to a part, and has it refuse our key
+// when it is asked what there is. The hub carries the part out: no row may say that
+// nothing happened.
+func TestHubJobsInDoubt(t *testing.T) {
+	t.Parallel()
+	w := world{each: 20, faults: "{fault: badGateway, operations: [jobPut]}, {fault: unauthorized, operations: [jobGet]}"}
+	hub := w.start(t)
+	rep, done := newRun(t, hub, planText("engine: hubJobs, deadline: 1m")).apply(t.Context(), t)
+	if _, ok := errors.AsType[*target.HubError](done.Cause()); !ok {
+		t.Errorf("the run ended by %v, want an error of the hub", done.Cause())
+	}
+	for _, job := range rep.Jobs {
+		for i := range job.Devices {
+			row := &job.Devices[i]
+			if wrong := wrongHubRow(hub, job.Name, row); wrong != "" {
+				t.Errorf("job %s, %s: %s", job.Name, row.DeviceID, wrong)
+			}
+		}
+		if acted(hub, job.Name) && job.Outcomes[spec.OutcomeUnanswered] != job.Targets {
+			t.Errorf("job %s: %v, want all unanswered", job.Name, job.Outcomes)
+		}
+	}
+}
+
+// acted tells whether a device of a role did anything.
+func acted(hub *emulator.Server, role string) bool {
+	for id := range hub.EachExecuted {
+		if strings.HasPrefix(id, role) {
+			return true
+		}
+	}
+	return false
 }
 
 // checkHubJobs holds a report against what the hub says that happened.
