@@ -72,6 +72,7 @@ type Run struct {
 	id        string
 	runner    string
 	pools     []*target.Pool
+	lost      []error // why a hub cannot be used, before the run began
 	journal   *journal.Writer
 	observer  Observer
 	past      *Past
@@ -105,10 +106,8 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	if err := target.CheckHubs(plan, o.Hubs, o.Rehearsal); err != nil {
 		return nil, err
 	}
-	for _, p := range r.pools {
-		if err := target.Preflight(ctx, p); err != nil {
-			return nil, err
-		}
+	if err := r.preflight(ctx); err != nil {
+		return nil, err
 	}
 	work := o.Work
 	if work == nil {
@@ -147,6 +146,21 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 		r.cause = &JournalError{Err: err}
 	}
 	return r, nil
+}
+
+// preflight makes sure of the hubs. Where there are several, the run does without the
+// ones that cannot be used, unless none can.
+func (r *Run) preflight(ctx context.Context) error {
+	r.lost = make([]error, len(r.pools))
+	var hubs sync.WaitGroup
+	for i, p := range r.pools {
+		hubs.Go(func() { r.lost[i] = target.Preflight(ctx, p) })
+	}
+	hubs.Wait()
+	if ctx.Err() != nil || !slices.Contains(r.lost, nil) {
+		return r.lost[0]
+	}
+	return nil
 }
 
 func newRun(plan *spec.Plan, o Options) *Run {
@@ -236,7 +250,7 @@ func (r *Run) makeJobs() error {
 // conclusion says whether anything is left for a run that goes on with this one.
 func (r *Run) conclusion() string {
 	for _, j := range r.jobs {
-		if j.status == spec.StatusInterrupted || j.status == spec.StatusStopped || j.status == spec.StatusDetached || j.ledger.misses().NotReached > 0 || j.ledger.unlisted || j.reason == errNotPicked { //nolint:errorlint // our own cause, kept as it is
+		if j.status == spec.StatusInterrupted || j.status == spec.StatusStopped || j.status == spec.StatusDetached || j.ledger.misses().NotReached > 0 || j.ledger.lostHubs() > 0 || j.ledger.unlisted || j.reason == errNotPicked { //nolint:errorlint // our own cause, kept as it is
 			return "unfinished"
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"github.com/tidwall/gjson"
 
 	"iothub-runner/internal/cohort"
-	"iothub-runner/internal/journal"
 	"iothub-runner/spec"
 )
 
@@ -37,10 +36,10 @@ const (
 func causesOf(r *Run) []spec.Cause {
 	c := causes{run: r, groups: map[causeKey]*spec.Cause{}}
 	for _, j := range r.jobs {
-		rows := rowReader{journal: r.journal, lines: journal.NewRowReader(r.journal), pools: r.pools}
+		rows := newRowReader(j.ledger)
 		for i := range uint32(j.ledger.roster.Cohort.Size()) {
 			if o, _ := j.ledger.roster.Cohort.At(i).Outcome(); o != spec.OutcomeSucceeded && o != spec.OutcomeUnchanged {
-				c.add(j, &rows, i, o)
+				c.add(j, rows, i, o)
 			}
 		}
 	}
@@ -50,8 +49,9 @@ func causesOf(r *Run) []spec.Cause {
 func (c *causes) add(j *jobRun, rows *rowReader, index uint32, o spec.Outcome) {
 	key := causeKey{job: j.job().Name, outcome: o}
 	var row []byte
-	if j.ledger.roster.Cohort.At(index).Position() != cohort.NoLine {
-		row, _ = rows.row(j.ledger.roster.Cohort, index) // nothing is known of it then but its outcome
+	l := j.ledger
+	if l.roster.Cohort.At(index).Position() != cohort.NoLine || o == spec.OutcomeFailed && l.lost[l.roster.Cohort.Pool(index)] != nil {
+		row, _ = rows.row(index) // nothing is known of it then but its outcome
 		c.look(&key, row)
 	}
 	g := c.groups[key]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,20 +56,21 @@ type direct struct {
 	crashed func(value any, stack []byte)
 
 	feed  *feed
-	gate  *gate          // nil unless the cohort is in waves
+	gates []*gate        // none unless the cohort is in waves; one for each hub that has its own
 	hub   *hubJobs       // nil unless the hub's Jobs service makes the attempts
 	owned sync.WaitGroup // its goroutines
-	items chan *item     // to the workers
+	items []chan *item   // to the workers of each hub
 	done  chan finished  // from the workers
-	busy  int            // items that are with a worker
 	timer *clock.Timer
 	// broken is why the run has to end.
 	broken error
+	// lossSignal wakes the loop when a hub was lost.
+	lossSignal chan struct{}
 }
 
 func newDirect(l *ledger, r *Run) *direct {
 	job := l.roster.Job
-	d := &direct{ledger: l, line: make(chan struct{}, 1), pools: r.pools, policy: decide.Policy{Offline: job.Offline}, share: r.shard.Share(), grace: r.grace, crashed: r.crashed}
+	d := &direct{ledger: l, line: make(chan struct{}, 1), lossSignal: make(chan struct{}, 1), pools: r.pools, policy: decide.Policy{Offline: job.Offline}, share: r.shard.Share(), grace: r.grace, crashed: r.crashed}
 	if m := job.Method; m != nil {
 		d.policy.Idempotent = m.Idempotent
 		d.call = hub.Call{
@@ -92,14 +94,20 @@ func (d *direct) job() *spec.Job { return d.ledger.roster.Job }
 // have ended or ctx has.
 func (d *direct) carryOut(ctx context.Context, c controls) error {
 	d.controls = c
-	d.items, d.done = make(chan *item), make(chan finished)
+	d.done = make(chan finished)
 	d.feed = newFeed(d.ledger, d.policy)
 	// The listing outlives ctx: a job that is told to stop still finds out who its
 	// targets are.
 	listing, stopListing := context.WithCancelCause(d.work)
 	defer stopListing(nil)
 	d.feed.stopListing = stopListing
-	d.feed.watch.ask = d.asker(listing)
+	for _, l := range d.feed.lanes {
+		l.watch.ask = d.asker(listing, l.pool)
+		if err := d.ledger.lost[l.pool]; err != nil { // before the job began
+			l.end(err, spec.OutcomeFailed)
+			l.lose(err)
+		}
+	}
 	if d.hub == nil {
 		d.feed.look = d.looker(listing)
 	}
@@ -114,27 +122,20 @@ func (d *direct) carryOut(ctx context.Context, c controls) error {
 		d.feed.cutListing = cutListing
 		d.owned.Go(guarded(d.crashed, func() { d.list(targets, listing) }))
 	}
-	for range d.job().Concurrency {
-		d.owned.Go(guarded(d.crashed, func() { d.serve(ctx) }))
+	for range d.pools {
+		items := make(chan *item)
+		d.items = append(d.items, items)
+		for range d.job().Concurrency {
+			d.owned.Go(guarded(d.crashed, func() { d.serve(ctx, items) }))
+		}
 	}
 	err := d.loop(ctx)
 	stopListing(errors.New("listing is over"))
-	close(d.items)
+	for _, items := range d.items {
+		close(items)
+	}
 	d.owned.Wait()
 	return err
-}
-
-// list lists the targets, and then who of them belongs to which wave.
-func (d *direct) list(targets, waves context.Context) {
-	clock.Work()
-	defer clock.Rest()
-	err := d.ledger.roster.List(targets, d.feed.pages)
-	if err == nil || err == target.ErrLimit { //nolint:errorlint // our own cause, handed back as it is
-		if broken := d.ledger.roster.SendWaves(waves, d.feed.pages); broken != nil {
-			err = broken
-		}
-	}
-	d.feed.listed <- err // one value, one place: never blocks
 }
 
 // endListing notes that the listing has ended. From then on the waves say how far
@@ -142,40 +143,48 @@ func (d *direct) list(targets, waves context.Context) {
 func (d *direct) endListing(err error) {
 	d.fail(d.feed.endListing(err))
 	if d.broken == nil && d.feed.ended == nil && d.job().Rollout != nil {
-		d.gate = newGate(d.feed)
+		d.gates = newGates(d.feed)
 	}
 }
 
 // advance lets the rollout go on as far as it may. It says how long until more
 // may begin, 0 if that is not known.
 func (d *direct) advance() time.Duration {
-	if d.gate == nil {
-		return 0
-	}
-	err := d.gate.judge()
-	if err == nil {
-		var wait time.Duration
-		if wait, err = d.gate.advance(clock.Now()); err == nil {
-			return wait
+	least := time.Duration(0)
+	for _, g := range d.gates {
+		wait, err := g.advance(clock.Now())
+		least = soonest(least, wait)
+		if _, broken := errors.AsType[*JournalError](err); broken {
+			d.fail(err)
+		} else if err != nil && len(d.gates) > 1 {
+			g.lanes[0].end(err, spec.OutcomeNotReached)
+		} else if err != nil {
+			d.stop(err)
 		}
 	}
-	if _, ok := errors.AsType[*JournalError](err); ok {
-		d.fail(err)
-	} else {
-		d.stop(err)
-	}
-	return 0
+	return least
 }
 
 // allOver tells whether nothing is to come any more.
 func (d *direct) allOver() bool {
-	return d.busy == 0 && d.feed.empty() && (d.gate == nil || d.gate.done())
+	return d.feed.empty() && !slices.ContainsFunc(d.gates, func(g *gate) bool { return !g.done() })
 }
 
+// out is how many items somebody has.
+func (d *direct) out() (n int) {
+	for _, l := range d.feed.lanes {
+		n += l.out
+	}
+	return n
+}
+
+// free tells whether there is somebody for an item of a hub.
+func (d *direct) free(l *lane) bool { return d.hub != nil || l.called < d.job().Concurrency }
+
 // serve makes attempts until there are no more items to come.
-func (d *direct) serve(ctx context.Context) {
+func (d *direct) serve(ctx context.Context, items <-chan *item) {
 	w := worker{direct: d, clerk: clerk{ledger: d.ledger}}
-	for it := range d.items {
+	for it := range items {
 		clock.Work()
 		d.ledger.counters.inFlight.Add(1)
 		f := w.try(ctx, it)
@@ -194,16 +203,17 @@ func (d *direct) loop(ctx context.Context) error {
 	d.timer = clock.NewTimer(time.Hour)
 	defer d.timer.Stop()
 	for ctx.Err() == nil && d.broken == nil {
-		opens := d.advance()
 		settled := d.ledger.settled
-		next, wait, err := d.feed.next()
+		opens := d.advance()
+		d.fail(d.feed.closeEnded())
+		next, wait, err := d.feed.next(d.free)
 		d.fail(err)
 		if d.toHub(ctx, next) || next == nil && d.ledger.settled != settled {
 			continue // who was settled on the way may be all that a wave has waited for
 		}
-		sweep := d.feed.watch.advance(clock.Now())
+		sweep := d.feed.advanceWatches(clock.Now())
 		if next == nil && d.allOver() && d.broken == nil && ctx.Err() == nil {
-			return d.feed.ended
+			return d.reason()
 		}
 		d.step(ctx, next, soonest(wait, opens, sweep))
 	}
@@ -215,6 +225,17 @@ func (d *direct) loop(ctx context.Context) error {
 		return d.broken
 	}
 	return context.Cause(ctx)
+}
+
+// reason is why nothing is to come any more, if that is not simply that all targets
+// have ended.
+func (d *direct) reason() error {
+	for _, l := range d.feed.lanes {
+		if l.ended != nil && l.rest == spec.OutcomeNotReached {
+			return l.ended
+		}
+	}
+	return d.feed.ended
 }
 
 // toHub takes a target that the hub's Jobs service is to do. When there is no other,
@@ -229,7 +250,6 @@ func (d *direct) toHub(ctx context.Context, next *item) bool {
 	case next == nil:
 		return false
 	}
-	d.busy++
 	d.feed.handedOut(next)
 	d.hub.gather(next)
 	return true
@@ -256,7 +276,7 @@ func (d *direct) fail(err error) {
 func (d *direct) step(ctx context.Context, next *item, wait time.Duration) {
 	var items chan<- *item
 	if next != nil {
-		items = d.items
+		items = d.items[next.Pool]
 	}
 	var timer <-chan time.Time
 	d.timer.Stop()
@@ -268,9 +288,9 @@ func (d *direct) step(ctx context.Context, next *item, wait time.Duration) {
 	select {
 	case items <- next:
 		clock.Work()
-		d.busy++
 		d.feed.handedOut(next)
-	case p := <-d.feed.wanted():
+		d.feed.lanes[next.Pool].called++
+	case p := <-d.feed.pages:
 		clock.Work()
 		d.fail(d.feed.admit(p))
 	case err := <-d.feed.listed:
@@ -279,9 +299,11 @@ func (d *direct) step(ctx context.Context, next *item, wait time.Duration) {
 	case looked := <-d.feed.looked:
 		clock.Work()
 		d.feed.takeLooked(looked)
-	case found := <-d.feed.watch.swept:
+	case s := <-d.feed.swept:
 		clock.Work()
-		d.feed.watch.takeSwept(found)
+		d.feed.takeSwept(s)
+	case <-d.lossSignal:
+		clock.Work()
 	case f := <-d.done:
 		clock.Work()
 		d.takeIn(f)
@@ -294,22 +316,30 @@ func (d *direct) step(ctx context.Context, next *item, wait time.Duration) {
 
 // takeIn takes over what a worker made of an item.
 func (d *direct) takeIn(f finished) {
+	l := d.feed.lanes[f.Pool]
 	if f.index == stranger {
 		d.fail(d.ledger.admit(f.item))
 	} else {
-		d.busy--
+		l.out--
+	}
+	if d.hub == nil || f.proving {
+		l.called--
+	}
+	if f.outcome == spec.OutcomeNotReached && l.lossOf() != nil {
+		f.outcome = spec.OutcomeFailed
+		d.ledger.tally[l.pool].left++
 	}
 	d.fail(f.abort)
 	d.ledger.enter(f)
-	d.feed.noteAway(f)
+	l.noteAway(f)
 	switch {
 	case f.proving:
-		d.feed.watch.returned(f)
+		l.watch.returned(f)
 	case f.outcome != "":
 	case f.confirm != nil:
-		d.feed.watch.add(f.item, clock.Now())
+		l.watch.add(f.item, clock.Now())
 	default:
-		d.feed.putBack(f.item)
+		l.putBack(f.item)
 	}
 	if r := d.job().Rollout; r != nil && r.Ramp != nil {
 		d.limit.SetLimit(d.rampRate())
@@ -317,11 +347,12 @@ func (d *direct) takeIn(f finished) {
 }
 
 func (d *direct) waves(reason error) []spec.WaveReport {
-	if d.gate == nil {
-		return []spec.WaveReport{}
-	}
 	_, stopped := errors.AsType[*decide.StopError](reason)
-	return d.gate.report(stopped)
+	all := []spec.WaveReport{}
+	for _, g := range d.gates {
+		all = append(all, g.report(stopped)...)
+	}
+	return all
 }
 
 // rampRate is how fast a job may go after those that have succeeded so far.
@@ -350,7 +381,10 @@ func (d *direct) drain(ctx context.Context) {
 		d.takeIn(given)
 	}
 	d.timer.Reset(d.grace)
-	for d.busy > 0 || !f.over {
+	for _, l := range f.lanes {
+		l.makeRoom()
+	}
+	for d.out() > 0 || !f.over {
 		clock.Rest()
 		select {
 		case p := <-f.pages:
@@ -370,6 +404,8 @@ func (d *direct) drain(ctx context.Context) {
 			f.stopListing(d.broken)
 		}
 	}
-	f.watch.stop()
-	d.fail(f.settleWaiting(context.Cause(ctx)))
+	for _, l := range f.lanes {
+		l.watch.stop()
+		d.fail(l.settleWaiting(context.Cause(ctx)))
+	}
 }

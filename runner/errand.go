@@ -134,11 +134,11 @@ func (e *errand) failed(dispatch context.Context, err error) {
 // the run.
 func (e *errand) gaveUp(err error) bool {
 	if fatal, ok := target.AsFatal(err); ok {
-		e.abort(fatal)
+		e.lose(e.part.pool, fatal)
 		return true
 	}
 	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
-		e.stop(late)
+		e.lose(e.part.pool, late)
 		return true
 	}
 	return false

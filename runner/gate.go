@@ -3,6 +3,7 @@ package runner
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"iothub-runner/internal/cohort"
@@ -14,20 +15,25 @@ import (
 // GateError means that a rollout waits for somebody to look: its pause is
 // manual, and a wave has ended.
 type GateError struct {
-	Wave, Waves int // this one, of so many
+	Wave, Waves int    // this one, of so many
+	Hub         string // whose they are; empty for all
 }
 
 // Error says where the rollout stands.
 func (e *GateError) Error() string {
-	return fmt.Sprintf("wave %d of %d has ended, and rollout.pause is manual: resume the run to begin wave %d", e.Wave, e.Waves, e.Wave+1)
+	of := ""
+	if e.Hub != "" {
+		of = " of hub " + e.Hub
+	}
+	return fmt.Sprintf("wave %d of %d%s has ended, and rollout.pause is manual: resume the run to begin wave %d", e.Wave, e.Waves, of, e.Wave+1)
 }
 
-// gate says how far the feed may go in a rollout. Each wave raises the feed's
-// limit; the gate decides when the next one may. It belongs to the loop of the
-// job.
+// gate says how far the lanes may go in a rollout. Each wave raises their limit; the
+// gate decides when the next one may. It belongs to the loop of the job.
 type gate struct {
 	ledger *ledger
-	feed   *feed
+	lanes  []*lane // all, or the one whose hub has waves of its own
+	hub    int     // of that one, from 1; 0 for all
 	rule   *spec.Rollout
 	waves  rollout.Waves
 	begun  []waveTimes // the waves that have begun
@@ -43,15 +49,27 @@ type gate struct {
 // waveTimes are those of a wave that has begun; passed is zero until it has.
 type waveTimes struct{ began, passed time.Time }
 
-// newGate cuts the cohort, whose listing is whole, into waves, and goes on where
+// newGates cuts the cohort, whose listing is whole, into waves, and goes on where
 // an earlier run has left them.
-func newGate(f *feed) *gate {
-	l := f.ledger
-	g := &gate{ledger: l, feed: f, rule: l.roster.Job.Rollout, waves: l.roster.Cut(l.plan)}
-	f.order, f.limit = g.waves.Order, 0
+func newGates(f *feed) (all []*gate) {
+	cuts := f.ledger.roster.Cut(f.ledger.plan)
+	if len(cuts) == 1 {
+		return []*gate{newGate(f.ledger, f.lanes, 0, cuts[0])}
+	}
+	for pool, waves := range cuts {
+		all = append(all, newGate(f.ledger, f.lanes[pool:pool+1], pool+1, waves))
+	}
+	return all
+}
+
+func newGate(l *ledger, lanes []*lane, hub int, waves rollout.Waves) *gate {
+	g := &gate{ledger: l, lanes: lanes, hub: hub, rule: l.roster.Job.Rollout, waves: waves}
+	for _, lane := range lanes {
+		lane.order, lane.limit = waves.Order, 0
+	}
 	l.counters.waves.Store(int64(len(g.waves.Ends)))
 	if l.past != nil {
-		g.begun, g.told = l.past.waves, l.past.told
+		g.begun, g.told = l.past.waves[hub], l.past.told[hub]
 	}
 	if n := len(g.begun); n > 0 {
 		g.count()
@@ -62,8 +80,11 @@ func newGate(f *feed) *gate {
 
 // done tells whether no wave is to come.
 func (g *gate) done() bool {
-	return g.held || len(g.begun) == len(g.waves.Ends) && g.passed()
+	return g.held || g.stopped() || len(g.begun) == len(g.waves.Ends) && g.passed()
 }
+
+// stopped tells whether the gate's only hub has nothing handed out any more.
+func (g *gate) stopped() bool { return len(g.lanes) == 1 && g.lanes[0].ended != nil }
 
 // passed tells whether the last wave that has begun has passed.
 func (g *gate) passed() bool {
@@ -74,6 +95,12 @@ func (g *gate) passed() bool {
 // advance lets the feed go on as far as it may. If the next wave has a time, it
 // says how long until then; the error says why the rollout ends here.
 func (g *gate) advance(now time.Time) (wait time.Duration, err error) {
+	if g.stopped() {
+		return 0, nil
+	}
+	if err := g.judge(); err != nil {
+		return 0, err
+	}
 	for !g.done() {
 		switch {
 		case !g.passed():
@@ -86,7 +113,7 @@ func (g *gate) advance(now time.Time) (wait time.Duration, err error) {
 		case !g.ledger.picks(spec.OutcomeNotReached):
 			g.held = true
 		case g.rule.Manual && !g.told && g.last() > 0:
-			return 0, &GateError{Wave: len(g.begun), Waves: len(g.waves.Ends)}
+			return 0, &GateError{Wave: len(g.begun), Waves: len(g.waves.Ends), Hub: g.hubName()}
 		case g.opens.After(now):
 			return g.opens.Sub(now), nil
 		default:
@@ -111,14 +138,52 @@ func (g *gate) last() int {
 func (g *gate) begin(now time.Time) error {
 	g.begun = append(g.begun, waveTimes{began: now})
 	g.count()
-	return g.ledger.mark(journal.EventWave, strconv.Itoa(len(g.begun)))
+	return g.ledger.mark(journal.EventWave, waveOf(len(g.begun), g.hub))
+}
+
+// waveOf is how the journal has a wave, and the hub whose own it is.
+func waveOf(wave, hub int) string {
+	if hub == 0 {
+		return strconv.Itoa(wave)
+	}
+	return fmt.Sprintf("%d/%d", wave, hub)
+}
+
+// hubName is the hub whose own waves the gate has; empty if it has those of all.
+func (g *gate) hubName() string {
+	if g.hub == 0 {
+		return ""
+	}
+	return g.ledger.roster.Pools[g.hub-1].Name
+}
+
+// has tells whether the gate is for a hub.
+func (g *gate) has(pool int) bool { return g.hub == 0 || g.hub == pool+1 }
+
+// settled is how many targets have ended in this run.
+func (g *gate) settled() (n int) {
+	for _, l := range g.lanes {
+		n += g.ledger.tally[l.pool].settled
+	}
+	return n
+}
+
+// away is how many targets are offline, and waited for.
+func (g *gate) away() (n int) {
+	for _, l := range g.lanes {
+		n += l.away
+	}
+	return n
 }
 
 // count notes what is to be done in the waves that have begun.
 func (g *gate) count() {
 	_, end := g.waves.Span(len(g.begun) - 1)
 	g.ledger.counters.wave.Store(int64(len(g.begun)))
-	g.feed.limit, g.ended, g.left, g.idle = uint32(end), g.ledger.settled, 0, 0
+	for _, l := range g.lanes {
+		l.limit = uint32(end)
+	}
+	g.ended, g.left, g.idle = g.settled(), 0, 0
 	for _, index := range g.waves.Order[:end] {
 		switch e := g.ledger.roster.Cohort.At(index); {
 		case e.Settled():
@@ -134,8 +199,8 @@ func (g *gate) count() {
 // and waited for. A wave of which nobody could be reached shows nothing, so it is
 // not over.
 func (g *gate) over() bool {
-	left := g.left - (g.ledger.settled - g.ended)
-	return left == 0 || left <= g.feed.away && g.anyEnded()
+	left := g.left - (g.settled() - g.ended)
+	return left == 0 || left <= g.away() && g.anyEnded()
 }
 
 // anyEnded tells whether a target of the wave has an outcome.
@@ -161,7 +226,7 @@ func (g *gate) pass(now time.Time) error {
 	if g.last() > 0 {
 		g.opens = now.Add(g.rule.Pause)
 	}
-	return g.ledger.mark(journal.EventPassed, strconv.Itoa(n))
+	return g.ledger.mark(journal.EventPassed, waveOf(n, g.hub))
 }
 
 // judge returns why the rollout has to stop, nil if it may go on.
@@ -169,13 +234,15 @@ func (g *gate) judge() error {
 	if g.rule.StopWhen == (spec.StopWhen{}) {
 		return nil
 	}
-	m, done := g.ledger.misses(), g.feed.away
+	m, done := g.ledger.missesOf(g.has), g.away()
 	for i, o := range spec.Outcomes() {
-		if o != spec.OutcomeNotReached {
-			done += int(g.ledger.counters.outcomes[i].Load())
+		for _, l := range g.lanes {
+			if o != spec.OutcomeNotReached {
+				done += g.ledger.tally[l.pool].outcomes[i]
+			}
 		}
 	}
-	m.Offline += g.feed.away
+	m.Offline += g.away()
 	return m.Stops(g.rule.StopWhen, done)
 }
 
@@ -184,7 +251,7 @@ func (g *gate) report(stopped bool) []spec.WaveReport {
 	waves := make([]spec.WaveReport, len(g.waves.Ends))
 	for i := range waves {
 		from, to := g.waves.Span(i)
-		w := spec.WaveReport{Wave: g.rule.Waves[i].String(), Targets: to - from, Outcomes: map[spec.Outcome]int{}, Verdict: spec.VerdictNotStarted}
+		w := spec.WaveReport{Hub: g.hubName(), Wave: g.rule.Waves[i].String(), Targets: to - from, Outcomes: map[spec.Outcome]int{}, Verdict: spec.VerdictNotStarted}
 		for _, index := range g.waves.Order[from:to] {
 			if o, ended := g.ledger.roster.Cohort.At(index).Outcome(); ended {
 				w.Outcomes[o]++
@@ -208,20 +275,33 @@ func (g *gate) report(stopped bool) []spec.WaveReport {
 
 // pastWaves is what a journal tells of the waves of a job.
 type pastWaves struct {
-	waves   []waveTimes
-	told    bool             // the job ended after the last of them had passed
-	members map[int][]uint32 // of those that name their targets, counted from 1
+	waves   map[int][]waveTimes // of each hub that has its own, from 1; at 0 those of all
+	told    map[int]bool        // the job ended after the last of them had passed
+	members map[int][]uint32    // of those that name their targets, counted from 1
 }
 
 // visit takes in a mark of a wave.
 func (p *pastWaves) visit(m journal.Mark) {
-	n, err := strconv.Atoi(m.Detail)
+	wave, ofHub, _ := strings.Cut(m.Detail, "/")
+	n, err := strconv.Atoi(wave)
+	hub, _ := strconv.Atoi(ofHub) // none is 0
+	if p.waves == nil {
+		p.waves, p.told = map[int][]waveTimes{}, map[int]bool{}
+	}
+	begun := p.waves[hub]
 	switch {
 	case err != nil:
-	case m.Event == journal.EventWave && n == len(p.waves)+1:
-		p.waves = append(p.waves, waveTimes{began: m.At})
-	case m.Event == journal.EventPassed && n == len(p.waves) && n > 0:
-		p.waves[n-1].passed, p.told = m.At, false
+	case m.Event == journal.EventWave && n == len(begun)+1:
+		p.waves[hub] = append(begun, waveTimes{began: m.At})
+	case m.Event == journal.EventPassed && n == len(begun) && n > 0:
+		begun[n-1].passed, p.told[hub] = m.At, false
+	}
+}
+
+// ended notes that the job ended, and with it that it waits for whoever resumes it.
+func (p *pastWaves) ended() {
+	for hub := range p.waves {
+		p.told[hub] = true
 	}
 }
 

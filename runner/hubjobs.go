@@ -52,8 +52,8 @@ func newHubJobs(d *direct, r *Run) *hubJobs {
 		return nil
 	}
 	h := &hubJobs{direct: d, run: r.id, detach: r.detach, waiting: r.waitsForSlot}
-	for range d.pools {
-		h.slots = append(h.slots, make(chan struct{}, hubSlots(r.plan.Hub.SKU)))
+	for _, p := range d.pools {
+		h.slots = append(h.slots, make(chan struct{}, hubSlots(p.Size.SKU)))
 	}
 	if past := d.ledger.past; past != nil {
 		h.parts = len(past.parts)

@@ -221,6 +221,9 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 	if j.detach && l.allWithHub() {
 		return spec.StatusDetached, errDetached
 	}
+	if why := l.loss(); why != nil && !l.excused() {
+		return spec.StatusFailed, why
+	}
 	if why := missed.Beyond(l.roster.Job.Tolerate, l.roster.Cohort.Size()); why != nil {
 		return spec.StatusFailed, why
 	}
@@ -230,6 +233,9 @@ func (j *jobRun) judge(err error) (spec.Status, error) {
 // notes is what there is to say of a job that succeeded; nil for nothing.
 func (l *ledger) notes(missed decide.Misses) error {
 	notes := []string{missed.Tolerated(), l.pins.note()}
+	if why := l.loss(); why != nil {
+		notes = append(notes, why.Error()+", which tolerate.hubs allows")
+	}
 	if idle := l.roster.IdleExclusions(); l.listedHere && len(idle) > 0 {
 		notes = append(notes, target.IdleText(idle))
 	}

@@ -1,8 +1,10 @@
 package runner
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"iothub-runner/internal/decide"
 	"iothub-runner/internal/journal"
 	"iothub-runner/internal/mask"
+	"iothub-runner/internal/pace"
 	"iothub-runner/internal/rollout"
 	"iothub-runner/internal/target"
 	"iothub-runner/spec"
@@ -38,7 +41,11 @@ type ledger struct {
 
 	counters counters
 
-	whole    bool // the cohort is listed in full
+	lost  []error // why a hub cannot be used any more, by its place in the plan
+	short []bool  // of which hubs the listing is not whole
+	tally []tally // by hub
+
+	whole    bool // the cohort is listed in full, but for hubs that are lost
 	unlisted bool // it is not, and this run lists no more
 	// listedHere says that this run has seen the whole listing; a resumed one need not.
 	listedHere bool
@@ -63,7 +70,18 @@ type counters struct {
 	outcomes [cohort.Outcomes]atomic.Int64 // in the order of spec.Outcomes
 }
 
-func (c *counters) count(o spec.Outcome) { c.outcomes[cohort.OutcomeIndex(o)].Add(1) }
+// tally counts the targets of one hub.
+type tally struct {
+	outcomes [cohort.Outcomes]int
+	settled  int // in this run
+	left     int // that failed because the hub is lost
+}
+
+// count notes that a target of a hub has ended.
+func (l *ledger) count(pool int, o spec.Outcome) {
+	l.tally[pool].outcomes[cohort.OutcomeIndex(o)]++
+	l.counters.outcomes[cohort.OutcomeIndex(o)].Add(1)
+}
 
 // newLatency counts how long attempts take, in microseconds up to an hour.
 func newLatency() *hdrhistogram.Histogram {
@@ -79,6 +97,7 @@ func newLedger(r *Run, job *spec.Job) (*ledger, error) {
 	l := &ledger{
 		plan: r.plan.Name, roster: target.NewRoster(job, r.pools), journal: r.journal, mask: mask.New(r.plan),
 		latency: newLatency(), applied: newApplied(), picked: r.only,
+		lost: slices.Clone(r.lost), short: make([]bool, len(r.pools)), tally: make([]tally, len(r.pools)),
 	}
 	if l.byHub() {
 		l.roster.Looks = spec.Columns{} // nothing is computed from twins
@@ -183,7 +202,8 @@ func (l *ledger) enter(f finished) {
 		_ = l.applied.RecordValue(f.applied.Milliseconds())
 	}
 	l.roster.Cohort.Settle(f.index, f.outcome, f.line)
-	l.counters.count(f.outcome)
+	l.count(f.Pool, f.outcome)
+	l.tally[f.Pool].settled++
 	l.settled++
 }
 
@@ -194,18 +214,33 @@ func (l *ledger) enterRest(nothing spec.Outcome) {
 	all := l.roster.Cohort
 	all.Freeze()
 	for i := range uint32(all.Size()) {
-		rest, e := nothing, all.At(i)
-		if e.Settled() {
+		if all.At(i).Settled() {
 			continue
 		}
-		if e.Begun() {
-			rest = spec.OutcomeUnanswered
-		} else if was, ok := e.Reopened(); ok && was != spec.OutcomeNotReached {
-			rest = was
+		o := nothing
+		if l.lost[all.Pool(i)] != nil {
+			o = spec.OutcomeFailed
 		}
-		all.Settle(i, rest, e.Position())
-		l.counters.count(rest)
+		o, line := l.outcomeOfRest(i, o)
+		all.Settle(i, o, line)
+		l.count(all.Pool(i), o)
+		if o == spec.OutcomeFailed {
+			l.tally[all.Pool(i)].left++
+		}
 	}
+}
+
+// outcomeOfRest returns the outcome of a target that this run has not got to, and its
+// line: that nothing happened, unless more is known from an earlier run.
+func (l *ledger) outcomeOfRest(index uint32, nothing spec.Outcome) (spec.Outcome, journal.Position) {
+	e := l.roster.Cohort.At(index)
+	if e.Begun() {
+		return spec.OutcomeUnanswered, e.Position()
+	}
+	if was, ok := e.Reopened(); ok && was != spec.OutcomeNotReached {
+		return was, e.Position()
+	}
+	return nothing, e.Position()
 }
 
 // left adds to why a job ran out of time how much of it is left to do.
@@ -220,5 +255,74 @@ func (l *ledger) left(err error, n int) error {
 // misses are those of the job. What an earlier run has settled is in the counters
 // too.
 func (l *ledger) misses() decide.Misses {
-	return decide.CountMisses(func(o spec.Outcome) int { return int(l.counters.outcomes[cohort.OutcomeIndex(o)].Load()) })
+	return l.missesOf(func(int) bool { return true })
+}
+
+// missesOf are those on some of the hubs. What the plan tolerates of lost hubs is none.
+func (l *ledger) missesOf(counts func(pool int) bool) decide.Misses {
+	excused := l.excused()
+	return decide.CountMisses(func(o spec.Outcome) (n int) {
+		for pool := range l.tally {
+			if !counts(pool) {
+				continue
+			}
+			n += l.tally[pool].outcomes[cohort.OutcomeIndex(o)]
+			if excused && o == spec.OutcomeFailed {
+				n -= l.tally[pool].left
+			}
+		}
+		return n
+	})
+}
+
+// lostHubs is how many hubs cannot be used any more.
+func (l *ledger) lostHubs() (n int) {
+	for _, err := range l.lost {
+		if err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// excused tells whether the plan tolerates that so many hubs are lost.
+func (l *ledger) excused() bool {
+	n := l.lostHubs()
+	return n > 0 && n < len(l.lost) && l.roster.Job.Tolerate.Hubs.Holds(n, len(l.lost))
+}
+
+// loss says which hubs were lost; nil if none was.
+func (l *ledger) loss() error {
+	var all []string
+	for pool, err := range l.lost {
+		if err != nil {
+			all = append(all, fmt.Sprintf("hub %s cannot be used: %s", l.roster.Pools[pool].Name, causeOfLoss(err)))
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(all, "; "))
+}
+
+// causeOfLoss is the error without the name of the hub.
+func causeOfLoss(err error) string {
+	if fatal, ok := target.AsFatal(err); ok {
+		err = fatal.Err
+	}
+	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
+		return late.Reason()
+	}
+	return err.Error()
+}
+
+// unseen names the hubs whose listing is not whole; empty if all are.
+func (l *ledger) unseen() string {
+	var names []string
+	for pool, short := range l.short {
+		if short {
+			names = append(names, l.roster.Pools[pool].Name)
+		}
+	}
+	return strings.Join(names, ", ")
 }

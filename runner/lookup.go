@@ -21,16 +21,14 @@ func (d *direct) looker(ctx context.Context) func([]*item) {
 		d.owned.Go(guarded(d.crashed, func() {
 			clock.Work()
 			defer clock.Rest()
-			byPool := map[int][]hub.Target{}
-			for _, it := range items {
-				byPool[it.Pool] = append(byPool[it.Pool], it.Target)
+			targets := make([]hub.Target, len(items))
+			for i, it := range items {
+				targets[i] = it.Target
 			}
-			for pool, targets := range byPool {
-				found := roster.Look(ctx, pool, targets, roster.Looks)
-				for _, it := range items {
-					if row, ok := found[it.Target]; ok && it.Pool == pool {
-						it.sight = roster.Sight(&row)
-					}
+			found := roster.Look(ctx, items[0].Pool, targets, roster.Looks)
+			for _, it := range items {
+				if row, ok := found[it.Target]; ok {
+					it.sight = roster.Sight(&row)
 				}
 			}
 			d.feed.looked <- items

@@ -30,7 +30,7 @@ func (g *rig) pin(jobs ...spec.Job) []byte {
 		Vars: map[string]string{"a": "1", "pw": "secret"}, Sensitive: []string{"pw"},
 	}
 	var file bytes.Buffer
-	o := preview.Options{Runner: "test", Hubs: []target.NamedHub{{Name: "test.example", Hub: g.hub}}}
+	o := preview.Options{Runner: "test", Hubs: g.hubs()}
 	w, err := preview.NewPinWriter(&file, g.plan, []byte("the text"), o)
 	if err != nil {
 		g.Fatalf("NewPinWriter: %v", err)
@@ -60,7 +60,11 @@ func (g *rig) readPinned(file []byte, jobs ...spec.Job) {
 	if err != nil {
 		g.Fatalf("ReadPinned: %v", err)
 	}
-	if err := p.Check(&spec.Plan{SHA256: strings.Repeat("ab", 32), Jobs: jobs}, []string{"TEST.example"}); err != nil && len(jobs) > 0 {
+	names := []string{"TEST.example"}
+	if len(g.hubs()) > 1 {
+		names = []string{"west", "EAST"}
+	}
+	if err := p.Check(&spec.Plan{SHA256: strings.Repeat("ab", 32), Jobs: jobs}, names); err != nil && len(jobs) > 0 {
 		g.Fatalf("Check of the plan that was previewed: %v", err)
 	}
 	g.options.Pinned = p

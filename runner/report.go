@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
 
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/inputs"
 	"iothub-runner/internal/journal"
-	"iothub-runner/internal/target"
 	"iothub-runner/spec"
 )
 
@@ -40,7 +40,7 @@ func (j *jobRun) report() spec.JobReport {
 	if j.reason != nil {
 		rep.Reason = j.reason.Error()
 	}
-	if !l.whole && j.status != spec.StatusSkipped {
+	if (!l.whole || l.unseen() != "") && j.status != spec.StatusSkipped {
 		rep.Listing = spec.ListingIncomplete
 	} else if l.listedHere {
 		idle := l.roster.IdleExclusions()
@@ -100,7 +100,7 @@ func (r *Run) Report(exitCode int) spec.Report {
 		Run: spec.Run{
 			ID:   r.id,
 			Plan: spec.PlanRef{Name: r.plan.Name, File: r.plan.File, SHA256: r.plan.SHA256, Inputs: r.inputs()},
-			Hub:  r.pools[0].Name, Engine: string(r.engine()), Runner: r.runner,
+			Hub:  r.hubNames(), Engine: string(r.engine()), Runner: r.runner,
 			StartedAt: spec.Time{Time: r.startedAt}, EndedAt: spec.Time{Time: r.endedAt},
 			Status: r.Status(), ExitCode: exitCode, Rehearsal: r.asIf,
 		},
@@ -128,8 +128,17 @@ func (r *Run) Report(exitCode int) spec.Report {
 		}
 	}
 	r.grouped.Do(func() { r.causes = causesOf(r) })
-	rep.Summary.Causes = r.causes
+	rep.Summary.Causes, rep.Summary.Hubs = r.causes, r.hubReports()
 	return rep
+}
+
+// hubNames names the hubs of the run.
+func (r *Run) hubNames() string {
+	names := make([]string, len(r.pools))
+	for i, p := range r.pools {
+		names[i] = p.Name
+	}
+	return strings.Join(names, ", ")
 }
 
 // inputs are those of the run that was begun: this one may do a part of it.
@@ -187,9 +196,9 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 	}
 	const tail = "[]\n    }"
 	fmt.Fprintf(out, "\n    %s[", frame[:len(frame)-len(tail)])
-	rows := rowReader{journal: r.journal, lines: journal.NewRowReader(r.journal), several: len(r.pools) > 1, pools: r.pools, byHub: j.ledger.byHub()}
+	rows := newRowReader(j.ledger)
 	for i, index := range j.ledger.roster.Cohort.Sorted() {
-		row, err := rows.row(j.ledger.roster.Cohort, index)
+		row, err := rows.row(index)
 		if err != nil {
 			return err
 		}
@@ -208,40 +217,67 @@ func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
 	return nil
 }
 
-// rowReader finds the rows of the report.
+// rowReader finds the rows of a job for the report.
 type rowReader struct {
-	journal *journal.Writer
-	lines   *journal.RowReader
-	pools   []*target.Pool
-	several bool
-	byHub   bool // the hub's Jobs service carries the job out
-	made    []byte
+	ledger *ledger
+	lines  *journal.RowReader
+	made   []byte
+}
+
+func newRowReader(l *ledger) *rowReader {
+	return &rowReader{ledger: l, lines: journal.NewRowReader(l.journal)}
 }
 
 // row returns the row of a target, good until the next call.
-func (rr *rowReader) row(c *cohort.Cohort, index uint32) ([]byte, error) {
-	e := c.At(index)
+func (rr *rowReader) row(index uint32) ([]byte, error) {
+	e := rr.ledger.roster.Cohort.At(index)
 	if e.Position() == cohort.NoLine {
-		return rr.bare(c, index), nil
+		return rr.bare(index), nil
 	}
 	row, err := rr.lines.Row(e.Position())
-	if err != nil && rr.journal.Err() != nil {
-		return rr.bare(c, index), nil //nolint:nilerr // the journal broke before the line was in it; the outcome is known all the same
+	if err != nil && rr.ledger.journal.Err() != nil {
+		return rr.bare(index), nil //nolint:nilerr // the journal broke before the line was in it; the outcome is known all the same
 	}
-	if outcome, _ := e.Outcome(); err != nil && outcome == spec.OutcomeUnanswered {
-		return rr.begun(c, index)
+	outcome, _ := e.Outcome()
+	if err != nil && outcome == spec.OutcomeUnanswered {
+		return rr.begun(index)
+	}
+	if err == nil && outcome == spec.OutcomeFailed && rr.ledger.lost[rr.ledger.roster.Cohort.Pool(index)] != nil {
+		return rr.left(index, row)
 	}
 	return row, err
 }
 
-// begun makes the row of a target of which an earlier run left no more than an
-// intent, and to which this one did not get.
-func (rr *rowReader) begun(c *cohort.Cohort, index uint32) ([]byte, error) {
-	intent, err := journal.ReadIntent(rr.journal, c.At(index).Position())
+// left makes the row of a target whose hub was lost while it was to be tried again.
+// The journal has it as one that was not reached, so that a run that goes on with this
+// one has another go at it.
+func (rr *rowReader) left(index uint32, line []byte) ([]byte, error) {
+	if headOf(line).outcome != spec.OutcomeNotReached {
+		return line, nil
+	}
+	row, err := parseRow(line, &item{Key: rr.ledger.roster.Cohort.Target(index)})
 	if err != nil {
 		return nil, err
 	}
-	row, at := rr.rowOf(c, index), spec.Time{Time: intent.At}
+	row.Outcome, row.Error = spec.OutcomeFailed, rr.ledger.lossIn(index)
+	rr.made = appendRow(rr.made[:0], row)
+	return rr.made, nil
+}
+
+// lossIn is the error of a row whose hub was lost.
+func (l *ledger) lossIn(index uint32) *spec.RowError {
+	why := causeOfLoss(l.lost[l.roster.Cohort.Pool(index)])
+	return &spec.RowError{Kind: "hubLost", Message: "the hub cannot be used, and nothing was done for this device: " + why}
+}
+
+// begun makes the row of a target of which an earlier run left no more than an
+// intent, and to which this one did not get.
+func (rr *rowReader) begun(index uint32) ([]byte, error) {
+	intent, err := journal.ReadIntent(rr.ledger.journal, rr.ledger.roster.Cohort.At(index).Position())
+	if err != nil {
+		return nil, err
+	}
+	row, at := rr.rowOf(index), spec.Time{Time: intent.At}
 	row.StartedAt, row.EndedAt, row.Attempts = &at, &at, intent.Attempt
 	row.Error = rowError(errForgotten())
 	row.History = []spec.Attempt{{Attempt: intent.Attempt, StartedAt: at, Error: row.Error}}
@@ -254,20 +290,24 @@ func (rr *rowReader) begun(c *cohort.Cohort, index uint32) ([]byte, error) {
 
 // bare makes the row of a target that has no line in the journal: nothing was
 // ever sent for it, or the journal broke before the line was in it.
-func (rr *rowReader) bare(c *cohort.Cohort, index uint32) []byte {
-	rr.made = appendRow(rr.made[:0], rr.rowOf(c, index))
+func (rr *rowReader) bare(index uint32) []byte {
+	rr.made = appendRow(rr.made[:0], rr.rowOf(index))
 	return rr.made
 }
 
-func (rr *rowReader) rowOf(c *cohort.Cohort, index uint32) *spec.Row {
-	key := c.Target(index)
-	outcome, _ := c.At(index).Outcome()
+func (rr *rowReader) rowOf(index uint32) *spec.Row {
+	l := rr.ledger
+	key := l.roster.Cohort.Target(index)
+	outcome, _ := l.roster.Cohort.At(index).Outcome()
 	row := &spec.Row{DeviceID: key.DeviceID, ModuleID: key.ModuleID, Outcome: outcome}
-	if rr.byHub && outcome == spec.OutcomeUnanswered {
+	if l.byHub() && outcome == spec.OutcomeUnanswered {
 		row.Error = &spec.RowError{Kind: "hubJob", Message: "the run ended before the job of the hub had; resume it to learn what became of this device"}
 	}
-	if rr.several {
-		row.Hub = rr.pools[key.Pool].Name
+	if outcome == spec.OutcomeFailed && l.lost[key.Pool] != nil {
+		row.Error = l.lossIn(index)
+	}
+	if len(l.roster.Pools) > 1 {
+		row.Hub = l.roster.Pools[key.Pool].Name
 	}
 	return row
 }

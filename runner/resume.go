@@ -156,7 +156,8 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 			p.job(r.Job).listed = true
 		case journal.EventEnded:
 			if r.Job != "" {
-				p.job(r.Job).endedAt, p.job(r.Job).told = r.At, true
+				p.job(r.Job).endedAt = r.At
+				p.job(r.Job).ended()
 			}
 		case journal.EventWave, journal.EventPassed:
 			p.job(r.Job).visit(r)
@@ -412,12 +413,12 @@ func (l *ledger) takeUp(index uint32) {
 		outcome, again = spec.OutcomeUnconfirmed, l.picks(spec.OutcomeNotReached) || l.picks(spec.OutcomeUnconfirmed)
 		if !again {
 			l.roster.Cohort.Settle(index, outcome, e.Position())
-			l.counters.count(outcome)
+			l.count(l.roster.Cohort.Pool(index), outcome)
 		}
 	case again:
 		l.roster.Cohort.Reopen(index)
 	case settled:
-		l.counters.count(outcome)
+		l.count(l.roster.Cohort.Pool(index), outcome)
 	case e.Begun():
 		outcome, again = spec.OutcomeUnanswered, l.goesOn(e)
 	default:

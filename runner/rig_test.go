@@ -193,9 +193,7 @@ func (g *rig) apply(ctx context.Context, jobs ...spec.Job) result {
 	g.Helper()
 	g.plan = &spec.Plan{File: "plan.yaml", SHA256: strings.Repeat("ab", 32), Version: 1, Name: "test", Hub: g.size, Jobs: jobs}
 	g.hub.arrived = g.witness
-	if len(g.options.Hubs) == 0 {
-		g.options.Hubs = []target.NamedHub{{Name: "test.example", Hub: g.hub}}
-	}
+	g.options.Hubs = g.hubs()
 	g.options.Observer = g.observer
 	if len(g.options.Only) > 0 {
 		g.picks++
@@ -214,6 +212,14 @@ func (g *rig) apply(ctx context.Context, jobs ...spec.Job) result {
 		checkRun(g, res)
 	}
 	return res
+}
+
+// hubs are those of the run: one, unless the test has given others.
+func (g *rig) hubs() []target.NamedHub {
+	if len(g.options.Hubs) > 0 {
+		return g.options.Hubs
+	}
+	return []target.NamedHub{{Name: "test.example", Hub: g.hub}}
 }
 
 // journal opens the rig's journal: a new one, or where an earlier run ended.

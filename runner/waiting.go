@@ -106,27 +106,19 @@ func (h *waitingHeap) pop() waiting {
 	return w
 }
 
-// putBack lets go of an item that is to be tried again when it is due.
-func (f *feed) putBack(it *item) {
-	f.ledger.roster.Cohort.Wait(it.index, it.line)
-	heap.Push(&f.waiting, waiting{
-		due: it.due.UnixNano(), index: it.index, tries: small[uint16](it.attempts - it.before), spent: small[uint16](it.spent),
-		rereads: small[uint8](it.rereads), strikes: small[uint8](it.excuse.Strikes), expired: it.expired, unsure: it.unsure, away: it.away,
-	})
-}
-
 // noteAway counts the targets that are offline and waited for: they are not in the
 // way of a rollout's next wave.
-func (f *feed) noteAway(done finished) {
+func (l *lane) noteAway(done finished) {
 	is := done.outcome == "" && done.confirm == nil && (done.away || done.last.Outcome == spec.OutcomeOffline && done.last.Step == decide.StepWait)
 	switch {
 	case is && !done.away:
-		f.away++
+		l.away++
+		l.feed.ledger.counters.away.Add(1)
 	case done.away && !is:
-		f.away--
+		l.away--
+		l.feed.ledger.counters.away.Add(-1)
 	}
 	done.away = is
-	f.ledger.counters.away.Store(int64(f.away))
 }
 
 // small is n, or the most that there is room for: no bound is higher.
@@ -134,23 +126,23 @@ func small[T uint8 | uint16](n int) T { return T(min(n, int(^T(0)))) }
 
 // dueAgain returns the target that is to be tried again first, of those whose time
 // has come; else how long until then, 0 if there is none.
-func (f *feed) dueAgain() (it *item, wait time.Duration, err error) {
-	if f.again != nil {
-		return f.again, 0, nil
+func (l *lane) dueAgain() (it *item, wait time.Duration, err error) {
+	if l.again != nil {
+		return l.again, 0, nil
 	}
-	for f.waiting.Len() > 0 {
-		if wait = clock.Until(time.Unix(0, f.waiting.all[0].due)); wait > 0 {
+	for l.waiting.Len() > 0 {
+		if wait = clock.Until(time.Unix(0, l.waiting.all[0].due)); wait > 0 {
 			break
 		}
-		heap.Push(&f.ready, f.waiting.pop())
+		heap.Push(&l.ready, l.waiting.pop())
 	}
-	if f.ready.Len() == 0 {
+	if l.ready.Len() == 0 {
 		return nil, wait, nil
 	}
-	if f.again, err = f.recall(f.ready.pop()); err != nil {
+	if l.again, err = l.feed.recall(l.ready.pop()); err != nil {
 		return nil, 0, &JournalError{Err: err}
 	}
-	return f.again, 0, nil
+	return l.again, 0, nil
 }
 
 // recall makes an item again of a target that waits.
@@ -224,39 +216,47 @@ func (it *item) remember(e *spec.RowError, p decide.Policy) {
 }
 
 // settleWaiting settles what was to be tried again, for a job that ends by cause.
-func (f *feed) settleWaiting(cause error) error {
-	if f.again != nil {
-		f.putBack(f.again)
-		f.again = nil
+func (l *lane) settleWaiting(cause error) error {
+	if l.again != nil {
+		l.putBack(l.again)
+		l.again = nil
 	}
 	var broken error
-	for _, w := range slices.Concat(f.ready.all, f.waiting.all) {
-		done, err := f.stopped(w, cause)
+	for _, w := range slices.Concat(l.ready.all, l.waiting.all) {
+		done, err := l.stopped(w, cause)
 		if err != nil {
 			return errors.Join(broken, &JournalError{Err: err})
 		}
-		if f.ledger.enter(done); done.abort != nil && broken == nil {
+		if l.feed.ledger.enter(done); done.abort != nil && broken == nil {
 			broken = done.abort
 		}
 	}
-	f.ready.all, f.waiting.all = nil, nil
+	l.ready.all, l.waiting.all = nil, nil
 	return broken
 }
 
 // stopped settles one of them. The row in the journal stands, unless what is known
 // of it tells more now that the job has ended.
-func (f *feed) stopped(w waiting, cause error) (finished, error) {
+func (l *lane) stopped(w waiting, cause error) (finished, error) {
 	if isDeadline(cause) {
-		it, err := f.recall(w)
+		it, err := l.feed.recall(w)
 		if err != nil {
 			return finished{}, err
 		}
-		done := f.clerk.stopped(it, cause)
+		done := l.feed.clerk.stopped(it, cause)
 		done.item = it
 		return done, nil
 	}
-	e := f.ledger.roster.Cohort.At(w.index)
-	done := finished{item: &item{index: w.index}, outcome: spec.OutcomeNotReached, line: e.Position()}
+	e := l.feed.ledger.roster.Cohort.At(w.index)
+	done := finished{item: &item{Key: cohort.Key{Pool: l.pool}, index: w.index}, outcome: spec.OutcomeNotReached, line: e.Position()}
+	if l.rest == spec.OutcomeFailed {
+		done.outcome = l.rest
+		defer func() {
+			if done.outcome == spec.OutcomeFailed && done.outcome == l.rest {
+				l.feed.ledger.tally[l.pool].left++
+			}
+		}()
+	}
 	if was, again := e.Reopened(); again {
 		done.outcome = was
 	}

@@ -30,14 +30,13 @@ func lowBits(version int64) uint32 { return uint32(version) } //nolint:gosec // 
 // at by a worker, and so is who has run out of time. It belongs to the loop of the
 // job.
 type watch struct {
-	feed *feed
-	ask  func([]watched) // queries some, and sends who may have reported to swept
+	lane *lane
+	ask  func([]watched) // queries some, and sends who may have reported to the feed
 
 	all      []watched
 	alive    int
-	cursor   int  // of the sweep that is under way
-	sweeping bool // a query is under way
-	swept    chan []glimpse
+	cursor   int          // of the sweep that is under way
+	sweeping bool         // a query is under way
 	found    []glimpse    // to be handed to workers
 	pending  *item        // the first of them
 	out      map[int]bool // that are with workers, by their places
@@ -69,17 +68,17 @@ func (w *watch) add(it *item, now time.Time) {
 	by := it.confirm.By.UnixNano()
 	w.all = append(w.all, watched{by: by, index: it.index, version: lowBits(it.confirm.Version)})
 	w.alive++
-	w.feed.ledger.counters.watched.Store(int64(w.alive))
+	w.lane.feed.ledger.counters.watched.Add(1)
 	if w.earliest == 0 || by < w.earliest {
 		w.earliest = by
 	}
-	w.feed.ledger.roster.Cohort.Wait(it.index, it.line)
+	w.lane.feed.ledger.roster.Cohort.Wait(it.index, it.line)
 }
 
 // first is how soon to look after the first change: a device that is quick need not
 // wait, and one that has little time is looked at more than once.
 func (w *watch) first() time.Duration {
-	return min(firstSweep, w.feed.ledger.roster.Job.Confirm.Within/4)
+	return min(firstSweep, w.lane.feed.ledger.roster.Job.Confirm.Within/4)
 }
 
 // advance does what is due, and says how long until something is; 0 if nothing is
@@ -139,7 +138,7 @@ func (w *watch) sweep(now time.Time) {
 	}
 	w.compact()
 	w.cursor, w.next = 0, now.Add(w.interval)
-	w.interval = min(w.interval*3/2, lastSweep, max(w.first(), w.feed.ledger.roster.Job.Confirm.Within/10))
+	w.interval = min(w.interval*3/2, lastSweep, max(w.first(), w.lane.feed.ledger.roster.Job.Confirm.Within/10))
 }
 
 // compact forgets those that have ended, if nobody knows their places.
@@ -156,10 +155,20 @@ func (w *watch) compact() {
 	w.all = kept
 }
 
+// sweep is what a query showed of those of a hub that are waited for.
+type sweep struct {
+	pool  int
+	found []glimpse
+}
+
 // takeSwept takes over who may have reported.
-func (w *watch) takeSwept(found []glimpse) {
+func (f *feed) takeSwept(s sweep) {
+	w := &f.lanes[s.pool].watch
 	w.sweeping = false
-	for _, g := range found {
+	if w.alive == 0 {
+		return // all have ended meanwhile
+	}
+	for _, g := range s.found {
 		if t := &w.all[g.at]; t.index != gone && t.by != 0 {
 			t.version = lowBits(target.Version(g.reported.Reported))
 			w.found = append(w.found, g)
@@ -183,7 +192,7 @@ func (w *watch) candidate() (*item, error) {
 			w.found = append(w.found, g)
 			continue
 		}
-		it, err := w.feed.recall(waiting{index: t.index})
+		it, err := w.lane.feed.recall(waiting{index: t.index})
 		if err != nil {
 			return nil, &JournalError{Err: err}
 		}
@@ -205,7 +214,7 @@ func (w *watch) returned(done finished) {
 	if done.outcome != "" {
 		w.all[done.watched].index = gone
 		w.alive--
-		w.feed.ledger.counters.watched.Store(int64(w.alive))
+		w.lane.feed.ledger.counters.watched.Add(-1)
 	}
 }
 
@@ -215,38 +224,43 @@ func (w *watch) stop() {
 		if t.index == gone {
 			continue
 		}
-		line := w.feed.ledger.roster.Cohort.At(t.index).Position()
-		w.feed.ledger.enter(finished{item: &item{index: t.index}, outcome: spec.OutcomeUnconfirmed, line: line})
+		line := w.lane.feed.ledger.roster.Cohort.At(t.index).Position()
+		w.lane.feed.ledger.enter(finished{item: &item{Key: cohort.Key{Pool: w.lane.pool}, index: t.index}, outcome: spec.OutcomeUnconfirmed, line: line})
 	}
 	w.all, w.alive, w.found, w.pending = nil, 0, nil, nil
 }
 
-// asker returns what queries the reported properties of targets that are waited
-// for. A query that fails is left to the next sweep.
-func (d *direct) asker(ctx context.Context) func([]watched) {
+// advanceWatches does what is due in each lane, and says how long until something is.
+func (f *feed) advanceWatches(now time.Time) (wait time.Duration) {
+	for _, l := range f.lanes {
+		if l.ended == nil {
+			wait = soonest(wait, l.watch.advance(now))
+		}
+	}
+	return wait
+}
+
+// asker returns what queries the reported properties of targets of one hub that are
+// waited for. A query that fails is left to the next sweep.
+func (d *direct) asker(ctx context.Context, pool int) func([]watched) {
 	columns := spec.Columns{TwinSections: spec.TwinSections{Reported: true}}
 	roster := &d.ledger.roster
 	return func(some []watched) {
-		byPool := map[int][]hub.Target{}
-		keys := make([]cohort.Key, len(some)) // here, because the cohort may grow meanwhile
+		targets := make([]hub.Target, len(some)) // here, because the cohort may grow meanwhile
 		for i, t := range some {
-			keys[i] = roster.Cohort.Target(t.index)
-			byPool[keys[i].Pool] = append(byPool[keys[i].Pool], keys[i].Target)
+			targets[i] = roster.Cohort.Target(t.index).Target
 		}
 		d.owned.Go(guarded(d.crashed, func() {
 			clock.Work()
 			defer clock.Rest()
 			var found []glimpse
-			for pool, targets := range byPool {
-				rows := roster.Await(ctx, pool, targets, columns)
-				for i, t := range some {
-					row, ok := rows[keys[i].Target]
-					if ok && keys[i].Pool == pool && lowBits(target.Version(row.Reported)) != t.version {
-						found = append(found, glimpse{at: int(t.by), reported: &target.Sight{Reported: row.Reported}})
-					}
+			rows := roster.Await(ctx, pool, targets, columns)
+			for i, t := range some {
+				if row, ok := rows[targets[i]]; ok && lowBits(target.Version(row.Reported)) != t.version {
+					found = append(found, glimpse{at: int(t.by), reported: &target.Sight{Reported: row.Reported}})
 				}
 			}
-			d.feed.watch.swept <- found
+			d.feed.swept <- sweep{pool: pool, found: found}
 		}))
 	}
 }

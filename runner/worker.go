@@ -342,7 +342,7 @@ func (w *worker) awaitRate(dispatch context.Context) (waited time.Duration, ok b
 func (w *worker) awaitPace(dispatch context.Context, it *item, c pace.Class, cost int) bool {
 	err := w.pools[it.Pool].Pacer.Take(dispatch, c, cost, w.ledger.roster.From)
 	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
-		w.stop(late)
+		w.lose(it.Pool, late)
 	}
 	return err == nil
 }
@@ -363,7 +363,7 @@ func (w *worker) unsuccessful(dispatch context.Context, it *item, p decide.Phase
 		return w.clerk.giveUp(it, v)
 	case decide.StepAbort:
 		f := w.clerk.giveUp(it, v)
-		f.abort = &target.HubError{Hub: w.pools[it.Pool].Name, Err: err}
+		w.lose(it.Pool, &target.HubError{Hub: w.pools[it.Pool].Name, Err: err})
 		return f
 	case decide.StepRetry:
 		if w.pools[it.Pool].Pacer.Spares(p.Class(), err, &it.excuse, w.job().Retry.Attempts) {

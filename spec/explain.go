@@ -42,9 +42,6 @@ func Explain(name string) (string, error) {
 	if f.Shared {
 		line("also", "under defaults")
 	}
-	if f.Planned {
-		line("note", "read and checked, but not carried out by this version")
-	}
 	line("example", f.Key()+": "+f.Example)
 	if keys := t.keyList(f.childPath()); keys != "" {
 		fmt.Fprintf(&b, "\nIts keys:\n%s", keys)
@@ -167,9 +164,6 @@ func (t Table) section(b *strings.Builder, title, path string) {
 		}
 		if f.Shared {
 			notes += " Also under `defaults`."
-		}
-		if f.Planned {
-			notes += " Checked, but not carried out yet."
 		}
 		fmt.Fprintf(b, "| %s | %s | %s | %s | %s Example: `%s: %s` |\n", name, cell(f.typeName()), cell(f.Default), cell(f.Limits()), cell(notes), f.Key(), cell(f.Example))
 	}

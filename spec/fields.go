@@ -39,7 +39,6 @@ type Field struct {
 	Short    string   // for a mapping: the key that a value alone stands for
 	Only     JobType  // the job type that the field belongs to; empty for all
 	Shared   bool     // may stand under defaults
-	Planned  bool     // read and checked, but not yet carried out by this version
 	Synonyms []string // what people write when they mean this field
 	Doc      string
 	Example  string // a value, in YAML

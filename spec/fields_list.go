@@ -9,9 +9,9 @@ func planFields() []Field {
 		{Path: "hub.hostName", Type: FieldText, Format: "hostName", Synonyms: []string{"host", "name"}, Doc: "The hub's host name; apply refuses any other hub.", Example: "contoso.azure-devices.net"},
 		{Path: "hub.sku", Type: FieldText, Values: []string{"F1", "S1", "S2", "S3"}, Synonyms: []string{"tier"}, Doc: "The hub's size; requests stay below its published throttles.", Example: "S1"},
 		{Path: "hub.units", Type: FieldInteger, Min: "1", Max: "200", Default: "1", Doc: "How many units of the sku the hub has.", Example: "2"},
-		{Path: "hubs", Type: FieldObject, List: true, Planned: true, Doc: "Several hubs instead of one; the plan runs on each, with one report.", Example: "[{hostName: contoso-eu.azure-devices.net, connectionStringEnv: HUB_EU}]"},
+		{Path: "hubs", Type: FieldObject, List: true, Doc: "Several hubs instead of one; the plan runs on all of them at once, with one report. concurrency counts for each hub; rate, target.limit, expect and tolerate for all together.", Example: "[{hostName: contoso-eu.azure-devices.net, connectionStringEnv: HUB_EU}]"},
 		{Path: "hubs[].hostName", Type: FieldText, Required: true, Format: "hostName", Synonyms: []string{"host", "name"}, Doc: "The hub's host name.", Example: "contoso-eu.azure-devices.net"},
-		{Path: "hubs[].connectionStringEnv", Type: FieldText, Format: "envName", Synonyms: []string{"env", "connectionstring"}, Doc: "The environment variable that holds the hub's connection string.", Example: "HUB_EU"},
+		{Path: "hubs[].connectionStringEnv", Type: FieldText, Format: "envName", Synonyms: []string{"env", "connectionstring"}, Doc: "The environment variable that holds the hub's connection string. Without it IOTHUB_SERVICE_CONNECTION_STRING has to be that of this hub.", Example: "HUB_EU"},
 		{Path: "hubs[].sku", Type: FieldText, Values: []string{"F1", "S1", "S2", "S3"}, Synonyms: []string{"tier"}, Doc: "The hub's size; requests stay below its published throttles.", Example: "S2"},
 		{Path: "hubs[].units", Type: FieldInteger, Min: "1", Max: "200", Default: "1", Doc: "How many units of the sku the hub has.", Example: "2"},
 		{Path: "vars", Type: FieldNames, Short: "default", Synonyms: []string{"variables", "parameters"}, Doc: "Variables by name; ${var.NAME} in a text stands for the value. A value alone is a default.", Example: "{building: {type: integer, default: 43}}"},
@@ -106,6 +106,7 @@ func rolloutFields() []Field {
 		{Path: "jobs[].rollout.stopWhen.failed", Type: FieldShare, Doc: "Devices that failed, rejected, did not answer or did not confirm: a count, or a share of the finished ones. Reaching it stops the job.", Example: "5%"},
 		{Path: "jobs[].rollout.stopWhen.offline", Type: FieldShare, Doc: "Devices that were offline, counted in the same way.", Example: "30%"},
 		{Path: "jobs[].rollout.stopWhen.minDone", Type: FieldInteger, Min: "0", Default: "0", Doc: "Not before so many devices are finished.", Example: "20"},
+		{Path: "jobs[].rollout.scope", Type: FieldText, Default: string(ScopePlan), Values: []string{string(ScopePlan), string(ScopeHub)}, Doc: "In a plan with several hubs, whether waves and stopWhen count the devices of all hubs together, or those of each hub for itself.", Example: "hub"},
 		{Path: "jobs[].rollout.ramp", Type: FieldObject, Doc: "Lets the job begin slowly and grow faster with each device that succeeds.", Example: "{from: 10/m, factor: 2, every: 50}"},
 		{Path: "jobs[].rollout.ramp.from", Type: FieldRate, Required: true, Min: "1/h", Max: "100000/s", Synonyms: []string{"start", "base"}, Doc: "The rate of attempts at first.", Example: "10/m"},
 		{Path: "jobs[].rollout.ramp.factor", Type: FieldNumber, Default: "2", Min: "1.1", Max: "10", Synonyms: []string{"increment"}, Doc: "What the rate is multiplied by each time.", Example: "2"},
@@ -113,6 +114,7 @@ func rolloutFields() []Field {
 		{Path: "jobs[].tolerate", Type: FieldObject, Shared: true, Doc: "How many devices may miss for the job still to succeed: counts, or shares of its targets. A device that did not answer is never tolerated: it may have acted.", Example: "{offline: 10%, failed: 0}"},
 		{Path: "jobs[].tolerate.failed", Type: FieldShare, Default: "0", Doc: "Devices that failed, rejected or did not confirm.", Example: "0"},
 		{Path: "jobs[].tolerate.offline", Type: FieldShare, Default: "0", Doc: "Devices that were offline.", Example: "10%"},
+		{Path: "jobs[].tolerate.hubs", Type: FieldShare, Default: "0", Doc: "Hubs of the plan that cannot be used, with the devices that were not reached because of it.", Example: "1"},
 		{Path: "jobs[].engine", Type: FieldText, Shared: true, Default: string(EngineDirect), Values: []string{string(EngineDirect), string(EngineHubJobs)}, Doc: "Who fans out: this process, or the hub's own jobs service.", Example: "hubJobs"},
 	}
 }

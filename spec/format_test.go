@@ -22,7 +22,7 @@ func findings(t *testing.T, name string) spec.Diagnostics {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, diags := planfile.Parse("plans/"+name, src, planfile.Options{AllowPlanned: true})
+	_, diags := planfile.Parse("plans/"+name, src, planfile.Options{})
 	if !diags.HasErrors() {
 		t.Fatalf("%s has no findings", name)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -38,6 +39,16 @@ type Hub struct {
 	// ConnectionStringEnv names the environment variable that holds the
 	// connection string; only Hubs have it.
 	ConnectionStringEnv string
+}
+
+// HubOf returns what the plan says of the hub with this name.
+func (p *Plan) HubOf(name string) Hub {
+	for _, h := range p.Hubs {
+		if strings.EqualFold(h.HostName, name) {
+			return h
+		}
+	}
+	return p.Hub
 }
 
 // JobType says what a job does to each device.
@@ -236,8 +247,18 @@ type Rollout struct {
 	Pause    time.Duration
 	Manual   bool // instead of Pause: the run ends after each wave
 	StopWhen StopWhen
-	Ramp     *Ramp // nil if the job's rate holds from the beginning
+	Ramp     *Ramp        // nil if the job's rate holds from the beginning
+	Scope    RolloutScope // of waves and stop rules, where the plan has several hubs
 }
+
+// RolloutScope is what the waves of a rollout and its stop rules are counted over.
+type RolloutScope string
+
+// The scopes.
+const (
+	ScopePlan RolloutScope = "plan" // all hubs together
+	ScopeHub  RolloutScope = "hub"  // each for itself
+)
 
 // PauseManual is the pause that lasts until somebody resumes the run.
 const PauseManual = "manual"
@@ -285,6 +306,7 @@ type StopWhen struct {
 type Tolerate struct {
 	Failed  Share
 	Offline Share
+	Hubs    Share // of the plan's hubs, that cannot be used
 }
 
 // Engine is who fans out to the devices.

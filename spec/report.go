@@ -105,7 +105,7 @@ type Report struct {
 type Run struct {
 	ID        string  `json:"id"`
 	Plan      PlanRef `json:"plan"`
-	Hub       string  `json:"hub"`
+	Hub       string  `json:"hub"`             // several have commas between them
 	Shard     *Shard  `json:"shard,omitempty"` // of the targets; nil for all
 	Engine    string  `json:"engine"`
 	Runner    string  `json:"runner"`
@@ -165,6 +165,16 @@ type Summary struct {
 	PacedMs     int64           `json:"pacedMs,omitempty"`
 	// Causes groups what did not go well, the worst first; at most 50.
 	Causes []Cause `json:"causes,omitempty"`
+	// Hubs has the totals of each, where the plan has several.
+	Hubs []HubReport `json:"hubs,omitempty"`
+}
+
+// HubReport is what became of the targets of one hub, in all jobs.
+type HubReport struct {
+	Hub      string          `json:"hub"`
+	Lost     string          `json:"lost,omitempty"` // why it could not be used, or not to the end
+	Targets  int             `json:"targets"`
+	Outcomes map[Outcome]int `json:"outcomes"`
 }
 
 // Cause is what rows of one job have in common that did not go well.
@@ -225,7 +235,8 @@ type Latency struct {
 
 // WaveReport tells of one wave of a rollout.
 type WaveReport struct {
-	Wave      string          `json:"wave"` // as the plan has it, such as "10%"
+	Hub       string          `json:"hub,omitempty"` // whose wave it is; empty for all hubs together
+	Wave      string          `json:"wave"`          // as the plan has it, such as "10%"
 	Targets   int             `json:"targets"`
 	StartedAt *Time           `json:"startedAt,omitempty"` // by the first run that began it
 	EndedAt   *Time           `json:"endedAt,omitempty"`   // when its gate decided

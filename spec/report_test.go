@@ -142,7 +142,7 @@ func TestReportSchemaMirrorsTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	types := map[string]reflect.Type{
-		"run": reflect.TypeFor[spec.Run](), "plan": reflect.TypeFor[spec.PlanRef](), "inputs": reflect.TypeFor[spec.Inputs](), "summary": reflect.TypeFor[spec.Summary](), "cause": reflect.TypeFor[spec.Cause](),
+		"run": reflect.TypeFor[spec.Run](), "plan": reflect.TypeFor[spec.PlanRef](), "inputs": reflect.TypeFor[spec.Inputs](), "summary": reflect.TypeFor[spec.Summary](), "cause": reflect.TypeFor[spec.Cause](), "hub": reflect.TypeFor[spec.HubReport](),
 		"job": reflect.TypeFor[spec.JobReport](), "latency": reflect.TypeFor[spec.Latency](), "wave": reflect.TypeFor[spec.WaveReport](), "confirm": reflect.TypeFor[spec.Confirmation](),
 		"row": reflect.TypeFor[spec.Row](), "methodResult": reflect.TypeFor[spec.MethodResult](), "twinResult": reflect.TypeFor[spec.TwinResult](),
 		"sections": reflect.TypeFor[spec.Sections](), "error": reflect.TypeFor[spec.RowError](), "attempt": reflect.TypeFor[spec.Attempt](),

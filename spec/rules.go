@@ -24,7 +24,6 @@ const (
 	RuleRange        Rule = "out-of-range"
 	RuleNumber       Rule = "number"
 	RuleRequired     Rule = "required"
-	RuleUnsupported  Rule = "not-supported-yet"
 	RuleJobType      Rule = "other-job-type"
 	RuleExclusive    Rule = "exclusive"
 	RuleNameTaken    Rule = "duplicate-name"
@@ -92,7 +91,6 @@ func Rules() []RuleInfo {
 		{RuleRange, SeverityError, "A number, a duration or a rate is beyond the field's limits."},
 		{RuleNumber, SeverityError, "A number is written in a form that YAML readers disagree on, or that JSON cannot hold."},
 		{RuleRequired, SeverityError, "A field that the mapping needs is missing."},
-		{RuleUnsupported, SeverityError, "The field is part of the plan language, but this version does not carry it out."},
 		{RuleJobType, SeverityError, "The field belongs to the other type of job."},
 		{RuleExclusive, SeverityError, "Two fields exclude each other."},
 		{RuleNameTaken, SeverityError, "Two jobs have the same name."},

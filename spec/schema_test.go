@@ -89,7 +89,7 @@ func corpusFindings(t *testing.T, file string) spec.Diagnostics {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, diags := planfile.Parse(filepath.Base(file), src, planfile.Options{FS: os.DirFS(filepath.Dir(file)), AllowPlanned: true})
+	_, diags := planfile.Parse(filepath.Base(file), src, planfile.Options{FS: os.DirFS(filepath.Dir(file))})
 	return diags
 }
 
@@ -151,7 +151,7 @@ func TestFieldExamples(t *testing.T) {
 			job = strings.Replace(method, "%s", extra, 1)
 		}
 		src := "version: 1\nname: p\n" + rest + "jobs:\n" + job
-		if plan, diags := planfile.Parse("plan.yaml", []byte(src), planfile.Options{AllowPlanned: true}); plan == nil {
+		if plan, diags := planfile.Parse("plan.yaml", []byte(src), planfile.Options{}); plan == nil {
 			t.Errorf("the example of %s:\n%s", f.Path, diags)
 		}
 		var doc any

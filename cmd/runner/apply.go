@@ -121,23 +121,23 @@ func runApply(ctx context.Context, env environment, f *applyFlags, file string) 
 	// collector nothing to look at: it may as well come often, and the process
 	// stay small.
 	debug.SetGCPercent(gcPercent)
-	plan, pinned, hub, err := f.prepare(env, talk, file)
+	plan, pinned, hubs, err := f.prepare(env, talk, file)
 	if err != nil {
 		return err
 	}
-	defer hub.close()
+	defer hubs.close()
 	if f.asIf != "" {
-		defer clock.Rehearse(hub.clock)()
+		defer clock.Rehearse(hubs.clocks)()
 	}
-	if err = f.confirm(ctx, env, talk, hub, plan, pinned); err != nil {
+	if err = f.confirm(ctx, env, talk, hubs, plan, pinned); err != nil {
 		return err
 	}
-	return f.carryOut(ctx, env, talk, file, plan, pinned, hub)
+	return f.carryOut(ctx, env, talk, file, plan, pinned, hubs)
 }
 
 // carryOut carries a plan out on a hub that is open: nothing was sent yet, and
 // reports, lock and journal may still refuse it.
-func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *terminal.Talk, file string, plan *spec.Plan, pinned *preview.Pinned, hub *openedHub) error {
+func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *terminal.Talk, file string, plan *spec.Plan, pinned *preview.Pinned, hubs *openedHubs) error {
 	mode, err := f.fileMode()
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 		return err
 	}
 	defer reports.Discard()
-	place := placeOf(env, hub, plan)
+	place := placeOf(env, hubs, plan)
 	place.Shard = f.shard
 	unlock, err := place.Lock(ctx, f.lockTimeout)
 	if err != nil {
@@ -171,12 +171,14 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 	defer signals.Stop()
 	signals.WatchOutput(reports.Stdout)
 	reports.Last = signals.Stop // who does not read stdout can still end the program
-	if !hub.emulated {
-		talk.Line("hub "+hub.name, slog.String("event", "hub"), slog.String("hub", hub.name))
+	for _, name := range hubs.names() {
+		if !hubs.emulated {
+			talk.Line("hub "+name, slog.String("event", "hub"), slog.String("hub", name))
+		}
 	}
 	ui := terminal.Watch(talk, record.Shown)
 	run, err := runner.Apply(signals.Dispatch, plan, runner.Options{
-		Hubs:      []target.NamedHub{{Name: hub.name, Hub: hub.client}},
+		Hubs:      hubs.named,
 		Journal:   record.Writer,
 		Past:      record.Past,
 		Only:      record.Only,
@@ -189,7 +191,7 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 		Work:      signals.Work,
 		Grace:     f.grace,
 		Crashed:   func(value any, stack []byte) { os.Exit(crash(env, value, stack)) },
-		Rehearsal: hub.emulated,
+		Rehearsal: hubs.emulated,
 		AsIf:      f.asIf != "",
 		Detach:    f.detach,
 		Shard:     f.shard,
@@ -202,9 +204,10 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 	return conclude(run, talk, reports, record)
 }
 
-// placeOf is where the state of a plan on a hub is kept.
-func placeOf(env environment, hub *openedHub, plan *spec.Plan) state.Place {
-	return state.Place{Hub: hub.name, Plan: plan.Name, Emulated: hub.emulated, StateDir: env.state, Getenv: env.getenv}
+// placeOf is where the state of a plan on its hubs is kept.
+func placeOf(env environment, hubs *openedHubs, plan *spec.Plan) state.Place {
+	names := hubs.names()
+	return state.Place{Hub: names[0], Others: names[1:], Plan: plan.Name, Emulated: hubs.emulated, StateDir: env.state, Getenv: env.getenv}
 }
 
 func (f *applyFlags) request(at state.Place) state.Request {
@@ -217,8 +220,9 @@ func (f *applyFlags) recorded(env environment, text []byte) map[string]string {
 	if f.resume == "" {
 		return nil
 	}
-	at := state.Place{Plan: planfile.NameOf(text), Shard: f.shard, Emulated: f.emulator != "", StateDir: env.state, Getenv: env.getenv}
-	if cs, err := f.connectionString(env); err == nil && !at.Emulated {
+	at := state.Place{Shard: f.shard, Emulated: f.emulator != "", StateDir: env.state, Getenv: env.getenv}
+	at.Plan, at.Hub = planfile.NameOf(text)
+	if cs, err := f.connectionString(env); err == nil && !at.Emulated && at.Hub == "" {
 		if parsed, parseErr := hubclient.ParseConnectionString(cs); parseErr == nil {
 			at.Hub = parsed.HostName
 		}
@@ -231,7 +235,7 @@ func (f *applyFlags) recorded(env environment, text []byte) map[string]string {
 
 // prepare reads the plan and opens its hub, for as many calls at once as the
 // plan has once the flags stand above it.
-func (f *applyFlags) prepare(env environment, talk *terminal.Talk, file string) (*spec.Plan, *preview.Pinned, *openedHub, error) {
+func (f *applyFlags) prepare(env environment, talk *terminal.Talk, file string) (*spec.Plan, *preview.Pinned, *openedHubs, error) {
 	plan, pinned, err := f.planOf(env, talk, file)
 	if err == nil {
 		err = override(plan, f)
@@ -254,20 +258,23 @@ func (f *applyFlags) prepare(env environment, talk *terminal.Talk, file string) 
 	}
 	if f.asIf != "" && f.tier == "" {
 		plan.Hub.SKU, plan.Hub.Units = "", 0 // nobody waits for throttles that are not there
+		for i := range plan.Hubs {
+			plan.Hubs[i].SKU, plan.Hubs[i].Units = "", 0
+		}
 	}
 	env.detach()
 	f.emulated = emulatedHub{at: at, tier: f.tier}
-	hub, err := f.openHub(env, connections(plan), talk.Log)
+	hubs, err := f.openHubs(env, plan, connections(plan), talk.Log)
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	if pinned != nil {
-		if err = pinned.Check(plan, []string{hub.name}); err != nil {
-			hub.close()
+		if err = pinned.Check(plan, hubs.names()); err != nil {
+			hubs.close()
 			return nil, nil, nil, err
 		}
 	}
-	return plan, pinned, hub, nil
+	return plan, pinned, hubs, nil
 }
 
 // rehearsalTime is when a rehearsal begins; zero if there is none.

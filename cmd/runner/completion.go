@@ -109,7 +109,7 @@ func plansOf(files []string) []*spec.Plan {
 		if err != nil {
 			continue
 		}
-		plan, _ := planfile.Parse(file, text, planfile.Options{FS: output.Folder(filepath.Dir(file)), AllowPlanned: true})
+		plan, _ := planfile.Parse(file, text, planfile.Options{FS: output.Folder(filepath.Dir(file))})
 		if plan != nil {
 			plans = append(plans, plan)
 		}

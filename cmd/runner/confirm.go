@@ -20,15 +20,15 @@ const handful = 5
 // confirm asks a person who sits at a terminal whether the plan is meant: it says
 // how many devices of which hub each job would touch. Nobody is asked elsewhere,
 // or about an emulated hub, or about a run that was begun before.
-func (f *applyFlags) confirm(ctx context.Context, env environment, talk *terminal.Talk, hub *openedHub, plan *spec.Plan, pinned *preview.Pinned) error {
-	if f.yes || hub.count == nil || f.resume != "" || env.getenv("CI") != "" || !terminal.IsTerminal(env.stdin) || !terminal.IsTerminal(env.stderr) {
+func (f *applyFlags) confirm(ctx context.Context, env environment, talk *terminal.Talk, hubs *openedHubs, plan *spec.Plan, pinned *preview.Pinned) error {
+	if f.yes || hubs.emulated || f.resume != "" || env.getenv("CI") != "" || !terminal.IsTerminal(env.stdin) || !terminal.IsTerminal(env.stderr) {
 		return nil
 	}
 	var lines []string
 	most := 0
 	for i := range plan.Jobs {
 		job := &plan.Jobs[i]
-		n, err := targetsOf(ctx, hub, job)
+		n, err := targetsOf(ctx, hubs, job)
 		if err != nil {
 			return err
 		}
@@ -44,7 +44,7 @@ func (f *applyFlags) confirm(ctx context.Context, env environment, talk *termina
 	for _, line := range lines {
 		talk.Line(line)
 	}
-	fmt.Fprintf(env.stderr, "runner: on hub %s. Go on? [y/N] ", hub.name)
+	fmt.Fprintf(env.stderr, "runner: on %s %s. Go on? [y/N] ", plural(len(hubs.named), "hub"), strings.Join(hubs.names(), ", "))
 	env.flush()
 	answer, _ := bufio.NewReader(env.stdin).ReadString('\n') // nothing is no
 	switch strings.ToLower(strings.TrimSpace(answer)) {
@@ -56,20 +56,29 @@ func (f *applyFlags) confirm(ctx context.Context, env environment, talk *termina
 
 // targetsOf is about how many targets a job has: the hub counts them by its index,
 // exclusions among them.
-func targetsOf(ctx context.Context, hub *openedHub, job *spec.Job) (int, error) {
+func targetsOf(ctx context.Context, hubs *openedHubs, job *spec.Job) (int, error) {
 	t := &job.Target
 	n := t.Devices.Len()
 	if text := t.CountQuery(); text != "" {
-		found, err := hub.count(ctx, text)
-		if err != nil {
-			return 0, &target.HubError{Hub: hub.name, Err: err}
+		for i, count := range hubs.counts {
+			found, err := count(ctx, text)
+			if err != nil {
+				return 0, &target.HubError{Hub: hubs.named[i].Name, Err: err}
+			}
+			n += found
 		}
-		n += found
 	}
 	if t.Limit > 0 {
 		n = min(n, t.Limit)
 	}
 	return n, nil
+}
+
+func plural(n int, word string) string {
+	if n == 1 {
+		return word
+	}
+	return word + "s"
 }
 
 // deed is what a job does, in a few words.

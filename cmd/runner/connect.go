@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -29,6 +30,9 @@ const connectionStringVar = "IOTHUB_SERVICE_CONNECTION_STRING"
 type connection struct {
 	stringFile string
 	caFile     string
+
+	hub      string // of several, the one that is meant
+	variable string // that has its connection string; empty for the usual one
 }
 
 // connectionString finds the hub's connection string. It is a secret, so it
@@ -44,12 +48,19 @@ func (c connection) connectionString(env environment) (string, error) {
 		}
 		return string(text), nil
 	}
-	if s := env.getenv(connectionStringVar); s != "" {
+	variable := cmp.Or(c.variable, connectionStringVar)
+	if s := env.getenv(variable); s != "" {
 		text, err := oneString([]byte(s))
 		if err != nil {
-			return "", &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("%s: %w", connectionStringVar, err), Hint: "it is the connection string of one shared access policy"}
+			return "", &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("%s: %w", variable, err), Hint: "it is the connection string of one shared access policy"}
 		}
 		return string(text), nil
+	}
+	if c.hub != "" {
+		return "", &exit.Error{
+			Code: exit.Invalid, Err: fmt.Errorf("no connection string for hub %s: %s is not set", c.hub, variable),
+			Hint: "set it to the connection string of a shared access policy of that hub that has service connect; hubs[].connectionStringEnv names the variable",
+		}
 	}
 	return "", &exit.Error{
 		Code: exit.Invalid, Err: errors.New("no hub given"),

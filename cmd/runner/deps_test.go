@@ -44,7 +44,7 @@ func boundaries() []boundary {
 		{"internal/schedule", []string{"spec"}, "it computes times from a plan and touches nothing"},
 		{"internal/mask", []string{"spec"}, "it hides secrets of whatever is shown"},
 		{"internal/inputs", []string{"spec"}, "it compares plans and touches nothing"},
-		{"internal/preview", []string{"internal/clock", "spec", "internal/hub", "internal/pace", "internal/cohort", "internal/decide", "internal/target", "internal/schedule", "internal/mask", "internal/inputs"}, "it sends nothing to a device and cannot touch a journal"},
+		{"internal/preview", []string{"internal/clock", "spec", "internal/hub", "internal/pace", "internal/cohort", "internal/decide", "internal/target", "internal/schedule", "internal/rollout", "internal/mask", "internal/inputs"}, "it sends nothing to a device and cannot touch a journal"},
 		{"internal/pace", []string{"internal/clock", "internal/hub"}, "it knows what a hub takes, not what is sent to it"},
 		{"internal/twinquery", nil, "a language does not depend on who reads it"},
 		{"internal/emulator", []string{"internal/twinquery", "internal/emulator/fleet", "internal/emulator/access", "internal/emulator/clock", "internal/emulator/core", "internal/emulator/devices", "internal/emulator/jobs", "internal/emulator/refuse", "internal/emulator/store", "internal/emulator/twindoc", "internal/emulator/wire"}, "it is a second, independent reading of the hub's protocol"},

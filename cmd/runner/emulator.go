@@ -215,20 +215,20 @@ func loadFleet(file string) (*fleet.Fleet, error) {
 }
 
 // openEmulator starts a hub and a fleet in this process, for a rehearsal.
-func openEmulator(file string, like emulatedHub, connections int, log *slog.Logger) (*openedHub, error) {
+func openEmulator(file string, like emulatedHub, connections int, log *slog.Logger) (*hubclient.Client, *emulator.Server, error) {
 	devices := fleet.Default()
 	if file != builtinFleet {
 		var err error
 		if devices, err = loadFleet(file); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	server, err := emulator.Start(emulator.Options{HTTPSAddr: "127.0.0.1:0", Fleet: devices, StartAt: like.at, Tier: like.tier})
 	if err != nil && like.tier != "" {
-		return nil, exit.Usage(fmt.Sprintf("--tier %q: %v", like.tier, err), "")
+		return nil, nil, exit.Usage(fmt.Sprintf("--tier %q: %v", like.tier, err), "")
 	}
 	if err != nil {
-		return nil, &exit.Error{Code: exit.Internal, Err: fmt.Errorf("start emulator: %w", err)}
+		return nil, nil, &exit.Error{Code: exit.Internal, Err: fmt.Errorf("start emulator: %w", err)}
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(server.CAPEM())
@@ -237,10 +237,7 @@ func openEmulator(file string, like emulatedHub, connections int, log *slog.Logg
 		RootCAs: roots, UserAgent: "runner/" + version, Log: log,
 	})
 	if err != nil {
-		return nil, errors.Join(err, server.Close())
+		return nil, nil, errors.Join(err, server.Close())
 	}
-	return &openedHub{name: "emulator", client: client, emulated: true, clock: server, close: func() {
-		client.Close()
-		_ = server.Close() // it held nothing that outlives the run
-	}}, nil
+	return client, server, nil
 }

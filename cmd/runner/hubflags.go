@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -38,7 +39,7 @@ type emulatedHub struct {
 const builtinFleet = "built-in"
 
 func (f *hubFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.emulator, "emulator", "", "use an emulated hub in this process, with the devices of `FLEET.yaml` or a built-in one")
+	flags.StringVar(&f.emulator, "emulator", "", "use an emulated hub in this process, with the devices of `FLEET.yaml` or a built-in one; several hubs take one for all, or one for each with commas between")
 	flags.Lookup("emulator").NoOptDefVal = builtinFleet
 	flags.StringArrayVar(&f.jobs, "job", nil, "run only the job of this `NAME` (may be repeated)")
 	flags.BoolVar(&f.strict, "strict", false, "treat warnings as errors, and an exclusion that excludes nothing")
@@ -47,26 +48,88 @@ func (f *hubFlags) add(flags *pflag.FlagSet) {
 	f.connection.add(flags)
 }
 
-// openedHub is the hub that a command uses.
-type openedHub struct {
-	name     string
-	client   target.Hub
+// openedHubs are the hubs that a command uses.
+type openedHubs struct {
+	named    []target.NamedHub
 	emulated bool
-	clock    clock.Hub                                            // of an emulated one
-	count    func(ctx context.Context, query string) (int, error) // nil for an emulated one
-	close    func()
+	clocks   clock.Hubs                                             // of emulated ones
+	counts   []func(ctx context.Context, query string) (int, error) // none for emulated ones
+	closers  []func()
 }
 
-// openHub opens the hub with so many connections at most.
-func (f *hubFlags) openHub(env environment, connections int, log *slog.Logger) (*openedHub, error) {
-	if f.emulator != "" {
-		return openEmulator(f.emulator, f.emulated, connections, log)
+// names returns their host names.
+func (h *openedHubs) names() []string {
+	names := make([]string, len(h.named))
+	for i := range h.named {
+		names[i] = h.named[i].Name
 	}
-	client, err := f.open(env, connections, log)
+	return names
+}
+
+func (h *openedHubs) close() {
+	for _, one := range h.closers {
+		one()
+	}
+}
+
+// openHubs opens the hubs of a plan, each with so many connections at most.
+func (f *hubFlags) openHubs(env environment, plan *spec.Plan, connections int, log *slog.Logger) (*openedHubs, error) {
+	hubs := plan.Hubs
+	if len(hubs) == 0 {
+		hubs = []spec.Hub{{}}
+	} else if f.stringFile != "" {
+		return nil, exit.Usage("--connection-string-file is for one hub, and the plan has several", "set the variable of each hub's connectionStringEnv")
+	}
+	all := &openedHubs{emulated: f.emulator != ""}
+	for i := range hubs {
+		var err error
+		if all.emulated {
+			err = all.emulate(f, hubs, i, connections, log)
+		} else {
+			err = all.open(f.connection, env, &hubs[i], connections, log)
+		}
+		if err != nil {
+			all.close()
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// open opens one hub of a plan, or the only one, of which nothing need be known.
+func (h *openedHubs) open(c connection, env environment, hub *spec.Hub, connections int, log *slog.Logger) error {
+	c.hub, c.variable = hub.HostName, hub.ConnectionStringEnv
+	client, err := c.open(env, connections, log)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return &openedHub{name: client.HostName(), client: client, count: client.Count, close: client.Close}, nil
+	if hub.HostName != "" && !strings.EqualFold(hub.HostName, client.HostName()) {
+		client.Close()
+		return &target.WrongHubError{Want: hub.HostName, Have: client.HostName()}
+	}
+	h.named = append(h.named, target.NamedHub{Name: client.HostName(), Hub: client})
+	h.counts, h.closers = append(h.counts, client.Count), append(h.closers, client.Close)
+	return nil
+}
+
+// emulate starts an emulated hub in the place of one of a plan's. Its fleet is that of
+// all, or the one at the same place in the list of fleets.
+func (h *openedHubs) emulate(f *hubFlags, hubs []spec.Hub, i, connections int, log *slog.Logger) error {
+	fleets := strings.Split(f.emulator, ",")
+	if len(fleets) > 1 && len(fleets) != len(hubs) {
+		return exit.Usage(fmt.Sprintf("--emulator names %d fleets, and the plan has %d hubs", len(fleets), len(hubs)), "name one for each hub, or one for all")
+	}
+	client, server, err := openEmulator(fleets[min(i, len(fleets)-1)], f.emulated, connections, log)
+	if err != nil {
+		return err
+	}
+	h.named = append(h.named, target.NamedHub{Name: cmp.Or(hubs[i].HostName, "emulator"), Hub: client})
+	h.clocks = append(h.clocks, server)
+	h.closers = append(h.closers, func() {
+		client.Close()
+		_ = server.Close() // it held nothing that outlives the run
+	})
+	return nil
 }
 
 // openPlan opens the plan that these flags say something about. The caller gives it

@@ -14,7 +14,6 @@ import (
 	"iothub-runner/internal/output"
 	"iothub-runner/internal/preview"
 	"iothub-runner/internal/render"
-	"iothub-runner/internal/target"
 	"iothub-runner/internal/terminal"
 	"iothub-runner/spec"
 )
@@ -84,15 +83,15 @@ func runPreview(ctx context.Context, env environment, f *previewFlags, file stri
 		return err
 	}
 	env.detach()
-	hub, err := f.openHub(env, maxPreviewConnections, talk.Log)
+	hubs, err := f.openHubs(env, plan, maxPreviewConnections, talk.Log)
 	if err != nil {
 		return err
 	}
-	defer hub.close()
+	defer hubs.close()
 	progress := terminal.NewLooks(talk)
 	o := preview.Options{
-		Hubs: []target.NamedHub{{Name: hub.name, Hub: hub.client}}, Runner: version,
-		Rehearsal: hub.emulated, Direct: f.direct, Looked: progress.Looked, Paused: talk.Paused,
+		Hubs: hubs.named, Runner: version,
+		Rehearsal: hubs.emulated, Direct: f.direct, Looked: progress.Looked, Paused: talk.Paused,
 	}
 	pin, err := f.openPin(src, plan, &o)
 	if err != nil {

@@ -160,7 +160,8 @@ func startHub(ts *testscript.TestScript, args []string) {
 	ts.Defer(func() { _ = s.Close() })
 	made.Store(key(ts.Name()+" hub"), s)
 	ca := ts.MkAbs("hub-ca.pem")
-	ts.Check(os.WriteFile(ca, s.CAPEM(), 0o600))
+	others, _ := os.ReadFile(ca) // of the hubs that were started before
+	ts.Check(os.WriteFile(ca, append(others, s.CAPEM()...), 0o600))
 	ts.Setenv("SSL_CERT_FILE", ca)
 	ts.Setenv("HUB", s.HostName())
 	ts.Setenv(connectionStringVar, s.ConnectionString())

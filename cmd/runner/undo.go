@@ -25,6 +25,7 @@ type undoFlags struct {
 	jobs  []string
 	only  []string
 	force bool
+	hub   string
 }
 
 func newUndo(env environment) *cobra.Command {
@@ -47,6 +48,7 @@ like any other. A twin that somebody has changed since the run is left alone.`,
 	flags.StringVar(&f.out, "out", ".", "write the files to `DIR`")
 	flags.StringArrayVar(&f.jobs, "job", nil, "undo only the job of this `NAME` (may be repeated)")
 	flags.StringSliceVar(&f.only, "only", nil, "undo only devices with these `OUTCOMES`, such as succeeded")
+	flags.StringVar(&f.hub, "hub", "", "undo the changes on the hub with this `NAME`, of a run on several")
 	flags.BoolVar(&f.force, "force", false, "replace existing files")
 	f.add(flags)
 	return cmd
@@ -61,7 +63,7 @@ func runUndo(env environment, f *undoFlags, file string) error {
 	if err != nil {
 		return err
 	}
-	u, err := undo.Read(file, undo.Options{Jobs: f.jobs, Only: only})
+	u, err := undo.Read(file, undo.Options{Jobs: f.jobs, Only: only, Hub: f.hub})
 	if err != nil {
 		return cannotUndo(file, err)
 	}
@@ -125,6 +127,9 @@ func cannotUndo(file string, err error) error {
 	e := &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("undo %q: %w", file, output.Reason(err)), Hint: "name the JSON report of a run, or its journal"}
 	if no, ok := errors.AsType[*undo.NoJobError](err); ok {
 		e.Hint = "its jobs are " + spec.Join(no.Have, "and")
+	}
+	if no, ok := errors.AsType[*undo.HubsError](err); ok {
+		e.Hint = "name one with --hub: " + spec.Join(no.Have, "or")
 	}
 	return e
 }

@@ -8,6 +8,7 @@ package clock
 import (
 	"container/heap"
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,21 @@ type Hub interface {
 	Now() time.Time
 	// Advance moves the time forward and wakes what falls due, in its order.
 	Advance(d time.Duration) error
+}
+
+// Hubs are emulated hubs that have one time.
+type Hubs []Hub
+
+// Now is the time of all.
+func (h Hubs) Now() time.Time { return h[0].Now() }
+
+// Advance moves the time of each.
+func (h Hubs) Advance(d time.Duration) error {
+	var broken error
+	for _, hub := range h {
+		broken = errors.Join(broken, hub.Advance(d))
+	}
+	return broken
 }
 
 // rehearsal is the one of this process; nil if there is none.

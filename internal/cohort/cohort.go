@@ -117,6 +117,15 @@ func (t Key) Journal() journal.Target {
 // Target returns the target at an index.
 func (c *Cohort) Target(index uint32) Key { return parseKey(c.key(index)) }
 
+// Pool returns the hub of the target at an index.
+func (c *Cohort) Pool(index uint32) int {
+	key := c.key(index)
+	if n := len(key); n > 2 && key[n-2] == 0 && bytes.IndexByte(key, 0) < n-2 {
+		return int(key[n-1])
+	}
+	return 0
+}
+
 // Size returns how many targets there are.
 func (c *Cohort) Size() int { return c.size }
 

@@ -30,8 +30,11 @@ type NotReadyError struct {
 
 // Error gives all of it.
 func (e *NotReadyError) Error() string {
-	return fmt.Sprintf("hub %s was not ready for %s: %v", e.Hub, e.For, e.Err)
+	return "hub " + e.Hub + " " + e.Reason()
 }
+
+// Reason is the error without the name of the hub.
+func (e *NotReadyError) Reason() string { return fmt.Sprintf("was not ready for %s: %v", e.For, e.Err) }
 
 // Unwrap returns what the hub answered last.
 func (e *NotReadyError) Unwrap() error { return e.Err }

@@ -61,7 +61,7 @@ func (p *parser) buildJob(j *jobSection, shared *defaultSection) spec.Job {
 		job.Needs = append(job.Needs, spec.Need{Job: *n.Job, If: spec.NeedIf(or(n.If, nil, string(spec.NeedSucceeded)))})
 	}
 	if t := cmp.Or(j.Tolerate, shared.Tolerate); t != nil {
-		job.Tolerate = spec.Tolerate{Failed: or(t.Failed, nil, spec.Share{}), Offline: or(t.Offline, nil, spec.Share{})}
+		job.Tolerate = spec.Tolerate{Failed: or(t.Failed, nil, spec.Share{}), Offline: or(t.Offline, nil, spec.Share{}), Hubs: or(t.Hubs, nil, spec.Share{})}
 	}
 	switch job.Type {
 	case spec.TypeDirectMethod:
@@ -146,7 +146,7 @@ func buildRollout(r *rolloutSection) *spec.Rollout {
 	if r == nil {
 		return nil
 	}
-	rollout := &spec.Rollout{Pause: or(r.Pause, nil, 0), Manual: r.manual}
+	rollout := &spec.Rollout{Pause: or(r.Pause, nil, 0), Manual: r.manual, Scope: spec.RolloutScope(or(r.Scope, nil, string(spec.ScopePlan)))}
 	for _, w := range r.Waves {
 		rollout.Waves = append(rollout.Waves, spec.Wave{Size: or(w.Size, nil, spec.Share{}), Devices: deviceIDs(w.Devices), Query: w.selected.found.where})
 	}

@@ -16,6 +16,10 @@ func checkHubs(p *parser, d *document) {
 	if d.has("hub") && d.has("hubs") {
 		p.at(d.key("hubs"), spec.RuleExclusive, "hub and hubs exclude each other", "keep one of them")
 	}
+	const most = 100
+	if len(d.Hubs) > most {
+		p.at(d.key("hubs"), spec.RuleHubs, fmt.Sprintf("there are %d hubs, %d at most run together", len(d.Hubs), most), "make several plans of it")
+	}
 	first := map[string]spec.Pos{}
 	for _, h := range d.Hubs {
 		if h.HostName == nil {

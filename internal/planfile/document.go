@@ -119,6 +119,7 @@ type rolloutSection struct {
 	Pause    *time.Duration   `yaml:"pause"`
 	StopWhen *stopWhenSection `yaml:"stopWhen"`
 	Ramp     *rampSection     `yaml:"ramp"`
+	Scope    *string          `yaml:"scope"`
 
 	manual bool // pause: manual
 }
@@ -151,6 +152,7 @@ type tolerateSection struct {
 	object
 	Failed  *spec.Share `yaml:"failed"`
 	Offline *spec.Share `yaml:"offline"`
+	Hubs    *spec.Share `yaml:"hubs"`
 }
 
 type successSection struct {

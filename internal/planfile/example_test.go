@@ -45,7 +45,7 @@ jobs:
     target: tags.building = ${var.building}
     method: show
     payload: {text: "door ${device.id} of ${var.building}", site: '${device.tags.site|"unknown"}'}
-`), planfile.Options{AllowPlanned: true})
+`), planfile.Options{})
 	payload, err := plan.Jobs[0].Method.Template.Execute(spec.Device{ID: "door-1"})
 	fmt.Println(string(payload), err)
 	// Output:

@@ -23,10 +23,6 @@ type Options struct {
 	// Lookup finds the value of a variable that Vars does not have; nil looks
 	// nowhere. It is told whether the plan says that the value is a secret.
 	Lookup func(name string, sensitive bool) (value string, ok bool)
-	// AllowPlanned accepts fields that are read and checked, but that this
-	// version does not carry out yet, with a warning. The commands leave it false:
-	// then they are errors, and nothing is ignored.
-	AllowPlanned bool
 	// Engine carries out all jobs instead of the one that each names; empty leaves
 	// them theirs.
 	Engine spec.Engine
@@ -65,9 +61,7 @@ type parser struct {
 	full  bool
 	// meant holds the places of keys that a misspelled one was taken for, so
 	// that they are not reported as missing as well.
-	meant map[string]bool
-	// planned holds the fields of which a warning was given.
-	planned  map[string]bool
+	meant    map[string]bool
 	vars     map[string]*variable
 	resolved map[*yaml.Node]*yaml.Node // texts by node, variables filled in
 	filled   int                       // bytes that variables brought in
@@ -81,7 +75,7 @@ type parser struct {
 func newParser(src *source, opts Options) *parser {
 	return &parser{
 		src: src, opts: opts, table: spec.NewTable(), severities: spec.Severities(),
-		meant: map[string]bool{}, planned: map[string]bool{}, vars: map[string]*variable{}, resolved: map[*yaml.Node]*yaml.Node{},
+		meant: map[string]bool{}, vars: map[string]*variable{}, resolved: map[*yaml.Node]*yaml.Node{},
 		files: planFiles{payloads: map[string]payloadRead{}, lists: map[string]listRead{}},
 	}
 }
@@ -128,9 +122,6 @@ func (p *parser) hint(text string) string {
 // report notes a finding at a position.
 func (p *parser) report(pos spec.Pos, rule spec.Rule, summary, hint string) *spec.Diagnostic {
 	severity := p.severities[rule]
-	if rule == spec.RuleUnsupported && p.opts.AllowPlanned {
-		severity = spec.SeverityWarning
-	}
 	if p.full || severity == spec.SeverityWarning && p.warnings > maxWarnings {
 		return &spec.Diagnostic{}
 	}
@@ -279,9 +270,6 @@ func (p *parser) entry(o object, key, value *yaml.Node) (entry, bool) {
 	case o.place == "defaults" && !f.Shared:
 		p.at(key, spec.RuleUnknownKey, fmt.Sprintf("%q cannot stand under defaults", e.key), "write it in each job; defaults take "+spec.Join(o.keys(), "and"))
 		ok = false
-	case f.Planned && !p.planned[f.Path]:
-		p.planned[f.Path] = p.opts.AllowPlanned
-		p.unsupported(key, fmt.Sprintf("%q is part of the plan language, but not supported yet", e.key))
 	}
 	return e, ok
 }
@@ -302,10 +290,6 @@ func (p *parser) plainKey(key *yaml.Node) bool {
 func (p *parser) duplicateKey(key, first *yaml.Node) {
 	at := p.src.nodePos(first)
 	p.at(key, spec.RuleDuplicateKey, fmt.Sprintf("key %q stands twice; first on line %d, column %d", key.Value, at.Line, at.Column), "keep one of them")
-}
-
-func (p *parser) unsupported(n *yaml.Node, summary string) {
-	p.at(n, spec.RuleUnsupported, summary, "leave it out for now; this version would not act on it")
 }
 
 // keys lists the keys that a mapping takes.

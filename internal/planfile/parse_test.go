@@ -56,7 +56,7 @@ func outputOf(t *testing.T, file string) (output string, valid bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, diags := planfile.Parse(filepath.Base(file), src, planfile.Options{FS: os.DirFS(filepath.Dir(file)), AllowPlanned: true})
+	plan, diags := planfile.Parse(filepath.Base(file), src, planfile.Options{FS: os.DirFS(filepath.Dir(file))})
 	if (plan == nil) != diags.HasErrors() {
 		t.Errorf("Parse(%q): plan is nil: %t, HasErrors() = %t", file, plan == nil, diags.HasErrors())
 	}

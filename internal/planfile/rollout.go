@@ -25,7 +25,7 @@ func (p *parser) pace(j *jobSection) {
 	}
 	if n := o.value("tolerate"); n != nil {
 		t, _ := p.object(o.child("tolerate"), n)
-		j.Tolerate = &tolerateSection{object: t, Failed: p.share(t, "failed"), Offline: p.share(t, "offline")}
+		j.Tolerate = &tolerateSection{object: t, Failed: p.share(t, "failed"), Offline: p.share(t, "offline"), Hubs: p.share(t, "hubs")}
 	}
 }
 
@@ -44,6 +44,7 @@ func (p *parser) rollout(place string, n *yaml.Node) *rolloutSection {
 		s, _ := p.object(o.child("ramp"), n)
 		r.Ramp = &rampSection{object: s, From: p.rate(s, "from"), Factor: p.number(s, "factor"), Every: p.integer(s, "every")}
 	}
+	r.Scope = p.text(o, "scope")
 	if n := o.value("stopWhen"); n != nil {
 		s, _ := p.object(o.child("stopWhen"), n)
 		r.StopWhen = &stopWhenSection{object: s, Failed: p.share(s, "failed"), Offline: p.share(s, "offline"), MinDone: p.integer(s, "minDone")}

@@ -16,7 +16,7 @@ import (
 func payloadTemplate(tb testing.TB, text string) (*spec.Template, spec.Diagnostics) {
 	tb.Helper()
 	src := "version: 1\nname: p\njobs:\n  - {name: a, type: directMethod, target: tags.a = 1, method: m, payload: '" + strings.ReplaceAll(text, "'", "''") + "'}\n"
-	plan, diags := planfile.Parse("plan.yaml", []byte(src), planfile.Options{AllowPlanned: true})
+	plan, diags := planfile.Parse("plan.yaml", []byte(src), planfile.Options{})
 	if plan == nil {
 		return nil, diags
 	}
@@ -158,33 +158,6 @@ func TestVariablesFromOutside(t *testing.T) {
 			t.Errorf("Parse with %v:\n%s", c.vars, diags)
 		case c.rule == "" && string(plan.Jobs[0].Method.Payload) != c.payload:
 			t.Errorf("Parse with %v: payload %s, want %s", c.vars, plan.Jobs[0].Method.Payload, c.payload)
-		}
-	}
-}
-
-// TestPlannedIsRefused: what this version does not carry out is an error for
-// whoever carries plans out, field by field.
-func TestPlannedIsRefused(t *testing.T) {
-	const job = "version: 1\nname: p\n%sjobs:\n  - {name: b, type: updateTwin, target: tags.a = 1, desired: {x: %s}}\n" +
-		"  - {name: a, type: updateTwin, target: tags.a = 1, at: 2026-12-01T02:00:00Z, desired: {x: 1}%s}\n"
-	plans := map[string]string{}
-	for _, f := range spec.Fields() {
-		switch {
-		case !f.Planned:
-		case f.Parent() == "":
-			plans[f.Path] = fmt.Sprintf(job, f.Key()+": "+f.Example+"\n", "1", "")
-		default:
-			example := strings.ReplaceAll(f.Example, "move", "b")
-			plans[f.Path] = fmt.Sprintf(job, "", "1", ", "+f.Key()+": "+example)
-		}
-	}
-	for field, src := range plans {
-		if plan, diags := planfile.Parse("plan.yaml", []byte(src), planfile.Options{AllowPlanned: true}); plan == nil {
-			t.Errorf("%s: Parse with AllowPlanned:\n%s", field, diags)
-		}
-		plan, diags := planfile.Parse("plan.yaml", []byte(src), planfile.Options{})
-		if errs, _ := diags.Count(); plan != nil || errs != 1 || !hasRule(diags, "not-supported-yet") {
-			t.Errorf("%s: Parse without AllowPlanned: plan %t, %s", field, plan != nil, diags)
 		}
 	}
 }

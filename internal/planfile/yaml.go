@@ -18,17 +18,23 @@ const (
 	maxAliasWeight = 250_000 // values that aliases add; long texts count for more
 )
 
-// NameOf returns the name that a plan's text gives itself, without checking the
-// plan; empty if it cannot be told.
-func NameOf(src []byte) string {
+// NameOf returns the name that a plan's text gives itself and the first of its hubs,
+// without checking the plan; empty if they cannot be told.
+func NameOf(src []byte) (name, hub string) {
 	var head struct {
 		Name string `yaml:"name"`
+		Hubs []struct {
+			HostName string `yaml:"hostName"`
+		} `yaml:"hubs"`
 	}
 	doc, err := decode(yaml.NewDecoder(bytes.NewReader(src[:min(len(src), MaxSize)])))
 	if err != nil || doc.Decode(&head) != nil {
-		return ""
+		return "", ""
 	}
-	return head.Name
+	if len(head.Hubs) > 0 {
+		hub = head.Hubs[0].HostName
+	}
+	return head.Name, hub
 }
 
 // load reads the one document of the plan and checks its shape.

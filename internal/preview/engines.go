@@ -34,18 +34,26 @@ func (v *view) hubDemand() demand {
 	return d
 }
 
-// engines compares the engines for a job; nil if the size of the hub is not known.
-func (v *view) engines(h *spec.Hub) *Engines {
-	perSecond, known := pace.Rates(h.SKU, h.Units)
-	if !known || v.err != nil || v.Cohort.Size() == 0 {
+// engines compares the engines for a job; nil if the size of a hub is not known.
+func (v *view) engines() *Engines {
+	if v.err != nil || v.Cohort.Size() == 0 {
 		return nil
 	}
-	e := &Engines{
-		Engine: v.Job.Engine, Direct: v.directDemand().load(h, v.Job.Rate).Seconds, Rows: tenths(float64(v.rowPages()) / perSecond[pace.Query]),
-		Advice: spec.EngineDirect, Reason: "it is faster",
+	e := &Engines{Engine: v.Job.Engine, Advice: spec.EngineDirect, Reason: "it is faster"}
+	d := v.directDemand()
+	d.shares = v.shares()
+	for i, p := range v.Pools { // all hubs work at once
+		perSecond, known := pace.Rates(p.Size.SKU, p.Size.Units)
+		if !known {
+			return nil
+		}
+		share := d.shares[i]
+		rows := tenths(share * float64(v.rowPages()) / perSecond[pace.Query])
+		devices := share * float64(v.Cohort.Size()) / pace.JobDevices(p.Size.SKU, p.Size.Units)
+		e.Direct = max(e.Direct, d.on(&p.Size, share, v.Job.Rate).Seconds)
+		e.Rows = max(e.Rows, rows)
+		e.HubJobs = max(e.HubJobs, tenths(devices+share*float64(v.counts.pages)/perSecond[pace.Query]+rows))
 	}
-	devices := float64(v.Cohort.Size()) / pace.JobDevices(h.SKU, h.Units)
-	e.HubJobs = tenths(devices + float64(v.counts.pages)/perSecond[pace.Query] + e.Rows)
 	if e.HubJobs < e.Direct {
 		e.Advice, e.Reason = spec.EngineHubJobs, "it is faster, and goes on without this machine"
 	}

@@ -25,23 +25,25 @@ func (p *previewer) forecast(now time.Time) *Forecast {
 		f.TwinsFrom = "twins"
 	}
 	for _, pool := range p.pools {
-		f.Hubs = append(f.Hubs, HubForecast{Name: pool.Name, SKU: p.plan.Hub.SKU, Units: p.plan.Hub.Units})
+		f.Hubs = append(f.Hubs, HubForecast{Name: pool.Name, SKU: pool.Size.SKU, Units: pool.Size.Units})
 	}
 	p.stopDependents()
-	c := &calendar{plan: p.plan, now: now, loads: make(map[string]Load, len(p.jobs)), times: map[string]span{}}
+	c := &calendar{plan: p.plan, pools: p.pools, now: now, loads: make(map[string]Load, len(p.jobs)), times: map[string]span{}}
 	total := demand{}
 	for _, v := range p.jobs {
 		d := v.demand()
+		d.shares = v.shares()
 		total.add(d)
-		c.loads[v.Job.Name] = d.load(&p.plan.Hub, v.Job.Rate)
+		c.loads[v.Job.Name] = d.load(p.pools, v.Job.Rate)
 	}
+	total.shares = sharesOf(p.jobs...)
 	total.requests[pace.Query] += len(p.pools) // to see whether the hub is there
 	total.messages += len(p.pools)
-	f.Summary.Load = total.load(&p.plan.Hub, 0)
+	f.Summary.Load = total.load(p.pools, 0)
 	for _, v := range p.jobs {
 		f.add(v, c)
 	}
-	if q := f.Summary.Quota; q > 0 && f.Summary.Messages > q {
+	if q := f.Summary.Quota; q > 0 && f.Summary.PerDay > 1 {
 		f.Warnings = append(f.Warnings, fmt.Sprintf("the run takes %d messages at least, the hub's daily quota is %d", f.Summary.Messages, q))
 	}
 	return f
@@ -65,7 +67,7 @@ func (f *Forecast) add(v *view, c *calendar) {
 			j.AfterAny = append(j.AfterAny, need.Job)
 		}
 	}
-	j.Engines = v.engines(&c.plan.Hub)
+	j.Engines = v.engines()
 	if ends := schedule.Deadline(v.Job, at.start); !ends.IsZero() {
 		j.Deadline = &spec.Time{Time: ends}
 	}
@@ -155,7 +157,7 @@ func (v *view) doubts(c *calendar, at span) (all []string) {
 		all = append(all, fmt.Sprintf("job %s is due at %s, but what it needs ends at %s at the earliest: it starts then",
 			v.Job.Name, v.Job.At.UTC().Format(time.RFC3339), at.start.UTC().Format(time.RFC3339)))
 	}
-	if text := v.waiting(&c.plan.Hub); text != "" {
+	if text := v.waiting(&c.pools[0].Size); text != "" {
 		all = append(all, text)
 	}
 	miss := decide.Misses{Failed: v.counts.failing}
@@ -217,6 +219,30 @@ type demand struct {
 	attempts int // that a job's own rate bounds
 
 	jobDevices int // that the hub's Jobs service does something for
+
+	shares []float64 // of each hub, as far as it is known where the targets are
+}
+
+// shares is which part of its targets each hub has.
+func (v *view) shares() []float64 { return sharesOf(v) }
+
+// sharesOf is which part of the targets of some jobs each hub has.
+func sharesOf(views ...*view) []float64 {
+	shares := make([]float64, len(views[0].Pools))
+	if len(shares) == 1 {
+		return []float64{1}
+	}
+	all := 0
+	for _, v := range views {
+		all += v.Cohort.Size()
+		for i := range uint32(v.Cohort.Size()) {
+			shares[v.Cohort.Pool(i)]++
+		}
+	}
+	for i := range shares {
+		shares[i] /= float64(max(1, all))
+	}
+	return shares
 }
 
 // demand returns what a run of the job asks for, less what it repeats.
@@ -258,8 +284,25 @@ func (d *demand) add(other demand) {
 	d.jobDevices += other.jobDevices
 }
 
-// load works out what that comes to on a hub.
-func (d demand) load(h *spec.Hub, rate float64) Load {
+// load works out what that comes to. All hubs work at once, so it takes as long as the
+// one that takes longest.
+func (d demand) load(pools []*target.Pool, rate float64) (longest Load) {
+	perDay := 0.0
+	for i, p := range pools {
+		l := d.on(&p.Size, d.shares[i], rate)
+		if perDay = max(perDay, l.PerDay); len(pools) > 1 {
+			l.Hub = p.Name
+		}
+		if i == 0 || l.Seconds > longest.Seconds {
+			longest = l
+		}
+	}
+	longest.PerDay = perDay // of the hub that has least left
+	return longest
+}
+
+// on works out what comes to a hub that has a share of the targets.
+func (d demand) on(h *spec.Hub, share, rate float64) Load {
 	l := Load{Requests: map[string]int{}, Messages: d.messages}
 	perSecond, _ := pace.Rates(h.SKU, h.Units)
 	for c := range pace.Class(pace.Classes) {
@@ -270,13 +313,13 @@ func (d demand) load(h *spec.Hub, rate float64) Load {
 		if c == pace.Method {
 			n = d.steps
 		}
-		l.atLeast(float64(n), perSecond[c], c.String())
+		l.atLeast(float64(n)*share, perSecond[c], c.String())
 	}
 	l.atLeast(float64(d.attempts), rate, "rate")
-	l.atLeast(float64(d.jobDevices), pace.JobDevices(h.SKU, h.Units), "jobDevices")
+	l.atLeast(float64(d.jobDevices)*share, pace.JobDevices(h.SKU, h.Units), "jobDevices")
 	l.Seconds = tenths(l.Seconds)
 	if quota, _ := pace.DailyQuota(h.SKU, h.Units); quota > 0 {
-		l.Quota, l.PerDay = quota, math.Round(float64(d.messages)/float64(quota)*1e4)/1e4
+		l.Quota, l.PerDay = quota, math.Round(float64(d.messages)*share/float64(quota)*1e4)/1e4
 	}
 	return l
 }
@@ -299,6 +342,7 @@ type span struct {
 // calendar works out when the jobs of a run would start.
 type calendar struct {
 	plan  *spec.Plan
+	pools []*target.Pool
 	now   time.Time
 	loads map[string]Load
 	times map[string]span
@@ -328,7 +372,7 @@ func (c *calendar) span(job *spec.Job) span {
 		s.start, s.opens = schedule.Later(s.start, from), Opening{From: spec.Time{Time: from}, To: spec.Time{Time: to}}
 	}
 	load := c.loads[job.Name]
-	if _, known := pace.Rates(c.plan.Hub.SKU, c.plan.Hub.Units); known || load.Limit == "rate" {
+	if _, known := pace.Rates(c.pools[0].Size.SKU, c.pools[0].Size.Units); known || load.Limit == "rate" {
 		s.end = s.start.Add(time.Duration(load.Seconds * float64(time.Second)))
 		if r := job.Rollout; r != nil && len(r.Waves) > 1 {
 			s.end = s.end.Add(time.Duration(len(r.Waves)-1) * r.Pause)

@@ -53,6 +53,7 @@ type Load struct {
 	Messages int            `json:"messages"`         // of the daily quota, at least
 	Seconds  float64        `json:"seconds"`          // at least, at the rates the hub publishes; 0 if its size is not known
 	Limit    string         `json:"limit,omitempty"`  // what takes that long: a class, or "rate"
+	Hub      string         `json:"hub,omitempty"`    // of several, the one that takes that long
 	Quota    int            `json:"quota,omitempty"`  // messages that the hub takes in a day
 	PerDay   float64        `json:"perDay,omitempty"` // Messages as a share of Quota
 }

@@ -131,7 +131,7 @@ type survey struct {
 // surveys makes the views, and puts those together that can share a listing.
 func (p *previewer) surveys() []*survey {
 	var all []*survey
-	_, meter := pace.DailyQuota(p.plan.Hub.SKU, p.plan.Hub.Units)
+	_, meter := pace.DailyQuota(p.pools[0].Size.SKU, p.pools[0].Size.Units)
 	for i := range p.plan.Jobs {
 		job := &p.plan.Jobs[i]
 		v := &view{Roster: target.NewRoster(job, p.pools), pin: p.Pin, direct: p.Direct, looked: p.Looked, mask: mask.New(p.plan), meter: meter, groups: newGroups()}
@@ -192,8 +192,14 @@ func (s *survey) run(ctx context.Context) error {
 
 // lookAtWaves finds out who belongs to the waves that name their targets.
 func (v *view) lookAtWaves(ctx context.Context) error {
-	if err := v.ListWaves(ctx); err != nil {
-		return err
+	for pool := range v.Pools {
+		err := v.ListWaves(ctx, pool, func(p target.Page) error {
+			v.TakeWave(p)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
 	}
 	return v.NameWaves()
 }
@@ -258,6 +264,9 @@ const manyNames = 20
 // that does not care for their twins: an id may be misspelled.
 func (v *view) lookAtNamed(ctx context.Context) error {
 	devices := &v.Job.Target.Devices
+	if len(v.Pools) > 1 {
+		return v.seekNamed(ctx)
+	}
 	for ids := range devices.Chunks(namesAtOnce) {
 		rows := target.Named(ids)
 		if devices.Len() >= manyNames && !v.direct {
@@ -276,6 +285,23 @@ func (v *view) lookAtNamed(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// seekNamed looks at the devices that the plan lists by id on the hubs that have them.
+func (v *view) seekNamed(ctx context.Context) error {
+	see := func(p target.Page) error {
+		if err := v.look(ctx, p, true); err != nil {
+			return err
+		}
+		v.err = v.TooMany()
+		return v.err
+	}
+	for pool := range v.Pools {
+		if err := v.ListNamed(ctx, pool, see); err != nil {
+			return err
+		}
+	}
+	return v.ListMissing(0, see)
 }
 
 // namesAtOnce is how many named devices are looked up together: a list may have

@@ -3,12 +3,14 @@ package preview
 import (
 	"time"
 
+	"iothub-runner/internal/rollout"
 	"iothub-runner/spec"
 )
 
 // WaveForecast is one wave of a rollout.
 type WaveForecast struct {
-	Wave     string     `json:"wave"` // as the plan has it
+	Hub      string     `json:"hub,omitempty"` // whose wave it is; empty for all hubs together
+	Wave     string     `json:"wave"`          // as the plan has it
 	Targets  int        `json:"targets"`
 	StartsAt *spec.Time `json:"startsAt,omitempty"` // at the earliest; absent if that is not known
 	Seconds  float64    `json:"seconds"`            // it takes at least, as the job's own
@@ -19,12 +21,24 @@ type WaveForecast struct {
 const maxNamed = 20
 
 // waves works out those of a job that starts at a time and takes so long.
-func (v *view) waves(plan string, start time.Time, seconds float64) []WaveForecast {
-	rule := v.Job.Rollout
-	if rule == nil || v.err != nil {
+func (v *view) waves(plan string, start time.Time, seconds float64) (all []WaveForecast) {
+	if v.Job.Rollout == nil || v.err != nil {
 		return nil
 	}
-	cut := v.Cut(plan)
+	for pool, cut := range v.Cut(plan) {
+		waves := v.wavesOf(cut, start, seconds)
+		for i := range waves {
+			if v.EachHub() {
+				waves[i].Hub = v.Pools[pool].Name
+			}
+		}
+		all = append(all, waves...)
+	}
+	return all
+}
+
+func (v *view) wavesOf(cut rollout.Waves, start time.Time, seconds float64) []WaveForecast {
+	rule := v.Job.Rollout
 	all := make([]WaveForecast, len(cut.Ends))
 	for i := range all {
 		from, to := cut.Span(i)

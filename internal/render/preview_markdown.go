@@ -41,24 +41,19 @@ func (m *markdown) add(text string, reserve int) bool {
 // is complete in what it counts, whatever it leaves out.
 func PreviewMarkdown(w io.Writer, f *preview.Forecast) error {
 	m := &markdown{}
-	h := &f.Hubs[0]
-	m.add(markdownHead(f, h), 0)
+	m.add(markdownHead(f), 0)
 	m.add(markdownJobs(f), markdownReserve)
 	m.table(f)
-	m.add(markdownFoot(f, h), 0)
+	m.add(markdownFoot(f), 0)
 	_, err := io.WriteString(w, m.String())
 	return err
 }
 
-func markdownHead(f *preview.Forecast, h *preview.HubForecast) string {
+func markdownHead(f *preview.Forecast) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "## Preview of %s: %s\n\n", code(f.Plan.Name, 64), headline(f))
-	size := hubSize(h)
-	if size != "" {
-		size = " (" + size + ")"
-	}
-	fmt.Fprintf(&b, "%s on hub %s%s. Nothing was sent. Times are those of a run that starts at %s.\n",
-		code(f.Plan.File, 200), code(h.Name, 100), size, at(f.CreatedAt))
+	fmt.Fprintf(&b, "%s on %s. Nothing was sent. Times are those of a run that starts at %s.\n",
+		code(f.Plan.File, 200), hubNames(f.Hubs, func(name string) string { return code(name, 100) }), at(f.CreatedAt))
 	for i, warning := range f.Warnings {
 		if i == 10 {
 			fmt.Fprintf(&b, "\n> and %s\n", Count(len(f.Warnings)-i, "more warning"))
@@ -116,8 +111,8 @@ func markdownTimes(j *preview.JobForecast) (starts, takes string) {
 	return cell(starts), Round(j.EndsAt.Sub(j.StartsAt.Time)).String()
 }
 
-func markdownFoot(f *preview.Forecast, h *preview.HubForecast) string {
-	text := "\n" + loadText(&f.Summary.Load, h) + "."
+func markdownFoot(f *preview.Forecast) string {
+	text := "\n" + loadText(&f.Summary.Load, f.Hubs) + "."
 	if quota := quotaText(&f.Summary.Load); quota != "" {
 		text += " " + quota + "."
 	}

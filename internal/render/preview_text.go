@@ -20,21 +20,17 @@ const (
 // PreviewText writes a forecast for a terminal.
 func PreviewText(w io.Writer, f *preview.Forecast) error {
 	out := bufio.NewWriter(w)
-	h := &f.Hubs[0]
-	fmt.Fprintf(out, "Plan %s (%s) on hub %s", f.Plan.Name, Clip(f.Plan.File, 500), Clip(h.Name, 300))
-	if size := hubSize(h); size != "" {
-		fmt.Fprintf(out, " (%s)", size)
-	}
+	fmt.Fprintf(out, "Plan %s (%s) on %s", f.Plan.Name, Clip(f.Plan.File, 500), hubNames(f.Hubs, func(name string) string { return Clip(name, 300) }))
 	fmt.Fprintf(out, "\nWhat a run would do that starts at %s. Nothing was sent.\n%s\n", at(f.CreatedAt), sourceText(f))
 	for i := range f.Jobs {
 		fmt.Fprintln(out)
-		textJob(out, &f.Jobs[i], h)
+		textJob(out, &f.Jobs[i], f.Hubs)
 	}
 	fmt.Fprintf(out, "\nIn all: %s, %d as wanted already", changesText(&f.Summary), f.Summary.Unchanged)
 	if f.Summary.Failing > 0 {
 		fmt.Fprintf(out, ", %d that cannot be done", f.Summary.Failing)
 	}
-	fmt.Fprintf(out, ".\n%s.\n", loadText(&f.Summary.Load, h))
+	fmt.Fprintf(out, ".\n%s.\n", loadText(&f.Summary.Load, f.Hubs))
 	if text := quotaText(&f.Summary.Load); text != "" {
 		fmt.Fprintf(out, "%s.\n", text)
 	}
@@ -47,7 +43,7 @@ func PreviewText(w io.Writer, f *preview.Forecast) error {
 	return out.Flush()
 }
 
-func textJob(out io.Writer, j *preview.JobForecast, h *preview.HubForecast) {
+func textJob(out io.Writer, j *preview.JobForecast, hubs []preview.HubForecast) {
 	fmt.Fprintf(out, "job %s: %s of %s\n", j.Name, actionText(j), Clip(j.Target, 200))
 	switch {
 	case j.Stopped != "":
@@ -64,7 +60,7 @@ func textJob(out io.Writer, j *preview.JobForecast, h *preview.HubForecast) {
 		}
 	}
 	if j.Targets > 0 {
-		fmt.Fprintf(out, "  %s\n", loadText(&j.Load, h))
+		fmt.Fprintf(out, "  %s\n", loadText(&j.Load, hubs))
 	}
 	if text := enginesText(j); text != "" {
 		fmt.Fprintf(out, "  %s\n", text)

@@ -241,11 +241,20 @@ func wavesText(j *preview.JobForecast) string {
 	if len(j.Waves) == 0 {
 		return ""
 	}
-	sizes := make([]string, len(j.Waves))
+	var parts, sizes []string
+	n := 0
 	for i, w := range j.Waves {
-		sizes[i] = strconv.Itoa(w.Targets)
+		sizes = append(sizes, strconv.Itoa(w.Targets))
+		if last := i == len(j.Waves)-1; !last && j.Waves[i+1].Hub == w.Hub {
+			continue
+		}
+		part := "of " + strings.Join(sizes, ", ") + " targets"
+		if w.Hub != "" {
+			part += " on " + w.Hub
+		}
+		parts, n, sizes = append(parts, part), len(sizes), nil
 	}
-	text := Clip(fmt.Sprintf("in %d waves of %s targets", len(sizes), strings.Join(sizes, ", ")), 200)
+	text := Clip(fmt.Sprintf("in %d waves %s", n, strings.Join(parts, " and ")), 300)
 	switch j.Pause {
 	case spec.PauseManual:
 		text += ", each begun by somebody who resumes the run"
@@ -274,7 +283,7 @@ func firstWaveText(j *preview.JobForecast) string {
 func waveTimesText(j *preview.JobForecast) string {
 	var times []string
 	for i, w := range j.Waves {
-		if i > 0 && w.StartsAt != nil {
+		if i > 0 && w.StartsAt != nil && w.Hub == j.Waves[0].Hub {
 			times = append(times, at(*w.StartsAt))
 		}
 	}
@@ -288,7 +297,7 @@ func waveTimesText(j *preview.JobForecast) string {
 func at(t spec.Time) string { return t.UTC().Truncate(time.Second).Format(time.RFC3339) }
 
 // loadText says what something asks of the hub, and how long that takes.
-func loadText(l *preview.Load, h *preview.HubForecast) string {
+func loadText(l *preview.Load, hubs []preview.HubForecast) string {
 	names := map[string]string{"queries": "query", "twinReads": "twin read", "twinUpdates": "twin update", "methodCalls": "method call"}
 	var parts []string
 	total := 0
@@ -309,7 +318,7 @@ func loadText(l *preview.Load, h *preview.HubForecast) string {
 		text += " (" + strings.Join(parts, ", ") + ")"
 	}
 	if l.Seconds > 0 {
-		text += fmt.Sprintf(", %s at least (%s)", secondsText(l.Seconds), limitText(l.Limit, h))
+		text += fmt.Sprintf(", %s at least (%s)", secondsText(l.Seconds), limitText(l, hubs))
 	}
 	return text
 }
@@ -339,11 +348,29 @@ func ClassName(calls string) string {
 	}[calls]
 }
 
-func limitText(limit string, h *preview.HubForecast) string {
-	if limit == "rate" {
+func limitText(l *preview.Load, hubs []preview.HubForecast) string {
+	if l.Limit == "rate" {
 		return "the job's rate"
 	}
-	return "what " + hubSize(h) + " takes in " + ClassName(limit)
+	h, on := &hubs[0], ""
+	for i := range hubs {
+		if hubs[i].Name == l.Hub {
+			h, on = &hubs[i], ", on "+l.Hub
+		}
+	}
+	return "what " + hubSize(h) + " takes in " + ClassName(l.Limit) + on
+}
+
+// hubNames names the hubs of a forecast and their sizes, each name as write has it.
+func hubNames(hubs []preview.HubForecast, write func(name string) string) string {
+	names := make([]string, len(hubs))
+	for i := range hubs {
+		names[i] = write(hubs[i].Name)
+		if size := hubSize(&hubs[i]); size != "" {
+			names[i] += " (" + size + ")"
+		}
+	}
+	return "hub" + plural(len(hubs)) + " " + strings.Join(names, ", ")
 }
 
 // hubSize is "S1 × 2", or "" for a hub of unknown size.
@@ -359,6 +386,9 @@ func hubSize(h *preview.HubForecast) string {
 func quotaText(l *preview.Load) string {
 	if l.Quota == 0 {
 		return ""
+	}
+	if l.Hub != "" {
+		return fmt.Sprintf("%s, %s of what one of the hubs takes in a day", Count(l.Messages, "message"), percent(l.PerDay))
 	}
 	return fmt.Sprintf("%s of the %d that the hub takes in a day (%s)", Count(l.Messages, "message"), l.Quota, percent(l.PerDay))
 }
@@ -379,7 +409,9 @@ func sourceText(f *preview.Forecast) string {
 }
 
 // unknownSize tells whether nothing can be said about time.
-func unknownSize(f *preview.Forecast) bool { return f.Hubs[0].SKU == "" }
+func unknownSize(f *preview.Forecast) bool {
+	return slices.ContainsFunc(f.Hubs, func(h preview.HubForecast) bool { return h.SKU == "" })
+}
 
 // Clip puts a text on one line of so many characters at most. What could steer
 // a terminal, or hide a part of the text, is replaced.

@@ -19,29 +19,33 @@ type Waves struct {
 	Ends  []int    // of each wave, in Order
 }
 
-// Cut cuts a cohort whose listing is whole. Members are the targets of each wave
-// that names them; those in no wave, and those that a wave before has, do not
-// count.
-func Cut(plan string, c *cohort.Cohort, rules []spec.Wave, members [][]uint32) Waves {
-	w := Waves{Order: shuffled(plan, c), Ends: make([]int, 0, len(rules))}
+// Cut cuts targets into waves that are in the order of their turns. Members are the
+// targets of each wave that names them; those in no wave, those of other orders, and
+// those that a wave before has, do not count.
+func Cut(order []uint32, rules []spec.Wave, members [][]uint32) Waves {
+	w := Waves{Order: order, Ends: make([]int, 0, len(rules))}
 	if !slices.ContainsFunc(rules, spec.Wave.Names) {
 		for _, r := range rules {
-			w.Ends = append(w.Ends, max(w.end(), r.Size.Of(c.Size())))
+			w.Ends = append(w.Ends, max(w.end(), r.Size.Of(len(order))))
 		}
 		return w
 	}
-	place := make([]uint32, c.Size()) // in the order of the hash, by index
-	for i, index := range w.Order {
-		place[index] = uint32(i)
+	all := 0
+	if len(order) > 0 {
+		all = int(slices.Max(order)) + 1
 	}
-	cut := cutter{from: w.Order, taken: make([]bool, c.Size()), to: make([]uint32, 0, c.Size())}
+	place := make([]uint32, all) // in the order and from 1, by index
+	for i, index := range w.Order {
+		place[index] = uint32(i) + 1
+	}
+	cut := cutter{from: w.Order, taken: make([]bool, all), to: make([]uint32, 0, len(order))}
 	for i, r := range rules {
 		if r.Names() {
-			chosen := slices.Clone(members[i])
+			chosen := slices.DeleteFunc(slices.Clone(members[i]), func(index uint32) bool { return int(index) >= all || place[index] == 0 })
 			slices.SortFunc(chosen, func(a, b uint32) int { return cmp.Compare(place[a], place[b]) })
 			cut.take(chosen)
 		} else {
-			cut.fill(r.Size.Of(c.Size()))
+			cut.fill(r.Size.Of(len(order)))
 		}
 		w.Ends = append(w.Ends, len(cut.to))
 	}
@@ -89,10 +93,10 @@ func (c *cutter) fill(size int) {
 	}
 }
 
-// shuffled returns the targets of a cohort in an order that depends on the
+// Shuffled returns the targets of a cohort in an order that depends on the
 // names of the plan and of each target, and on nothing else: by the first eight
 // bytes of the SHA-256 of plan, device and module, each ended by a zero byte.
-func shuffled(plan string, c *cohort.Cohort) []uint32 {
+func Shuffled(plan string, c *cohort.Cohort) []uint32 {
 	hashes, order := make([]uint64, c.Size()), make([]uint32, c.Size())
 	var text []byte
 	for i := range order {

@@ -100,13 +100,13 @@ func (f Request) Open(plan *spec.Plan, pinned *preview.Pinned) (*Record, error) 
 				return nil, err
 			}
 			r.Path, r.Shown = named.path, named.path
-			return r, r.resume(named.id, f.Hub, plan, durability)
+			return r, r.resume(named.id, f.hubs(), plan, durability)
 		}
 	}
 	if err := r.place(&f); err != nil {
 		return nil, err
 	}
-	return r, r.create(f.Hub, plan, durability)
+	return r, r.create(f.hubs(), plan, durability)
 }
 
 // place says where the journal of a new run goes.
@@ -132,10 +132,10 @@ func (r *Record) place(f *Request) error {
 	return nil
 }
 
-func (r *Record) create(hub string, plan *spec.Plan, d journal.Durability) error {
+func (r *Record) create(hubs []string, plan *spec.Plan, d journal.Durability) error {
 	w, err := journal.Create(r.Path, journal.Header{
 		Run: r.ID, Plan: plan.Name, File: plan.File, SHA256: plan.SHA256,
-		Hubs: []string{hub}, Runner: r.runner, StartedAt: r.began,
+		Hubs: hubs, Runner: r.runner, StartedAt: r.began,
 		Jobs: r.inputs.Jobs, Vars: r.inputs.Vars, Files: r.inputs.Files, Pinned: r.inputs.Pinned, Shard: r.shard.String(),
 	}, d)
 	if err != nil {
@@ -147,16 +147,16 @@ func (r *Record) create(hub string, plan *spec.Plan, d journal.Durability) error
 
 // resume opens the journal of an earlier run, which must have the id, if one is
 // given. One that was never begun starts afresh: nothing can have been sent.
-func (r *Record) resume(id, hub string, plan *spec.Plan, d journal.Durability) error {
+func (r *Record) resume(id string, hubs []string, plan *spec.Plan, d journal.Durability) error {
 	past := runner.NewPast()
 	w, err := journal.Open(r.Path, d, past.Visit)
 	if errors.Is(err, journal.ErrEmpty) {
-		return r.create(hub, plan, d)
+		return r.create(hubs, plan, d)
 	}
 	if err != nil {
 		return r.cannotResume(err)
 	}
-	err = past.Check(plan, []string{hub}, r.pinned)
+	err = past.Check(plan, hubs, r.pinned)
 	if have, want := r.shard.String(), past.Header.Shard; err == nil && have != want {
 		err = &runner.MismatchError{What: "shard", Have: cmp.Or(have, "all devices"), Want: cmp.Or(want, "all devices")}
 	}
@@ -214,14 +214,17 @@ func (r *Record) Close() {
 	}
 }
 
-// Place is a plan on a hub: what journals and locks are kept for.
+// Place is a plan on its hubs: what journals and locks are kept for.
 type Place struct {
 	Hub, Plan string
-	Emulated  bool // nothing is kept: the hub is gone with the process
+	Others    []string // of several hubs, those but the first, which keeps the journals
+	Emulated  bool     // nothing is kept: the hub is gone with the process
 	Shard     spec.Shard
 	StateDir  string // the folder of --state-dir; empty for the user's own
 	Getenv    func(string) string
 }
+
+func (at Place) hubs() []string { return append([]string{at.Hub}, at.Others...) }
 
 // dir is where journals and locks of the plan on the hub are kept. It is made if
 // it is not there.

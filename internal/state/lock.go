@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -24,12 +25,31 @@ type holder struct {
 
 const lockPoll = 100 * time.Millisecond
 
-// Lock makes sure that this is the only run of the plan on the hub, for up to
-// timeout. A rehearsal has its hub for itself and needs no lock.
+// Lock makes sure that this is the only run of the plan on each of its hubs, for up to
+// timeout. A rehearsal has its hubs for itself and needs no lock.
 func (at Place) Lock(ctx context.Context, timeout time.Duration) (unlock func(), err error) {
 	if at.Emulated {
 		return func() {}, nil
 	}
+	var held []func()
+	unlock = func() {
+		for _, one := range slices.Backward(held) {
+			one()
+		}
+	}
+	for _, hub := range slices.Sorted(slices.Values(at.hubs())) { // in one order, so that no two runs wait for each other
+		at.Hub = hub
+		one, err := at.lockHub(ctx, timeout)
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+		held = append(held, one)
+	}
+	return unlock, nil
+}
+
+func (at Place) lockHub(ctx context.Context, timeout time.Duration) (unlock func(), err error) {
 	dir, err := at.dir()
 	if err != nil {
 		return nil, err

@@ -28,12 +28,15 @@ func CheckHubs(plan *spec.Plan, hubs []NamedHub, rehearsal bool) error {
 	if len(hubs) == 0 {
 		return errors.New("no hub to apply the plan to")
 	}
-	want := plan.Hub.HostName
-	if want == "" || rehearsal {
+	if rehearsal {
 		return nil
 	}
-	for _, h := range hubs {
-		if !strings.EqualFold(want, h.Name) {
+	for i, h := range hubs {
+		want := plan.Hub.HostName
+		if len(plan.Hubs) > 0 {
+			want = plan.Hubs[i].HostName
+		}
+		if want != "" && !strings.EqualFold(want, h.Name) {
 			return &WrongHubError{Want: want, Have: h.Name}
 		}
 	}

@@ -58,15 +58,17 @@ func Quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `\'`
 // the hub takes queries at once. It is worth a request for each that is not
 // found, so it neither waits nor tries again.
 func (r *Roster) Look(ctx context.Context, pool int, targets []hub.Target, columns spec.Columns) map[hub.Target]hub.Row {
-	return r.lookUp(targets, columns, func(q hub.Query) (hub.Page, error) { return r.Pools[pool].query(ctx, q) })
+	found, _ := r.lookUp(targets, columns, func(q hub.Query) (hub.Page, error) { return r.Pools[pool].query(ctx, q) })
+	return found
 }
 
 // Await is a Look that waits for the hub and tries again.
 func (r *Roster) Await(ctx context.Context, pool int, targets []hub.Target, columns spec.Columns) map[hub.Target]hub.Row {
-	return r.lookUp(targets, columns, func(q hub.Query) (hub.Page, error) { return r.queryPage(ctx, pool, q) })
+	found, _ := r.lookUp(targets, columns, func(q hub.Query) (hub.Page, error) { return r.queryPage(ctx, pool, q) })
+	return found
 }
 
-func (r *Roster) lookUp(targets []hub.Target, columns spec.Columns, ask func(hub.Query) (hub.Page, error)) map[hub.Target]hub.Row {
+func (r *Roster) lookUp(targets []hub.Target, columns spec.Columns, ask func(hub.Query) (hub.Page, error)) (map[hub.Target]hub.Row, error) {
 	source, wanted := spec.SourceDevices, make(map[hub.Target]bool, len(targets))
 	var devices []string
 	seen := map[string]bool{}
@@ -86,7 +88,7 @@ func (r *Roster) lookUp(targets []hub.Target, columns spec.Columns, ask func(hub
 		for more := true; more; more = q.Continuation != "" {
 			p, err := ask(q)
 			if err != nil {
-				return found
+				return found, err
 			}
 			for _, row := range p.Rows {
 				if wanted[row.Target] {
@@ -99,7 +101,7 @@ func (r *Roster) lookUp(targets []hub.Target, columns spec.Columns, ask func(hub
 			q.Continuation = p.Continuation
 		}
 	}
-	return found
+	return found, nil
 }
 
 // errBusy means that the hub takes no query at once.

@@ -22,14 +22,15 @@ type NamedHub struct {
 // Pool is a hub of a run with what all jobs share of it.
 type Pool struct {
 	NamedHub
+	Size  spec.Hub // what the plan says of it
 	Pacer *pace.Pacer
 }
 
 // NewPool returns the pool of a hub, of which others may use the rest. It waits for
 // the hub as long as an outage may last; 0 is [DefaultOutage].
 func NewPool(h NamedHub, plan *spec.Plan, shard spec.Shard, outage time.Duration, paused func(pace.Pause)) *Pool {
-	p := &Pool{NamedHub: h}
-	p.Pacer = pace.New(plan.Hub.SKU, plan.Hub.Units, pace.Options{Hub: h.Name, Outage: cmp.Or(outage, DefaultOutage), Ask: p.ask, Tell: paused, Share: shard.Share()})
+	p := &Pool{NamedHub: h, Size: plan.HubOf(h.Name)}
+	p.Pacer = pace.New(p.Size.SKU, p.Size.Units, pace.Options{Hub: h.Name, Outage: cmp.Or(outage, DefaultOutage), Ask: p.ask, Tell: paused, Share: shard.Share()})
 	return p
 }
 

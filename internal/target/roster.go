@@ -4,11 +4,11 @@ package target
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"slices"
 	"time"
 
-	"iothub-runner/internal/clock"
 	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/hub"
 	"iothub-runner/internal/pace"
@@ -21,9 +21,10 @@ const PageSize = 100
 // Page is a piece of a job's listing: rows of one query page, or targets that
 // the plan names, which have nothing but their key.
 type Page struct {
-	pool int
-	Wave int // the page tells who belongs to it; 0 for the target's own listing
-	Rows []hub.Row
+	Pool    int // where they are
+	Wave    int // the page tells who belongs to it; 0 for the target's own listing
+	Rows    []hub.Row
+	missing bool // those that are in the cohort are to be passed over, whichever hub has them
 }
 
 // Roster turns the target of a job into its cohort: it lists what the target
@@ -55,29 +56,84 @@ func NewRoster(job *spec.Job, pools []*Pool) Roster {
 	return r
 }
 
-// List sends the targets of the job to pages, in the order in which the hubs
-// list them, and the ones named in the plan last. A target may come twice.
-func (r *Roster) List(ctx context.Context, pages chan<- Page) error {
+// List yields the targets of the job on one hub, in the order in which the hub
+// lists them, and those that the plan names last. A target may come twice.
+func (r *Roster) List(ctx context.Context, pool int, yield func(Page) error) error {
 	if text := r.QueryText(); text != "" {
-		for pool := range r.Pools {
-			err := r.EachPage(ctx, pool, text, func(p Page) error { return send(ctx, pages, p) })
-			if err != nil {
-				return err
-			}
-		}
-	}
-	for ids := range r.Job.Target.Devices.Chunks(PageSize) {
-		if err := send(ctx, pages, Page{Rows: Named(ids)}); err != nil {
+		if err := r.EachPage(ctx, pool, text, yield); err != nil {
 			return err
 		}
+	}
+	if err := r.ListNamed(ctx, pool, yield); err != nil {
+		return err
 	}
 	return context.Cause(ctx)
 }
 
-// SendWaves sends who belongs to the waves that select theirs by a condition. It
-// comes after List.
-func (r *Roster) SendWaves(ctx context.Context, pages chan<- Page) error {
-	return r.listWaves(ctx, func(p Page) error { return send(ctx, pages, p) })
+// ListNamed yields those that the plan names: where it has several hubs, those that
+// this one has.
+func (r *Roster) ListNamed(ctx context.Context, pool int, yield func(Page) error) error {
+	for ids := range r.Job.Target.Devices.Chunks(PageSize) {
+		rows := Named(ids)
+		if len(r.Pools) > 1 {
+			var err error
+			if rows, err = r.find(ctx, pool, rows); err != nil {
+				return err
+			}
+		}
+		if err := yield(Page{Pool: pool, Rows: rows}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ListMissing yields those that the plan names. [Roster.Take] puts the ones into the
+// cohort that no hub has shown, as if this one had.
+func (r *Roster) ListMissing(pool int, yield func(Page) error) error {
+	for ids := range r.Job.Target.Devices.Chunks(PageSize) {
+		if err := yield(Page{Pool: pool, Rows: Named(ids), missing: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// find returns those of some targets that a hub has.
+func (r *Roster) find(ctx context.Context, pool int, named []hub.Row) ([]hub.Row, error) {
+	targets := make([]hub.Target, len(named))
+	for i := range named {
+		targets[i] = named[i].Target
+	}
+	found, err := r.lookUp(targets, r.Looks, func(q hub.Query) (hub.Page, error) { return r.queryPage(ctx, pool, q) })
+	rows := make([]hub.Row, 0, len(found))
+	for _, t := range targets {
+		if row, ok := found[t]; ok {
+			rows = append(rows, row)
+		}
+	}
+	return rows, err
+}
+
+// ListWaves yields who belongs on one hub to the waves that select theirs by a
+// condition. It comes after the cohort's own listing.
+func (r *Roster) ListWaves(ctx context.Context, pool int, yield func(Page) error) error {
+	if r.Job.Rollout == nil {
+		return nil
+	}
+	for i, w := range r.Job.Rollout.Waves {
+		if w.Query == "" {
+			continue
+		}
+		text := (&spec.Target{Source: r.Job.Target.Source, Where: w.Query}).Query(spec.Columns{})
+		if err := r.EachPage(ctx, pool, text, func(p Page) error {
+			p.Wave = i + 1
+			return yield(p)
+		}); err != nil {
+			return fmt.Errorf("wave %d: %w", i+1, err)
+		}
+	}
+	return nil
 }
 
 // Named returns targets that the plan lists by id as a query would.
@@ -110,7 +166,7 @@ func (r *Roster) EachPage(ctx context.Context, pool int, text string, yield func
 		if err != nil {
 			return err
 		}
-		if err := yield(Page{pool: pool, Rows: p.Rows}); err != nil {
+		if err := yield(Page{Pool: pool, Rows: p.Rows}); err != nil {
 			return err
 		}
 		if p.Continuation == "" {
@@ -149,20 +205,6 @@ func (t *tokens) advance(continuation string, rows int) bool {
 	return rows == 0 && t.empty <= maxEmpty
 }
 
-func send(ctx context.Context, pages chan<- Page, p Page) error {
-	if len(p.Rows) == 0 {
-		return context.Cause(ctx)
-	}
-	clock.Rest()
-	defer clock.Work()
-	select {
-	case pages <- p:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // QueryText returns the query that lists the job's target, with no more
 // columns than the job needs; empty if the plan names all devices itself.
 func (r *Roster) QueryText() string { return r.Job.Target.Query(r.Looks) }
@@ -189,7 +231,10 @@ func (r *Roster) Take(p Page, yield func(row *hub.Row, key cohort.Key, index uin
 		if r.excluded(row.Target) || r.Full() {
 			continue
 		}
-		key := cohort.Key{Pool: p.pool, Target: row.Target}
+		if p.missing && r.known(row.Target) {
+			continue
+		}
+		key := cohort.Key{Pool: p.Pool, Target: row.Target}
 		if r.Only != nil && !r.Only(key) {
 			continue
 		}
@@ -197,6 +242,11 @@ func (r *Roster) Take(p Page, yield func(row *hub.Row, key cohort.Key, index uin
 			yield(row, key, index)
 		}
 	}
+}
+
+// known tells whether a target of any hub is in the cohort.
+func (r *Roster) known(t hub.Target) bool {
+	return len(r.named(spec.DeviceID{Device: t.DeviceID, Module: t.ModuleID})) > 0
 }
 
 // excluded tells whether the plan leaves a target out: by itself, or as a module

@@ -1,9 +1,9 @@
 package target
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"iothub-runner/internal/cohort"
@@ -33,41 +33,11 @@ func (e *WaveError) Error() string {
 	return fmt.Sprintf("wave %d lists %s, which the target does not select (letter case counts)", e.Wave, names)
 }
 
-// listWaves sends the targets of the waves that select theirs by a condition.
-func (r *Roster) listWaves(ctx context.Context, yield func(Page) error) error {
-	if r.Job.Rollout == nil {
-		return nil
-	}
-	for i, w := range r.Job.Rollout.Waves {
-		if w.Query == "" {
-			continue
-		}
-		text := (&spec.Target{Source: r.Job.Target.Source, Where: w.Query}).Query(spec.Columns{})
-		for pool := range r.Pools {
-			if err := r.EachPage(ctx, pool, text, func(p Page) error {
-				p.Wave = i + 1
-				return yield(p)
-			}); err != nil {
-				return fmt.Errorf("wave %d: %w", i+1, err)
-			}
-		}
-	}
-	return nil
-}
-
-// ListWaves lists the targets of the waves that select theirs, without a run.
-func (r *Roster) ListWaves(ctx context.Context) error {
-	return r.listWaves(ctx, func(p Page) error {
-		r.TakeWave(p)
-		return nil
-	})
-}
-
 // TakeWave notes which targets of the cohort belong to a wave, and returns them.
 func (r *Roster) TakeWave(p Page) []uint32 {
 	var found []uint32
 	for _, row := range p.Rows {
-		if index, ok := r.Cohort.Lookup(cohort.Key{Pool: p.pool, Target: row.Target}); ok {
+		if index, ok := r.Cohort.Lookup(cohort.Key{Pool: p.Pool, Target: row.Target}); ok {
 			found = append(found, index)
 		}
 	}
@@ -92,9 +62,9 @@ func (r *Roster) NameWaves() error {
 	for i, w := range r.Job.Rollout.Waves {
 		e := &WaveError{Wave: i + 1, Rule: w}
 		for _, id := range w.Devices {
-			if index, ok := r.named(id); ok {
-				r.AddToWave(i+1, index)
-			} else {
+			found := r.named(id)
+			r.AddToWave(i+1, found...)
+			if len(found) == 0 {
 				e.Missing = append(e.Missing, id.String())
 			}
 		}
@@ -106,14 +76,15 @@ func (r *Roster) NameWaves() error {
 	return nil
 }
 
-func (r *Roster) named(id spec.DeviceID) (index uint32, ok bool) {
+// named finds a target on all hubs.
+func (r *Roster) named(id spec.DeviceID) (found []uint32) {
 	for pool := range r.Pools {
 		key := cohort.Key{Pool: pool, Target: hub.Target{DeviceID: id.Device, ModuleID: id.Module}}
-		if index, ok = r.Cohort.Lookup(key); ok {
-			return index, true
+		if index, ok := r.Cohort.Lookup(key); ok {
+			found = append(found, index)
 		}
 	}
-	return 0, false
+	return found
 }
 
 func (r *Roster) members(wave int) []uint32 {
@@ -123,15 +94,29 @@ func (r *Roster) members(wave int) []uint32 {
 	return nil
 }
 
-// Cut cuts the cohort, whose listing is whole, into the waves of the rollout.
-func (r *Roster) Cut(plan string) rollout.Waves {
+// Cut cuts the cohort, whose listing is whole, into the waves of the rollout: all
+// hubs together, or each for itself.
+func (r *Roster) Cut(plan string) (cuts []rollout.Waves) {
 	rules := r.Job.Rollout.Waves
 	for len(r.Members) < len(rules) {
 		r.Members = append(r.Members, nil)
 	}
-	waves := rollout.Cut(plan, r.Cohort, rules, r.Members)
+	all := rollout.Shuffled(plan, r.Cohort)
+	if !r.EachHub() {
+		cuts = []rollout.Waves{rollout.Cut(all, rules, r.Members)}
+	} else {
+		for pool := range r.Pools {
+			theirs := slices.DeleteFunc(slices.Clone(all), func(i uint32) bool { return r.Cohort.Pool(i) != pool })
+			cuts = append(cuts, rollout.Cut(theirs, rules, r.Members))
+		}
+	}
 	r.Members = nil // they are in the order
-	return waves
+	return cuts
+}
+
+// EachHub tells whether each hub has waves of its own.
+func (r *Roster) EachHub() bool {
+	return r.Job.Rollout != nil && r.Job.Rollout.Scope == spec.ScopeHub && len(r.Pools) > 1
 }
 
 // AsUnexpected tells whether a cohort is not what the plan says that it must be:

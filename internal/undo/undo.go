@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/tidwall/gjson"
 
@@ -22,6 +23,7 @@ import (
 type Options struct {
 	Jobs []string       // of these jobs; empty for all
 	Only []spec.Outcome // of rows that ended so; empty for all that were accepted
+	Hub  string         // on this hub; needed for a run on several
 }
 
 // Undo is what restores the twins of a run.
@@ -63,6 +65,20 @@ type NoJobError struct {
 	Have []string
 }
 
+// HubsError means that it has to be said on which hub the changes are to be undone.
+type HubsError struct {
+	Hub  string // that was asked for; empty if none was
+	Have []string
+}
+
+// Error names it.
+func (e *HubsError) Error() string {
+	if e.Hub == "" {
+		return fmt.Sprintf("the run was on %d hubs, and a plan that undoes it is for one", len(e.Have))
+	}
+	return fmt.Sprintf("the run was not on hub %s", e.Hub)
+}
+
 // Error names it.
 func (e *NoJobError) Error() string { return fmt.Sprintf("the run has no job %q", e.Job) }
 
@@ -98,7 +114,23 @@ type reader struct {
 	*Undo
 	options Options
 	jobs    []string // that there are
+	hub     int      // that is meant, among those of the run
 }
+
+// on notes on which hubs the run was, and on which it is to be undone.
+func (r *reader) on(hubs []string) error {
+	r.hub = slices.IndexFunc(hubs, func(h string) bool {
+		return len(hubs) == 1 && r.options.Hub == "" || strings.EqualFold(h, r.options.Hub)
+	})
+	if r.hub < 0 {
+		return &HubsError{Hub: r.options.Hub, Have: hubs}
+	}
+	r.Hub = hubs[r.hub]
+	return nil
+}
+
+// here tells whether a target is on the hub that is meant.
+func (r *reader) here(t journal.Target) bool { return t.Hub == r.hub }
 
 func (r *reader) job(name string) (wanted bool) {
 	if !slices.Contains(r.jobs, name) {
@@ -112,7 +144,10 @@ func (r *reader) report(in io.Reader) error {
 	if err != nil {
 		return err
 	}
-	r.Run, r.Plan, r.Hub = rep.Run.ID, rep.Run.Plan.Name, rep.Run.Hub
+	r.Run, r.Plan = rep.Run.ID, rep.Run.Plan.Name
+	if err := r.on(strings.Split(rep.Run.Hub, ", ")); err != nil {
+		return err
+	}
 	for {
 		job, err := rep.Job()
 		if errors.Is(err, io.EOF) {
@@ -130,7 +165,7 @@ func (r *reader) report(in io.Reader) error {
 			if err != nil {
 				return err
 			}
-			if wanted {
+			if wanted && (row.Hub == "" || row.Hub == r.Hub) {
 				r.row(row)
 			}
 		}
@@ -145,14 +180,18 @@ func (r *reader) journal(in io.Reader) error {
 		switch rec := rec.(type) {
 		case journal.Header:
 			r.Run, r.Plan = rec.Run, rec.Plan
-			if len(rec.Hubs) > 0 {
-				r.Hub = rec.Hubs[0]
-			}
+			return r.on(rec.Hubs)
 		case journal.Intent:
+			if !r.here(rec.Target) {
+				return nil
+			}
 			if r.job(rec.Job) && len(rec.Patch) > 0 {
 				open[target{rec.Target.Device, rec.Target.Module}] = true
 			}
 		case journal.Result:
+			if !r.here(rec.Target) {
+				return nil
+			}
 			if !r.job(rec.Job) || !gjson.GetBytes(rec.Row, "twin").Exists() && !open[target{rec.Target.Device, rec.Target.Module}] {
 				return nil
 			}
