@@ -91,6 +91,7 @@ type Run struct {
 	cause     error // why it ended early, if it did
 	grouped   sync.Once
 	causes    []spec.Cause // set by grouped, once the run has ended
+	more      *spec.MoreCauses
 }
 
 // Apply carries out a plan: all its jobs at once, each at its due time.
@@ -310,21 +311,15 @@ func (r *Run) Cause() error { return r.cause }
 
 // Status sums up how the jobs ended: the worst of them counts.
 func (r *Run) Status() spec.Status {
-	// A job that is skipped is no miss, and counts like one that succeeded.
-	rank := []spec.Status{spec.StatusSucceeded, spec.StatusDetached, spec.StatusFailed, spec.StatusStopped, spec.StatusInterrupted}
-	worst := 0
+	all := []spec.Status{spec.StatusSucceeded}
 	if _, ok := errors.AsType[*JournalError](r.cause); ok {
-		worst = slices.Index(rank, spec.StatusFailed) // the rows stand, but nobody could resume from them
+		all = append(all, spec.StatusFailed) // the rows stand, but nobody could resume from them
 	}
 	for _, j := range r.jobs {
-		status := j.status
-		if status == spec.StatusNotStarted {
-			status = spec.StatusFailed
-			if _, ok := errors.AsType[*InterruptedError](r.cause); ok {
-				status = spec.StatusInterrupted
-			}
+		if _, ok := errors.AsType[*InterruptedError](r.cause); ok && j.status == spec.StatusNotStarted {
+			all = append(all, spec.StatusInterrupted)
 		}
-		worst = max(worst, slices.Index(rank, status))
+		all = append(all, j.status)
 	}
-	return rank[worst]
+	return spec.Worst(all...)
 }

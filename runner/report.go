@@ -1,17 +1,11 @@
 package runner
 
 import (
-	"bufio"
-	"encoding/json"
-	"fmt"
 	"io"
-	"math"
 	"strings"
 	"time"
 
-	"iothub-runner/internal/cohort"
 	"iothub-runner/internal/inputs"
-	"iothub-runner/internal/journal"
 	"iothub-runner/spec"
 )
 
@@ -75,11 +69,10 @@ func (j *jobRun) ratePerSecond() float64 {
 	if made == 0 {
 		made, since = j.ledger.attempts, j.startedAt
 	}
-	took := j.endedAt.Sub(since).Seconds()
-	if since.IsZero() || took <= 0 {
+	if since.IsZero() {
 		return 0
 	}
-	return math.Round(float64(made)/took*10) / 10
+	return perSecond(made, j.endedAt.Sub(since))
 }
 
 func (l *ledger) quantile(q float64) int64 { return milliseconds(l.latency.ValueAtQuantile(q)) }
@@ -127,8 +120,8 @@ func (r *Run) Report(exitCode int) spec.Report {
 			rep.Summary.Outcomes[o] += n
 		}
 	}
-	r.grouped.Do(func() { r.causes = causesOf(r) })
-	rep.Summary.Causes, rep.Summary.Hubs = r.causes, r.hubReports()
+	r.grouped.Do(func() { r.causes, r.more = causesOf(r) })
+	rep.Summary.Causes, rep.Summary.MoreCauses, rep.Summary.Hubs = r.causes, r.more, r.hubReports()
 	return rep
 }
 
@@ -153,163 +146,29 @@ func (r *Run) inputs() *spec.Inputs {
 	return &in
 }
 
-// WriteReport writes the report of an ended run: the frame indented, each row
-// on a line of its own. The rows come straight from the journal, so writing
-// them takes no memory to speak of.
+// WriteReport writes the report of an ended run. The rows come straight from the
+// journal, so writing them takes no memory to speak of.
 func (r *Run) WriteReport(w io.Writer, exitCode int) error {
+	return spec.WriteReport(w, r.Document(exitCode))
+}
+
+// Document is the report of an ended run and its rows.
+func (r *Run) Document(exitCode int) spec.Document {
 	rep := r.Report(exitCode)
-	out := bufio.NewWriterSize(w, 64<<10)
-	frame := []struct {
-		key   string
-		value any
-	}{{"schema", rep.Schema}, {"run", rep.Run}, {"summary", rep.Summary}}
-	fmt.Fprint(out, "{\n")
-	for _, f := range frame {
-		text, err := json.MarshalIndent(f.value, "  ", "  ")
-		if err != nil {
-			return fmt.Errorf("encode report: %w", err)
-		}
-		fmt.Fprintf(out, "  %q: %s,\n", f.key, text)
-	}
-	fmt.Fprint(out, "  \"jobs\": [")
-	for i, j := range r.jobs {
-		if i > 0 {
-			fmt.Fprint(out, ",")
-		}
-		if err := r.writeJob(out, j, rep.Jobs[i]); err != nil {
-			return err
-		}
-	}
-	fmt.Fprint(out, "\n  ]\n}\n")
-	if err := out.Flush(); err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
+	return &document{run: r, head: &rep}
 }
 
-// writeJob writes one job. Its frame ends in an empty "devices", which is where
-// the rows go.
-func (r *Run) writeJob(out *bufio.Writer, j *jobRun, rep spec.JobReport) error {
-	frame, err := json.MarshalIndent(rep, "    ", "  ")
-	if err != nil {
-		return fmt.Errorf("encode report: %w", err)
-	}
-	const tail = "[]\n    }"
-	fmt.Fprintf(out, "\n    %s[", frame[:len(frame)-len(tail)])
-	rows := newRowReader(j.ledger)
-	for i, index := range j.ledger.roster.Cohort.Sorted() {
-		row, err := rows.row(index)
-		if err != nil {
-			return err
-		}
-		if i > 0 {
-			_ = out.WriteByte(',') // Flush returns the error
-		}
-		fmt.Fprint(out, "\n        ")
-		if _, err := out.Write(row); err != nil {
-			return fmt.Errorf("write report: %w", err)
-		}
-	}
-	if j.ledger.roster.Cohort.Size() > 0 {
-		fmt.Fprint(out, "\n      ")
-	}
-	fmt.Fprint(out, "]\n    }")
-	return nil
+type document struct {
+	run  *Run
+	head *spec.Report
 }
 
-// rowReader finds the rows of a job for the report.
-type rowReader struct {
-	ledger *ledger
-	lines  *journal.RowReader
-	made   []byte
-}
+// Head returns the report less its rows.
+func (d *document) Head() *spec.Report { return d.head }
 
-func newRowReader(l *ledger) *rowReader {
-	return &rowReader{ledger: l, lines: journal.NewRowReader(l.journal)}
-}
-
-// row returns the row of a target, good until the next call.
-func (rr *rowReader) row(index uint32) ([]byte, error) {
-	e := rr.ledger.roster.Cohort.At(index)
-	if e.Position() == cohort.NoLine {
-		return rr.bare(index), nil
-	}
-	row, err := rr.lines.Row(e.Position())
-	if err != nil && rr.ledger.journal.Err() != nil {
-		return rr.bare(index), nil //nolint:nilerr // the journal broke before the line was in it; the outcome is known all the same
-	}
-	outcome, _ := e.Outcome()
-	if err != nil && outcome == spec.OutcomeUnanswered {
-		return rr.begun(index)
-	}
-	if err == nil && outcome == spec.OutcomeFailed && rr.ledger.lost[rr.ledger.roster.Cohort.Pool(index)] != nil {
-		return rr.left(index, row)
-	}
-	return row, err
-}
-
-// left makes the row of a target whose hub was lost while it was to be tried again.
-// The journal has it as one that was not reached, so that a run that goes on with this
-// one has another go at it.
-func (rr *rowReader) left(index uint32, line []byte) ([]byte, error) {
-	if headOf(line).outcome != spec.OutcomeNotReached {
-		return line, nil
-	}
-	row, err := parseRow(line, &item{Key: rr.ledger.roster.Cohort.Target(index)})
-	if err != nil {
-		return nil, err
-	}
-	row.Outcome, row.Error = spec.OutcomeFailed, rr.ledger.lossIn(index)
-	rr.made = appendRow(rr.made[:0], row)
-	return rr.made, nil
-}
-
-// lossIn is the error of a row whose hub was lost.
-func (l *ledger) lossIn(index uint32) *spec.RowError {
-	why := causeOfLoss(l.lost[l.roster.Cohort.Pool(index)])
-	return &spec.RowError{Kind: "hubLost", Message: "the hub cannot be used, and nothing was done for this device: " + why}
-}
-
-// begun makes the row of a target of which an earlier run left no more than an
-// intent, and to which this one did not get.
-func (rr *rowReader) begun(index uint32) ([]byte, error) {
-	intent, err := journal.ReadIntent(rr.ledger.journal, rr.ledger.roster.Cohort.At(index).Position())
-	if err != nil {
-		return nil, err
-	}
-	row, at := rr.rowOf(index), spec.Time{Time: intent.At}
-	row.StartedAt, row.EndedAt, row.Attempts = &at, &at, intent.Attempt
-	row.Error = rowError(errForgotten())
-	row.History = []spec.Attempt{{Attempt: intent.Attempt, StartedAt: at, Error: row.Error}}
-	if len(intent.Patch) > 0 {
-		row.Twin = &spec.TwinResult{Before: parseSections(intent.Before), Patch: parseSections(intent.Patch)}
-	}
-	rr.made = appendRow(rr.made[:0], row)
-	return rr.made, nil
-}
-
-// bare makes the row of a target that has no line in the journal: nothing was
-// ever sent for it, or the journal broke before the line was in it.
-func (rr *rowReader) bare(index uint32) []byte {
-	rr.made = appendRow(rr.made[:0], rr.rowOf(index))
-	return rr.made
-}
-
-func (rr *rowReader) rowOf(index uint32) *spec.Row {
-	l := rr.ledger
-	key := l.roster.Cohort.Target(index)
-	outcome, _ := l.roster.Cohort.At(index).Outcome()
-	row := &spec.Row{DeviceID: key.DeviceID, ModuleID: key.ModuleID, Outcome: outcome}
-	if l.byHub() && outcome == spec.OutcomeUnanswered {
-		row.Error = &spec.RowError{Kind: "hubJob", Message: "the run ended before the job of the hub had; resume it to learn what became of this device"}
-	}
-	if outcome == spec.OutcomeFailed && l.lost[key.Pool] != nil {
-		row.Error = l.lossIn(index)
-	}
-	if len(l.roster.Pools) > 1 {
-		row.Hub = l.roster.Pools[key.Pool].Name
-	}
-	return row
+// Rows yields those of a job.
+func (d *document) Rows(job int, yield func(row []byte) error) error {
+	return newRowReader(d.run.jobs[job].ledger).each(yield)
 }
 
 // engine is what carried the run out: the hub's Jobs service only if it did all of

@@ -29,15 +29,18 @@ import (
 type Past struct {
 	Header journal.Header
 	jobs   map[string]*pastJob
+	over   bool // the last run that wrote it came to its end
 }
 
 // pastJob is one job's past: its cohort as far as it was listed, and where
 // each target stands.
 type pastJob struct {
+	place     int // among the jobs, as the journal names them
 	cohort    *cohort.Cohort
-	begun     bool // its time came: it is not late any more
-	listed    bool // the whole target
-	attempts  int  // of the rows of targets that had ended; those of the others stand in their last lines
+	status    spec.Status // empty unless it came to an end
+	begun     bool        // its time came: it is not late any more
+	listed    bool        // the whole target
+	attempts  int         // of the rows of targets that had ended; those of the others stand in their last lines
 	retries   int
 	startedAt time.Time // first
 	endedAt   time.Time // zero unless it came to an end
@@ -156,12 +159,15 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 			p.job(r.Job).listed = true
 		case journal.EventEnded:
 			if r.Job != "" {
-				p.job(r.Job).endedAt = r.At
+				p.job(r.Job).endedAt, p.job(r.Job).status = r.At, spec.Status(r.Detail)
 				p.job(r.Job).ended()
+			} else {
+				p.over = true
 			}
 		case journal.EventWave, journal.EventPassed:
 			p.job(r.Job).visit(r)
 		case journal.EventResumed:
+			p.over = false
 		}
 	}
 	return nil
@@ -246,7 +252,7 @@ func (j *pastJob) start(at time.Time) {
 	if !j.begun {
 		j.begun, j.startedAt = true, at
 	}
-	j.endedAt = time.Time{}
+	j.endedAt, j.status = time.Time{}, ""
 	if !j.listed {
 		j.members = nil // who belongs to a wave is listed again, with the rest
 	}
@@ -340,7 +346,7 @@ func (j *pastJob) discount(rows *journal.RowReader) error {
 func (p *Past) job(name string) *pastJob {
 	j, ok := p.jobs[name]
 	if !ok {
-		j = &pastJob{runBegan: p.Header.StartedAt, cohort: cohort.New(), latency: newLatency(), applied: newApplied()}
+		j = &pastJob{place: len(p.jobs), runBegan: p.Header.StartedAt, cohort: cohort.New(), latency: newLatency(), applied: newApplied()}
 		p.jobs[name] = j
 	}
 	return j

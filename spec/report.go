@@ -3,6 +3,7 @@ package spec
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -48,6 +49,20 @@ func Outcomes() []Outcome {
 	}
 }
 
+// Worst sums up how jobs ended: the worst of them counts. One that is skipped is no
+// miss, and one that did not start is.
+func Worst(all ...Status) Status {
+	rank := []Status{StatusSucceeded, StatusDetached, StatusFailed, StatusStopped, StatusInterrupted, StatusUnfinished}
+	worst := 0
+	for _, s := range all {
+		if s == StatusNotStarted {
+			s = StatusFailed
+		}
+		worst = max(worst, slices.Index(rank, s))
+	}
+	return rank[worst]
+}
+
 // FailedOutcomes is the class "failed" of stopWhen, tolerate and --only: what did
 // not work for a reason other than that the device was offline.
 func FailedOutcomes() []Outcome {
@@ -68,6 +83,9 @@ const (
 	// StatusSkipped: the plan has the job left out when it is late, or it needs
 	// the success of one that is. It is not a miss.
 	StatusSkipped Status = "skipped"
+	// StatusUnfinished: the document was made of the journal of a run that is still
+	// going on, or was killed.
+	StatusUnfinished Status = "unfinished"
 )
 
 // Time is an instant in a report: RFC 3339 in UTC with milliseconds.
@@ -128,6 +146,12 @@ type PlanRef struct {
 	Inputs *Inputs `json:"inputs,omitempty"`
 }
 
+// ParseShard reads a shard as it is written, such as 2/5; false for none.
+func ParseShard(text string) (s Shard, ok bool) {
+	n, err := fmt.Sscanf(text, "%d/%d", &s.Index, &s.Of)
+	return s, err == nil && n == 2
+}
+
 // Shard is one of several equal parts of a fleet: the Index-th, from 1, of so many.
 // The zero Shard is the whole.
 type Shard struct {
@@ -165,6 +189,8 @@ type Summary struct {
 	PacedMs     int64           `json:"pacedMs,omitempty"`
 	// Causes groups what did not go well, the worst first; at most 50.
 	Causes []Cause `json:"causes,omitempty"`
+	// MoreCauses counts those that are left out; nil for none.
+	MoreCauses *MoreCauses `json:"moreCauses,omitempty"`
 	// Hubs has the totals of each, where the plan has several.
 	Hubs []HubReport `json:"hubs,omitempty"`
 }
@@ -188,7 +214,14 @@ type Cause struct {
 	Answer  json.RawMessage `json:"answer,omitempty"`  // and what, unless it is long
 	Message string          `json:"message,omitempty"` // of the first row
 	Count   int             `json:"count"`
-	Devices []string        `json:"devices"` // the first three
+	Devices []string        `json:"devices"`        // the first three
+	Hint    string          `json:"hint,omitempty"` // what can be done
+}
+
+// MoreCauses counts causes that a report leaves out.
+type MoreCauses struct {
+	Causes  int `json:"causes"`
+	Targets int `json:"targets"`
 }
 
 // JobReport is one job's part of a report.

@@ -106,31 +106,17 @@ func cut(text string, most int) string {
 	return text
 }
 
-// Hint says what can be done about a cause. What may have happened unseen comes
-// first: it is what a second run would do again.
+// Hint says what can be done about a cause, with the command that goes on with the run
+// if there is one.
 func Hint(c *spec.Cause, again string) string {
-	only := ""
-	if again != "" {
-		only = "; then " + again + " --only " + string(c.Outcome)
+	switch {
+	case again == "":
+	case c.Outcome == spec.OutcomeNotReached:
+		return "not touched; go on with " + again
+	case c.Outcome == spec.OutcomeRejected, c.Outcome == spec.OutcomeOffline:
+		return c.Hint + "; then " + again + " --only " + string(c.Outcome)
 	}
-	switch c.Outcome {
-	case spec.OutcomeUnanswered:
-		return "they may have run the call, but no usable answer arrived: check one before you call them again"
-	case spec.OutcomeRejected:
-		return "the devices' own answer says why" + only
-	case spec.OutcomeOffline:
-		return "offline: wait in the plan waits for them" + only
-	case spec.OutcomeNotReached:
-		if again != "" {
-			return "not touched; go on with " + again
-		}
-	case spec.OutcomeFailed:
-		if c.Kind == "notFound" {
-			return "not registered at this hub any more, or disabled"
-		}
-	case spec.OutcomeSucceeded, spec.OutcomeUnchanged, spec.OutcomeUnconfirmed, spec.OutcomeSkipped:
-	}
-	return ""
+	return c.Hint
 }
 
 // outcomes is "2 succeeded, 1 offline".

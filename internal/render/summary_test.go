@@ -54,8 +54,8 @@ func TestEscaper(t *testing.T) {
 func TestSummary(t *testing.T) {
 	rep := spec.Report{
 		Summary: spec.Summary{Causes: []spec.Cause{
-			{Job: "lock", Outcome: spec.OutcomeUnanswered, Kind: "noAnswer", Code: 504101, Name: "GatewayTimeout", Message: "Timed out", Count: 5, Devices: []string{"a", "b", "c"}},
-			{Job: "lock", Outcome: spec.OutcomeRejected, Status: 500, Answer: json.RawMessage("\"\u202e\x1b[31m\""), Count: 1, Devices: []string{"d\u009b"}},
+			{Job: "lock", Outcome: spec.OutcomeUnanswered, Kind: "noAnswer", Code: 504101, Name: "GatewayTimeout", Message: "Timed out", Count: 5, Hint: "they may have run the call, but no usable answer arrived: check one before you call them again", Devices: []string{"a", "b", "c"}},
+			{Job: "lock", Outcome: spec.OutcomeRejected, Status: 500, Answer: json.RawMessage("\"\u202e\x1b[31m\""), Count: 1, Hint: "the devices' own answer says why", Devices: []string{"d\u009b"}},
 			{Job: "move", Outcome: spec.OutcomeNotReached, Count: 2, Devices: []string{"e", "f"}},
 		}},
 		Jobs: []spec.JobReport{
