@@ -41,7 +41,7 @@ test: ## vet, build and run every test, with the race detector
 	@$(if $(RACE),:,echo "make: no C compiler, so the tests run WITHOUT the race detector" >&2)
 	@echo 'go test $(RACE) -shuffle=on $(SLOWEST) $(PKGS)'
 	@notes=$$(mktemp); trap 'cat "$$notes" >&2; rm -f "$$notes"' EXIT; \
-	RUNNER_SDKTEST_NOTES="$$notes" go test $(RACE) -shuffle=on $(SLOWEST) $(PKGS)
+	RUNNER_TEST_NOTES="$$notes" go test $(RACE) -shuffle=on $(SLOWEST) $(PKGS)
 
 # These write nothing. A build tag or a system call that one of the systems does
 # not have is found here, without the system.
@@ -63,6 +63,16 @@ python-libs: ## install msrest and paho-mqtt from Debian, as root, for the tests
 	  { apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-msrest python3-paho-mqtt; } >/dev/null 2>&1 \
 	  || echo "make: apt-get cannot install python3-msrest and python3-paho-mqtt" >&2; \
 	else echo "make: python3-msrest and python3-paho-mqtt need apt-get and root" >&2; fi
+
+# The browser that opens the HTML report in a test; npm brings what drives it, as
+# internal/render/browser pins it.
+.PHONY: browser
+browser: ## install Chromium from Debian, as root, for the tests of the HTML report
+	@if command -v chromium >/dev/null; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1 \
+	  || echo "make: apt-get cannot install chromium" >&2; \
+	else echo "make: chromium needs apt-get and root" >&2; fi
 
 # golangci-lint remembers findings with the paths of the checkout where it made
 # them, so each checkout has a memory of its own.

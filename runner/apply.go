@@ -30,6 +30,10 @@ type Options struct {
 	Runner string
 	// Observer is told how the run goes; nil means nobody is.
 	Observer Observer
+	// RowEnded is called with the row of each target that ends, in JSON and good until
+	// it returns, from any goroutine of the run; nil if nobody wants to know. Targets
+	// that nothing is done for have none.
+	RowEnded func(job string, row []byte)
 	// Outage is for how long a job waits for a hub that takes no calls, before it
 	// stops; 0 is [DefaultOutage].
 	Outage time.Duration
@@ -75,6 +79,7 @@ type Run struct {
 	lost      []error // why a hub cannot be used, before the run began
 	journal   *journal.Writer
 	observer  Observer
+	rowEnded  func(job string, row []byte)
 	past      *Past
 	only      []spec.Outcome
 	pinned    *pinnedTwins
@@ -166,7 +171,7 @@ func (r *Run) preflight(ctx context.Context) error {
 
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
-		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, crashed: o.Crashed,
+		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, rowEnded: o.RowEnded, crashed: o.Crashed,
 		past: o.Past, only: o.Only, grace: o.Grace, asIf: o.AsIf, paused: o.Paused, detach: o.Detach, shard: o.Shard,
 	}
 	if o.Pinned != nil {

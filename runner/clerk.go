@@ -157,7 +157,15 @@ func (c *clerk) settle(it *item, row *spec.Row, latency time.Duration) finished 
 		at, f.abort = cohort.NoLine, &JournalError{Err: err}
 	}
 	f.line = at
+	c.told()
 	return f
+}
+
+// told tells who wants to know of the row that was written last, which ends its target.
+func (c *clerk) told() {
+	if l := c.ledger; l.rowEnded != nil {
+		l.rowEnded(l.roster.Job.Name, c.row)
+	}
 }
 
 // atStop returns the outcome of a target that was to be tried again when its

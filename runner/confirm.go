@@ -170,6 +170,7 @@ func (w *worker) conclude(it *item, row *spec.Row) finished {
 	if err != nil {
 		return finished{outcome: row.Outcome, line: it.line, abort: &JournalError{Err: err}}
 	}
+	w.clerk.told()
 	return finished{outcome: row.Outcome, line: line}
 }
 

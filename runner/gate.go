@@ -115,6 +115,7 @@ func (g *gate) advance(now time.Time) (wait time.Duration, err error) {
 		case g.rule.Manual && !g.told && g.last() > 0:
 			return 0, &GateError{Wave: len(g.begun), Waves: len(g.waves.Ends), Hub: g.hubName()}
 		case g.opens.After(now):
+			g.ledger.counters.opens.Store(g.opens.UnixNano())
 			return g.opens.Sub(now), nil
 		default:
 			if err := g.begin(now); err != nil {
@@ -137,7 +138,9 @@ func (g *gate) last() int {
 // begin lets the feed hand out the next wave.
 func (g *gate) begin(now time.Time) error {
 	g.begun = append(g.begun, waveTimes{began: now})
+	g.ledger.counters.opens.Store(0)
 	g.count()
+	g.ledger.observer.WaveStarted(g.ledger.roster.Job.Name, WaveStart{Hub: g.hubName(), Wave: len(g.begun), Waves: len(g.waves.Ends), Targets: g.last()})
 	return g.ledger.mark(journal.EventWave, waveOf(len(g.begun), g.hub))
 }
 

@@ -39,6 +39,9 @@ type ledger struct {
 	more        bool                 // others of its targets are still to be listed
 	resumed     uint32               // targets of the cohort that a run before this one listed
 
+	observer Observer
+	rowEnded func(job string, row []byte) // nil if nobody wants to know
+
 	counters counters
 
 	lost  []error // why a hub cannot be used any more, by its place in the plan
@@ -66,6 +69,10 @@ type counters struct {
 	away     atomic.Int64 // are offline, and waited for
 	wave     atomic.Int64 // that began last, from 1
 	waves    atomic.Int64 // of so many; 0 without a rollout
+	opens    atomic.Int64 // when the next one may begin, in nanoseconds since 1970; 0 for not known
+	pacing   atomic.Int64 // attempts that wait for the hub's pace
+	rating   atomic.Int64 // and that wait for the job's own rate
+	attempts atomic.Int64
 	whole    atomic.Bool
 	outcomes [cohort.Outcomes]atomic.Int64 // in the order of spec.Outcomes
 }
@@ -96,7 +103,7 @@ func newApplied() *hdrhistogram.Histogram { return hdrhistogram.New(1, 30*24*360
 func newLedger(r *Run, job *spec.Job) (*ledger, error) {
 	l := &ledger{
 		plan: r.plan.Name, roster: target.NewRoster(job, r.pools), journal: r.journal, mask: mask.New(r.plan),
-		latency: newLatency(), applied: newApplied(), picked: r.only,
+		latency: newLatency(), applied: newApplied(), picked: r.only, observer: r.observer, rowEnded: r.rowEnded,
 		lost: slices.Clone(r.lost), short: make([]bool, len(r.pools)), tally: make([]tally, len(r.pools)),
 	}
 	if l.byHub() {
@@ -191,6 +198,7 @@ func (l *ledger) append(line []byte) error {
 // enter takes in what came of a pass, whose row is in the journal already.
 func (l *ledger) enter(f finished) {
 	l.attempts += f.attempts
+	l.counters.attempts.Add(int64(f.attempts))
 	l.retries += f.retries
 	if f.latency > 0 {
 		_ = l.latency.RecordValue(max(1, f.latency.Microseconds())) // beyond the range counts as nothing

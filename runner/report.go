@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"iothub-runner/internal/inputs"
+	"iothub-runner/internal/pace"
 	"iothub-runner/spec"
 )
 
@@ -23,6 +24,7 @@ func (j *jobRun) report() spec.JobReport {
 		},
 		Waves: j.engine.waves(j.reason), Devices: []spec.Row{},
 	}
+	rep.PublishedPerSecond = l.published()
 	if l.byHub() {
 		rep.Engine = job.Engine
 	}
@@ -46,6 +48,41 @@ func (j *jobRun) report() spec.JobReport {
 		}
 	}
 	return rep
+}
+
+// Info is what is known of a run from its start.
+func (r *Run) Info() spec.Run {
+	info := spec.Run{
+		ID:   r.id,
+		Plan: spec.PlanRef{Name: r.plan.Name, File: r.plan.File, SHA256: r.plan.SHA256, Inputs: r.inputs()},
+		Hub:  r.hubNames(), Engine: string(r.engine()), Runner: r.runner,
+		StartedAt: spec.Time{Time: r.startedAt}, EndedAt: spec.Time{Time: r.startedAt}, Status: spec.StatusUnfinished, Rehearsal: r.asIf,
+	}
+	if shard := r.shard; shard.Of > 1 {
+		info.Shard = &shard
+	}
+	return info
+}
+
+// published is how many attempts a second the hubs publish that they take; 0 if that is
+// not known of one of them.
+func (l *ledger) published() (all float64) {
+	class := pace.TwinWrite
+	if l.roster.Job.Method != nil {
+		class = pace.Method
+	}
+	for _, p := range l.roster.Pools {
+		rates, known := pace.Rates(p.Size.SKU, p.Size.Units)
+		if !known {
+			return 0
+		}
+		if l.byHub() {
+			all += pace.JobDevices(p.Size.SKU, p.Size.Units)
+		} else {
+			all += rates[class]
+		}
+	}
+	return all
 }
 
 // maxIdle bounds the exclusions that a report names.
@@ -88,20 +125,8 @@ func optionalTime(t time.Time) *spec.Time {
 
 // Report returns the report of an ended run, less its rows.
 func (r *Run) Report(exitCode int) spec.Report {
-	rep := spec.Report{
-		Schema: spec.ReportSchema,
-		Run: spec.Run{
-			ID:   r.id,
-			Plan: spec.PlanRef{Name: r.plan.Name, File: r.plan.File, SHA256: r.plan.SHA256, Inputs: r.inputs()},
-			Hub:  r.hubNames(), Engine: string(r.engine()), Runner: r.runner,
-			StartedAt: spec.Time{Time: r.startedAt}, EndedAt: spec.Time{Time: r.endedAt},
-			Status: r.Status(), ExitCode: exitCode, Rehearsal: r.asIf,
-		},
-		Summary: spec.Summary{Outcomes: map[spec.Outcome]int{}},
-	}
-	if shard := r.shard; shard.Of > 1 {
-		rep.Run.Shard = &shard
-	}
+	rep := spec.Report{Schema: spec.ReportSchema, Run: r.Info(), Summary: spec.Summary{Outcomes: map[spec.Outcome]int{}}}
+	rep.Run.EndedAt, rep.Run.Status, rep.Run.ExitCode = spec.Time{Time: r.endedAt}, r.Status(), exitCode
 	if r.cause != nil {
 		rep.Run.Reason = r.cause.Error()
 	}

@@ -124,6 +124,11 @@ func (r *recorder) RunStarted(run *runner.Run) {
 // JobStarted notes the job.
 func (r *recorder) JobStarted(name string) { r.note(name + " started") }
 
+// WaveStarted notes the wave.
+func (r *recorder) WaveStarted(job string, w runner.WaveStart) {
+	r.note(fmt.Sprintf("%s wave %d of %d, %d targets", job, w.Wave, w.Waves, w.Targets))
+}
+
 // JobEnded notes the job and keeps its report.
 func (r *recorder) JobEnded(job spec.JobReport) {
 	r.note(job.Name + " ended")

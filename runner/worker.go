@@ -329,6 +329,8 @@ func (w *worker) turn(dispatch context.Context, it *item, c pace.Class, cost int
 // attempt after the other: only the first of those that wait has a time, so that a
 // new rate holds for all of them.
 func (w *worker) awaitRate(dispatch context.Context) (waited time.Duration, ok bool) {
+	w.ledger.counters.rating.Add(1)
+	defer w.ledger.counters.rating.Add(-1)
 	if !clock.Queue(dispatch, w.line) {
 		return 0, false
 	}
@@ -340,7 +342,9 @@ func (w *worker) awaitRate(dispatch context.Context) (waited time.Duration, ok b
 // awaitPace waits for the hub's pace alone. A job whose hub is not ready for too long
 // ends.
 func (w *worker) awaitPace(dispatch context.Context, it *item, c pace.Class, cost int) bool {
+	w.ledger.counters.pacing.Add(1)
 	err := w.pools[it.Pool].Pacer.Take(dispatch, c, cost, w.ledger.roster.From)
+	w.ledger.counters.pacing.Add(-1)
 	if late, ok := errors.AsType[*pace.NotReadyError](err); ok {
 		w.lose(it.Pool, late)
 	}

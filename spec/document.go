@@ -64,8 +64,8 @@ func writeJob(out *bufio.Writer, d Document, job int) error {
 	err = d.Rows(job, func(row []byte) error {
 		_, _ = out.WriteString(before) // the row's Write returns the error
 		before = ",\n        "
-		if _, err := out.Write(row); err != nil {
-			return fmt.Errorf("write report: %w", err)
+		if _, writeErr := out.Write(row); writeErr != nil {
+			return fmt.Errorf("write report: %w", writeErr)
 		}
 		return nil
 	})

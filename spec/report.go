@@ -244,7 +244,10 @@ type JobReport struct {
 	Retries        int             `json:"retries"`
 	// RatePerSecond is how many attempts a second the job kept up.
 	RatePerSecond float64 `json:"ratePerSecond"`
-	LatencyMs     Latency `json:"latencyMs"`
+	// PublishedPerSecond is the throttle that the hub publishes for them; 0 if its size
+	// is not known.
+	PublishedPerSecond float64 `json:"publishedPerSecond,omitempty"`
+	LatencyMs          Latency `json:"latencyMs"`
 	// TimeToApplyMs is how long devices took to report a change; nil without confirm.
 	TimeToApplyMs *Latency     `json:"timeToApplyMs,omitempty"`
 	Waves         []WaveReport `json:"waves"`

@@ -20,6 +20,7 @@ type ReportReader struct {
 	in      *json.Decoder
 	opened  bool // the list of jobs
 	inRows  bool
+	row     json.RawMessage
 	summary Summary
 }
 
@@ -41,7 +42,7 @@ func (rr *ReportReader) Job() (*JobReport, error) {
 		return nil, err
 	}
 	for rr.inRows {
-		if _, err := rr.Row(); err != nil && !errors.Is(err, io.EOF) {
+		if _, err := rr.rawRow(); err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
 	}
@@ -86,17 +87,34 @@ func jobOf(parts map[string]json.RawMessage, rr *ReportReader) (*JobReport, erro
 	return job, nil
 }
 
+// Offset is where the reader has got to: after Job, where the job's rows begin, which
+// [NewRowReader] reads again.
+func (rr *ReportReader) Offset() int64 { return rr.in.InputOffset() }
+
 // Row returns the next row of the job, and [io.EOF] after the last one.
 func (rr *ReportReader) Row() (*Row, error) {
+	text, err := rr.rawRow()
+	if err != nil {
+		return nil, err
+	}
+	row := &Row{}
+	if err := json.Unmarshal(text, row); err != nil {
+		return nil, rr.damaged(err)
+	}
+	return row, nil
+}
+
+// rawRow returns the next row as it is written.
+func (rr *ReportReader) rawRow() (json.RawMessage, error) {
 	switch {
 	case !rr.inRows:
 		return nil, io.EOF
 	case rr.in.More():
-		row := &Row{}
-		if err := rr.in.Decode(row); err != nil {
+		rr.row = rr.row[:0]
+		if err := rr.in.Decode(&rr.row); err != nil {
 			return nil, rr.damaged(err)
 		}
-		return row, nil
+		return rr.row, nil
 	}
 	rr.inRows = false
 	if err := rr.token(json.Delim(']')); err != nil {

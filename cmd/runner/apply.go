@@ -47,6 +47,8 @@ type applyFlags struct {
 	durability  string
 	lockTimeout time.Duration
 	detach      bool
+	output      string
+	noSummary   bool
 	shardText   string
 	shard       spec.Shard // read from it
 }
@@ -82,7 +84,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&f.reports, "report", nil, "write the report to `FILE` (- is stdout, the default; may be repeated)")
+	flags.StringArrayVar(&f.reports, "report", nil, "write the report to `[FORMAT=]FILE` (- is stdout, the default; may be repeated); FORMAT is json, html, markdown, junit, csv or ndjson, by default what the name ends in")
 	flags.StringVar(&f.journal, "journal", "", "keep the journal in `FILE` (default below $XDG_STATE_HOME/runner)")
 	flags.StringVar(&f.stateDir, "state-dir", "", "keep journals and locks below `DIR` (default $XDG_STATE_HOME/runner, or ~/.local/state/runner)")
 	flags.IntVar(&f.concurrency, "concurrency", 0, "run at most `N` attempts at once in each job, instead of the plan's")
@@ -97,6 +99,8 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: retry only devices with these `OUTCOMES`, such as failed,offline (failed includes rejected, unanswered and unconfirmed)")
 	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` to sync the journal to disk: always, batch (at most 100 ms behind) or off")
 	flags.StringVar(&f.shardText, "shard", "", "act on the `K/N`th part of the devices, such as 2/5, with that share of the hub's rates; run the others elsewhere")
+	flags.StringVar(&f.output, "output", "report", "write `WHAT` to stdout: the report at the end, or ndjson, a line for each event as it happens")
+	flags.BoolVar(&f.noSummary, "no-summary", false, "do not add the result to the file that "+stepSummaryVar+" names")
 	flags.BoolVar(&f.detach, "detach", false, "end once the hub has taken every job; --resume collects the report (engine hubJobs)")
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run of this plan on this hub (`TIME`)")
 	f.hubFlags.add(flags)
@@ -142,7 +146,7 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 	if err != nil {
 		return err
 	}
-	reports, err := output.Open(env.stdout, f.reports, file, mode)
+	reports, err := f.openReports(env, file, mode)
 	if err != nil {
 		return err
 	}
@@ -171,12 +175,8 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 	defer signals.Stop()
 	signals.WatchOutput(reports.Stdout)
 	reports.Last = signals.Stop // who does not read stdout can still end the program
-	for _, name := range hubs.names() {
-		if !hubs.emulated {
-			talk.Line("hub "+name, slog.String("event", "hub"), slog.String("hub", name))
-		}
-	}
-	ui := terminal.Watch(talk, record.Shown)
+	sayPlan(talk, plan, hubs)
+	watch := f.watchers(env, talk, record)
 	run, err := runner.Apply(signals.Dispatch, plan, runner.Options{
 		Hubs:      hubs.named,
 		Journal:   record.Writer,
@@ -185,7 +185,8 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 		Pinned:    pinned,
 		RunID:     record.ID,
 		Runner:    version,
-		Observer:  ui,
+		Observer:  watch.observers,
+		RowEnded:  watch.rows(),
 		Outage:    f.outage,
 		Paused:    talk.Paused,
 		Work:      signals.Work,
@@ -196,13 +197,27 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 		Detach:    f.detach,
 		Shard:     f.shard,
 	})
-	ui.Stop()
+	watch.live.Stop()
 	if err != nil {
 		record.Unused = true
 		return err
 	}
-	return conclude(run, talk, reports, record)
+	return f.conclude(run, env, talk, reports, record, watch)
 }
+
+// sayPlan says which plan meets which hubs.
+func sayPlan(talk *terminal.Talk, plan *spec.Plan, hubs *openedHubs) {
+	text := fmt.Sprintf("plan %s (%s, sha256 %s)", plan.Name, plan.File, plan.SHA256[:min(len(plan.SHA256), shortHash)])
+	attrs := []slog.Attr{slog.String("event", "plan"), slog.String("plan", plan.Name), slog.String("sha256", plan.SHA256)}
+	if !hubs.emulated {
+		text += " on hub " + strings.Join(hubs.names(), ", ")
+		attrs = append(attrs, slog.String("hub", strings.Join(hubs.names(), ", ")))
+	}
+	talk.Line(text, attrs...)
+}
+
+// shortHash is how much of a hash people compare.
+const shortHash = 12
 
 // placeOf is where the state of a plan on its hubs is kept.
 func placeOf(env environment, hubs *openedHubs, plan *spec.Plan) state.Place {
@@ -318,12 +333,15 @@ func (f *hubFlags) again() []string {
 }
 
 // conclude writes the reports of a run that has ended and says how it went.
-func conclude(run *runner.Run, talk *terminal.Talk, reports *output.Files, record *state.Record) error {
+func (f *applyFlags) conclude(run *runner.Run, env environment, talk *terminal.Talk, reports *output.Files, record *state.Record, watch *watchers) error {
 	code := codeOfRun(run)
-	rep := run.Report(code)
-	talk.RunEnded(&rep)
-	err := reports.Write(func(w io.Writer) error { return run.WriteReport(&render.Escaper{Out: w}, code) }, func(w io.Writer) error {
-		return render.Summary(terminal.Below(w), &rep, render.Style{Color: talk.Colors()}, again(record))
+	doc := run.Document(code)
+	rep := doc.Head()
+	talk.RunEnded(rep)
+	watch.end(rep)
+	f.stepSummary(env, talk, doc)
+	err := reports.Write(doc, func(w io.Writer) error {
+		return render.Summary(terminal.Below(w), rep, render.Style{Color: talk.Colors()}, again(record))
 	})
 	if err != nil {
 		record.Keep = true
@@ -341,7 +359,10 @@ func conclude(run *runner.Run, talk *terminal.Talk, reports *output.Files, recor
 	if code == exit.OK {
 		return nil
 	}
-	return verdict(&rep, run.Cause(), reports.SeeWhy(), record)
+	if !reports.Brief() {
+		digest(talk, rep)
+	}
+	return verdict(rep, run.Cause(), reports.SeeWhy(), record)
 }
 
 // onePlan checks the arguments of apply and preview, which take one plan at a time.

@@ -63,10 +63,11 @@ func boundaries() []boundary {
 		{"internal/render", []string{"spec", "internal/preview", "internal/hub", "internal/fold"}, "it shows documents, whoever made them"},
 		{"internal/terminal", []string{"internal/clock", "runner", "spec", "internal/render", "internal/pace", "internal/exit"}, "it shows a run and cannot change it"},
 		{"internal/fold", []string{"spec"}, "it adds up rows, wherever they come from"},
+		{"internal/results", []string{"spec", "runner", "internal/journal", "internal/fold"}, "it reads what a run left, whichever form that has"},
 		{"internal/undo", []string{"spec", "internal/journal"}, "it reads what a run left and knows no hub"},
 		{"internal/clock", nil, "time depends on nobody"},
 		{"internal/exit", nil, "a code and a hint need nobody"},
-		{"internal/output", []string{"internal/exit", "internal/render", "internal/terminal"}, "it writes files, whatever is in them"},
+		{"internal/output", []string{"spec", "internal/exit", "internal/render", "internal/terminal"}, "it writes files, whatever is in them"},
 		{"internal/state", []string{"internal/clock", "spec", "runner", "internal/exit", "internal/output", "internal/journal", "internal/inputs", "internal/preview"}, "it finds journals; runner reads them"},
 		{"internal/hubtest", []string{"internal/hub"}, "it is handed the hub and the client under test"},
 	}

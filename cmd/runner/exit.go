@@ -120,7 +120,7 @@ func codeOfRun(r *runner.Run) int {
 		return exit.Missed
 	case spec.StatusStopped:
 		return exit.Stopped
-	case spec.StatusInterrupted, spec.StatusNotStarted, spec.StatusSkipped:
+	case spec.StatusInterrupted, spec.StatusNotStarted, spec.StatusSkipped, spec.StatusUnfinished:
 	}
 	if e, ok := errors.AsType[*runner.InterruptedError](cause); ok {
 		return e.ExitCode

@@ -99,6 +99,9 @@ func (*trigger) RunStarted(*runner.Run) {}
 // JobStarted does nothing.
 func (*trigger) JobStarted(string) {}
 
+// WaveStarted does nothing.
+func (*trigger) WaveStarted(string, runner.WaveStart) {}
+
 // JobEnded sets it off.
 func (t *trigger) JobEnded(spec.JobReport) { t.once.Do(t.do) }
 

@@ -13,7 +13,8 @@ import (
 // Causes groups rows that did not go well, so that nobody has to read a million of
 // them to see what went wrong three times. The zero value is ready to use.
 type Causes struct {
-	groups map[causeKey]*spec.Cause
+	Examples int // devices that each names at most; 0 for three
+	groups   map[causeKey]*spec.Cause
 }
 
 type causeKey struct {
@@ -55,7 +56,7 @@ func (c *Causes) Add(job string, o spec.Outcome, target string, row []byte) {
 		c.groups[key] = g
 	}
 	g.Count++
-	if len(g.Devices) < causeExamples {
+	if len(g.Devices) < cmp.Or(c.Examples, causeExamples) {
 		g.Devices = append(g.Devices, target)
 	}
 }

@@ -91,6 +91,17 @@ func Open(path string, d Durability, visit func(at Position, rec Record) error) 
 	return NewWriter(f, int64(end), d), nil
 }
 
+// Read hands the records of a journal to visit, and changes nothing: it may be one that
+// a run is writing. What is no journal is [ErrNotJournal], and one without a whole line
+// [ErrEmpty].
+func Read(f *os.File, visit func(at Position, rec Record) error) error {
+	end, err := Replay(f, visit)
+	if err == nil && end == 0 {
+		err = whyEmpty(f)
+	}
+	return err
+}
+
 // settle cuts off what follows end. The sync is for what an earlier process
 // wrote and never synced as much as for the cut: the new run builds on it.
 func settle(f *os.File, end Position) error {

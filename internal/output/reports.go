@@ -14,6 +14,7 @@ import (
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/render"
 	"iothub-runner/internal/terminal"
+	"iothub-runner/spec"
 )
 
 // Files are the places that a report goes to. Files are opened before
@@ -22,19 +23,27 @@ import (
 type Files struct {
 	Last    func()    // is called before stdout, which may never be read, is written to
 	Stdout  io.Writer // nil if the report does not go there
+	shown   string    // the format that goes there
 	brief   bool      // stdout gets a summary instead
 	mode    os.FileMode
 	Names   []string // of the files, for messages
+	formats []string // of each
 	pending []*File
-	streams []*os.File // devices and pipes: what cannot be replaced is written to
+	streams []stream
 }
 
-// Open opens the places that --report names. The plan is not among
+// stream is a device or a pipe: what cannot be replaced is written to.
+type stream struct {
+	file   *os.File
+	format string
+}
+
+// Open opens the places that --report names. Stdout is nil if it is for something else. The plan is not among
 // them: a report in its place would be the end of it.
 func Open(stdout io.Writer, names []string, plan string, mode os.FileMode) (*Files, error) {
 	r := &Files{mode: mode}
-	if len(names) == 0 {
-		r.Stdout, r.brief = stdout, terminal.IsTerminal(stdout)
+	if len(names) == 0 && stdout != nil {
+		r.Stdout, r.shown, r.brief = stdout, "json", terminal.IsTerminal(stdout)
 	}
 	for _, name := range names {
 		if err := r.open(stdout, name, plan); err != nil {
@@ -47,24 +56,29 @@ func Open(stdout io.Writer, names []string, plan string, mode os.FileMode) (*Fil
 
 func (r *Files) open(stdout io.Writer, name, plan string) error {
 	format, file, found := strings.Cut(name, "=")
-	switch {
-	case found && format == "json":
+	if found && slices.Contains(render.ReportFormats(), format) {
 		name = file
-	case found && slices.Contains([]string{"ndjson", "junit", "markdown", "html", "csv"}, format):
-		return fmt.Errorf("the format %s is not supported yet; json is", format)
+	} else {
+		format = render.FormatOf(name)
 	}
 	if name == "-" || name == "/dev/stdout" {
-		r.Stdout = stdout
+		if r.Stdout != nil {
+			return errors.New("one report can go to stdout")
+		}
+		if stdout == nil {
+			return errors.New("stdout has the events of --output")
+		}
+		r.Stdout, r.shown = stdout, format
 		return nil
 	}
 	info, err := os.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return r.create(name)
+		return r.create(name, format)
 	case err != nil:
 		return Reason(err)
 	case !info.IsDir() && !info.Mode().IsRegular():
-		return r.stream(name)
+		return r.stream(name, format)
 	}
 	if was, statErr := os.Stat(plan); statErr == nil && os.SameFile(info, was) {
 		return errors.New("it is the plan")
@@ -72,11 +86,11 @@ func (r *Files) open(stdout io.Writer, name, plan string) error {
 	if name, err = Replaced(name); err != nil {
 		return Reason(err)
 	}
-	return r.create(name)
+	return r.create(name, format)
 }
 
 // create opens a file that replaces the one of this name at the end.
-func (r *Files) create(name string) error {
+func (r *Files) create(name, format string) error {
 	if name == "" {
 		return errors.New("it has no name")
 	}
@@ -88,16 +102,16 @@ func (r *Files) create(name string) error {
 		return Reason(err)
 	}
 	r.pending = append(r.pending, f)
-	r.Names = append(r.Names, name)
+	r.Names, r.formats = append(r.Names, name), append(r.formats, format)
 	return nil
 }
 
-func (r *Files) stream(name string) error {
+func (r *Files) stream(name, format string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0) //nolint:gosec // the user names it
 	if err != nil {
 		return Reason(err)
 	}
-	r.streams = append(r.streams, f)
+	r.streams = append(r.streams, stream{file: f, format: format})
 	return nil
 }
 
@@ -129,6 +143,9 @@ func Reason(err error) error {
 	return err
 }
 
+// Brief tells whether stdout gets a summary, which says all causes.
+func (r *Files) Brief() bool { return r.brief }
+
 // SeeWhy says where the causes of what did not go well stand; nothing to who has
 // them before their eyes.
 func (r *Files) SeeWhy() string {
@@ -138,16 +155,19 @@ func (r *Files) SeeWhy() string {
 	case len(r.Names) == 0:
 		return "summary.causes of the report says why"
 	}
-	return "see why: jq -c '.summary.causes[]' " + render.ShellWord(r.Names[0])
+	if i := slices.Index(r.formats, "json"); i >= 0 {
+		return "see why: runner report " + render.ShellWord(r.Names[i])
+	}
+	return "see why: " + render.ShellWord(r.Names[0])
 }
 
-// Write calls out for each place, or brief for a terminal that nobody asked to
-// show the whole report, and puts the files where they belong. One
+// Write writes the report to each place in its format, or calls brief for a terminal
+// that nobody asked to show the whole report, and puts the files where they belong. One
 // that does not work keeps none of the others from being written.
-func (r *Files) Write(out, brief func(io.Writer) error) error {
+func (r *Files) Write(d spec.Document, brief func(io.Writer) error) error {
 	var errs []error
 	for i, f := range r.pending {
-		err := out(f)
+		err := render.ReportFormat(r.formats[i])(f, d)
 		if err == nil {
 			err = f.Replace()
 		}
@@ -155,9 +175,9 @@ func (r *Files) Write(out, brief func(io.Writer) error) error {
 			errs = append(errs, fmt.Errorf("report %q: %w", r.Names[i], err))
 		}
 	}
-	for _, f := range r.streams {
-		if err := errors.Join(out(f), f.Close()); err != nil {
-			errs = append(errs, fmt.Errorf("report %q: %w", f.Name(), Reason(err)))
+	for _, s := range r.streams {
+		if err := errors.Join(render.ReportFormat(s.format)(s.file, d), s.file.Close()); err != nil {
+			errs = append(errs, fmt.Errorf("report %q: %w", s.file.Name(), Reason(err)))
 		}
 	}
 	r.streams = nil
@@ -165,6 +185,7 @@ func (r *Files) Write(out, brief func(io.Writer) error) error {
 		if r.Last != nil {
 			r.Last()
 		}
+		out := func(w io.Writer) error { return render.ReportFormat(r.shown)(w, d) }
 		if r.brief {
 			out = brief
 		}
@@ -180,7 +201,7 @@ func (r *Files) Discard() {
 	for _, f := range r.pending {
 		_ = f.Discard() // a temporary file that stays does no harm
 	}
-	for _, f := range r.streams {
-		_ = f.Close() // nothing was written to it
+	for _, s := range r.streams {
+		_ = s.file.Close() // nothing was written to it
 	}
 }

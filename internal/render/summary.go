@@ -1,6 +1,8 @@
 package render
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -21,6 +23,10 @@ const (
 // count, three devices and what to do, then a line for each job. Again is the
 // command that goes on with the run; empty if there is none.
 func Summary(w io.Writer, rep *spec.Report, s Style, again string) error {
+	return summary(w, rep, s, again, "\nA row for each device: --report FILE, or --report - for here.\n")
+}
+
+func summary(w io.Writer, rep *spec.Report, s Style, again, more string) error {
 	var b strings.Builder
 	for i := range rep.Summary.Causes {
 		s.cause(&b, &rep.Summary.Causes[i], again)
@@ -39,10 +45,27 @@ func Summary(w io.Writer, rep *spec.Report, s Style, again string) error {
 		return fmt.Errorf("write summary: %w", err)
 	}
 	if len(rep.Summary.Causes) > 0 {
-		b.WriteString("\nA row for each device: --report FILE, or --report - for here.\n")
+		b.WriteString(more)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// CauseLine is a cause in one line, for who reads no more than that.
+func CauseLine(c *spec.Cause) string {
+	line := fmt.Sprintf("%s %s in job %s", thousands(c.Count), c.Outcome, c.Job)
+	if text := why(c); text != "" {
+		line += ": " + text
+	}
+	names := make([]string, len(c.Devices))
+	for i, id := range c.Devices {
+		names[i] = Printable(id)
+	}
+	line += " (" + strings.Join(names, ", ")
+	if more := c.Count - len(c.Devices); more > 0 {
+		line += fmt.Sprintf(" and %s more", thousands(more))
+	}
+	return line + ")"
 }
 
 // cause is what rows have in common that did not go well.
@@ -79,7 +102,7 @@ func why(c *spec.Cause) string {
 	if c.Outcome == spec.OutcomeRejected {
 		text := fmt.Sprintf("the devices answered status %d", c.Status)
 		if len(c.Answer) > 0 {
-			text += " " + Printable(string(c.Answer))
+			text += " " + Printable(oneLine(c.Answer))
 		}
 		return text
 	}
@@ -94,6 +117,15 @@ func why(c *spec.Cause) string {
 		text += cut(Printable(c.Message), longest)
 	}
 	return text
+}
+
+// oneLine writes JSON without the white space that a report is indented with.
+func oneLine(text []byte) string {
+	var b bytes.Buffer
+	if json.Compact(&b, text) != nil {
+		return string(text)
+	}
+	return b.String()
 }
 
 // longest is how much of a message is shown.

@@ -156,31 +156,83 @@ func describe(j runner.JobProgress, clock *stopwatch, now time.Time) cells {
 		return cells{done: waitsFor(j)}
 	case !j.Started:
 		if wait := j.ScheduledAt.Sub(now); wait > 0 {
-			return cells{done: "starts in " + (wait + time.Second - 1).Truncate(time.Second).String()}
+			return cells{done: startsAt(j.ScheduledAt, now)}
 		}
 		return cells{done: "starting"}
 	case j.Listed == 0 && !j.Ended:
 		return cells{done: "looking for devices"}
 	}
-	c := cells{done: doneOf(j), time: clock.elapsed(now).Round(time.Second).String(), tally: worstFirst(j.Outcomes)}
+	c := cells{done: doneOf(j), time: clock.elapsed(now).Round(time.Second).String()}
 	if left := remaining(j, clock.elapsed(now)); left > 0 {
 		c.time = left.Round(time.Second).String() + " left"
 	}
+	c.tally = joined(worst(j.Outcomes), gateText(j, now), speed(j, clock, now), best(j.Outcomes))
 	return c
 }
 
-// worstFirst is "2 offline, 118 succeeded": what a narrow terminal cuts off is
-// what needs nobody's attention.
-func worstFirst(outcomes map[spec.Outcome]int64) string {
-	fine, bad := map[spec.Outcome]int64{}, map[spec.Outcome]int64{}
+func joined(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), ", ")
+}
+
+// startsAt is "starts 02:00, in 3h12m"; what is near needs no clock.
+func startsAt(at, now time.Time) string {
+	wait := at.Sub(now)
+	if wait < time.Hour {
+		return "starts in " + (wait + time.Second - 1).Truncate(time.Second).String()
+	}
+	layout := "15:04"
+	if at.YearDay() != now.YearDay() || at.Year() != now.Year() {
+		layout = "Jan 2 15:04"
+	}
+	return fmt.Sprintf("starts %s, in %s", at.Format(layout), strings.TrimSuffix(wait.Round(time.Minute).String(), "0s"))
+}
+
+// gateText is "wave 2 of 3", with when the next one may begin if somebody waits for it.
+func gateText(j runner.JobProgress, now time.Time) string {
+	if j.Waves == 0 || j.Ended {
+		return ""
+	}
+	text := fmt.Sprintf("wave %d of %d", j.Wave, j.Waves)
+	if wait := j.Opens.Sub(now); !j.Opens.IsZero() && wait > 0 {
+		text += ", the next in " + (wait + time.Second - 1).Truncate(time.Second).String()
+	}
+	return text
+}
+
+// speed is "40/s, bound by the hub's throttle": how fast the job goes, and what keeps it
+// from going faster.
+func speed(j runner.JobProgress, clock *stopwatch, now time.Time) string {
+	took := clock.elapsed(now)
+	if j.Ended || j.Attempts == 0 || took < time.Second {
+		return ""
+	}
+	text := fmt.Sprintf("%.3g/s", float64(j.Attempts)/took.Seconds())
+	switch {
+	case j.Rating > 0:
+		text += ", bound by its rate"
+	case j.Pacing > 0 && j.Pacing*2 >= j.InFlight:
+		text += ", bound by the hub's throttle"
+	case j.InFlight >= j.Most && j.Most > 0:
+		text += ", bound by the devices' latency"
+	}
+	return text
+}
+
+// worst are the outcomes that need a look. They come first: what a narrow terminal cuts
+// off is what needs nobody's attention.
+func worst(outcomes map[spec.Outcome]int64) string { return listOf(outcomes, false) }
+
+// best are the others.
+func best(outcomes map[spec.Outcome]int64) string { return listOf(outcomes, true) }
+
+func listOf(outcomes map[spec.Outcome]int64, good bool) string {
+	some := map[spec.Outcome]int64{}
 	for o, n := range outcomes {
-		if render.Good(o) {
-			fine[o] = n
-		} else {
-			bad[o] = n
+		if render.Good(o) == good {
+			some[o] = n
 		}
 	}
-	return strings.Trim(render.OutcomeList(bad)+", "+render.OutcomeList(fine), ", ")
+	return render.OutcomeList(some)
 }
 
 // remaining guesses how long the job still takes; 0 when a guess would be idle.

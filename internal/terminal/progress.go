@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -191,6 +192,21 @@ func (t *Talk) timed(text string, attrs ...slog.Attr) {
 // JobStarted says so.
 func (u *Live) JobStarted(name string) {
 	u.timed("job "+name+": started", slog.String("event", "jobStarted"), slog.String("job", name))
+}
+
+// WaveStarted says so.
+func (u *Live) WaveStarted(job string, w runner.WaveStart) {
+	text := fmt.Sprintf("job %s: wave %d of %d", job, w.Wave, w.Waves)
+	if w.Hub != "" {
+		text += " on hub " + w.Hub
+	}
+	u.timed(fmt.Sprintf("%s, %s", text, render.Count(w.Targets, "target")), slog.String("event", "waveStarted"), slog.String("job", job),
+		slog.Int("wave", w.Wave), slog.Int("waves", w.Waves), slog.Int("targets", w.Targets), slog.String("hub", w.Hub))
+}
+
+// RowEnded says how a target has ended.
+func (t *Talk) RowEnded(job string, row []byte) {
+	t.Log.LogAttrs(context.Background(), slog.LevelDebug, "job "+job+": "+render.RowLine(row), slog.String("event", "row"), slog.String("job", job))
 }
 
 // JobEnded says how.

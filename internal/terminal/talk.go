@@ -12,7 +12,8 @@
 //     but that line knows what happened.
 //   - Only a terminal gets lines that are drawn again. Elsewhere a run says
 //     where it stands every ten seconds, in one line.
-//   - --quiet leaves that line and the findings in a plan that is invalid.
+//   - --quiet leaves that line, the causes above it and the findings in a plan that
+//     is invalid.
 package terminal
 
 import (
@@ -47,6 +48,7 @@ type Talk struct {
 	Log      *slog.Logger // for the parts that log; silent when quiet
 	events   *slog.Logger // with --log-format json
 	quiet    bool
+	Verbose  bool
 	Progress string // tty, plain or none
 
 	mu  sync.Mutex
@@ -58,7 +60,7 @@ type Talk struct {
 // New says on stderr what it is told, as how says; each of JSON lines is one
 // object.
 func New(stderr io.Writer, how Manner) *Talk {
-	t := &Talk{stderr: stderr, getenv: how.Getenv, JSON: how.JSON, quiet: how.Quiet, Progress: how.Progress}
+	t := &Talk{stderr: stderr, getenv: how.Getenv, JSON: how.JSON, quiet: how.Quiet, Verbose: how.Verbose, Progress: how.Progress}
 	if t.Progress == "auto" {
 		t.Progress = "plain"
 		if IsTerminal(stderr) && how.Getenv("CI") == "" && how.Getenv("TERM") != "dumb" {
@@ -163,6 +165,19 @@ func (t *Talk) Line(text string, attrs ...slog.Attr) {
 	}
 	if t.JSON {
 		t.events.LogAttrs(context.Background(), slog.LevelInfo, text, attrs...)
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fmt.Fprintf(t.out(), "runner: %s\n", render.Lines(text))
+}
+
+// Digest says a line also to who wants quiet: it belongs to the error that follows.
+func (t *Talk) Digest(text string, attrs ...slog.Attr) {
+	if t.JSON {
+		if t.events.Enabled(context.Background(), slog.LevelInfo) {
+			t.events.LogAttrs(context.Background(), slog.LevelInfo, text, attrs...)
+		}
 		return
 	}
 	t.mu.Lock()

@@ -15,6 +15,6 @@
 //
 // Where node, npm, a Python library or a port is missing, or there is no network
 // to fetch packages from, the tests say so in one line and pass; with
-// RUNNER_SDKTEST=require in the environment they fail instead, so that CI cannot
+// RUNNER_TEST_FOREIGN=require in the environment they fail instead, so that CI cannot
 // lose them.
 package sdktest

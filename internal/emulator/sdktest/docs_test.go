@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"iothub-runner/internal/hubtest/foreign"
 )
 
 // page is docs/emulator-clients.md as its reader carries it out.
@@ -79,10 +81,10 @@ func testDocuments(t *testing.T, node string) {
 	t.Helper()
 	p := openPage(t, node)
 	hub, err := p.startEmulator(t)
-	if excused(t, nodeSDKs, err) {
+	if foreign.Excused(t, nodeSDKs, err) {
 		return
 	}
-	ctx, stop := context.WithTimeout(t.Context(), nodeDeadline)
+	ctx, stop := context.WithTimeout(t.Context(), foreign.Deadline)
 	defer stop()
 	device, err := p.program(ctx, t, "register.js").Output()
 	if err != nil {
@@ -91,7 +93,7 @@ func testDocuments(t *testing.T, node string) {
 	if err = hub.stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = p.startEmulator(t); excused(t, nodeSDKs, err) {
+	if _, err = p.startEmulator(t); foreign.Excused(t, nodeSDKs, err) {
 		return
 	}
 	if again, againErr := p.program(ctx, t, "register.js").Output(); againErr != nil || string(again) != string(device) {

@@ -12,6 +12,8 @@ import (
 	"github.com/amenzhinsky/iothub/logger"
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/google/go-cmp/cmp"
+
+	"iothub-runner/internal/hubtest/foreign"
 )
 
 // goCase is what one of the Go clients does with a hub.
@@ -49,12 +51,12 @@ func TestGo(t *testing.T) {
 
 // TestGoOnStandardPorts lets them use the ports that they would choose.
 func TestGoOnStandardPorts(t *testing.T) {
-	if excused(t, goClients+" on the standard ports", standardPortsFree(t.Context())) {
+	if foreign.Excused(t, goClients+" on the standard ports", standardPortsFree(t.Context())) {
 		return
 	}
 	for _, c := range goCases() {
 		t.Run(c.name, func(t *testing.T) {
-			if h, err := tryHub(t, standardPorts(), c.fleet); !excused(t, goClients, err) {
+			if h, err := tryHub(t, standardPorts(), c.fleet); !foreign.Excused(t, goClients, err) {
 				c.run(t, h)
 			}
 		})

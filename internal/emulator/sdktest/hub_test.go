@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"iothub-runner/internal/hubtest/foreign"
 )
 
 // hubName is the hub's name for clients that take no port. The domain is
@@ -69,7 +71,7 @@ func standardPortsFree(ctx context.Context) error {
 	for _, addr := range []string{at.https, at.mqtt} {
 		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 		if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EADDRINUSE) {
-			return absence(err.Error())
+			return foreign.AbsenceError(err.Error())
 		}
 		if err != nil {
 			return err

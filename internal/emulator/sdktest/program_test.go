@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"iothub-runner/internal/hubtest/foreign"
 )
 
 // TestMain removes what the tests built.
@@ -153,7 +155,7 @@ func (p *process) refusal() error {
 	said := p.text()
 	for _, errno := range []syscall.Errno{syscall.EACCES, syscall.EADDRINUSE} {
 		if strings.Contains(said, "bind: "+errno.Error()) {
-			return absence("the ports cannot be had: " + errno.Error())
+			return foreign.AbsenceError("the ports cannot be had: " + errno.Error())
 		}
 	}
 	return fmt.Errorf("the emulator did not start: %s\n%s", p.cmd.ProcessState, said)

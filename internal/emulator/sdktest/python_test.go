@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"iothub-runner/internal/hubtest/foreign"
 )
 
 const pythonLibraries = "the libraries under Microsoft's Python SDKs"
@@ -29,7 +31,7 @@ if not paho.mqtt.__version__.startswith("1."):
 func TestPython(t *testing.T) {
 	t.Parallel()
 	python, err := findPython(t.Context())
-	if excused(t, pythonLibraries, err) {
+	if foreign.Excused(t, pythonLibraries, err) {
 		return
 	}
 	for _, program := range pythonPrograms(t) {
@@ -43,12 +45,12 @@ func TestPython(t *testing.T) {
 // TestPythonOnStandardPorts runs the same on 443 and 8883.
 func TestPythonOnStandardPorts(t *testing.T) {
 	python, err := findPython(t.Context())
-	if excused(t, pythonLibraries, err) || excused(t, pythonLibraries+" on the standard ports", standardPortsFree(t.Context())) {
+	if foreign.Excused(t, pythonLibraries, err) || foreign.Excused(t, pythonLibraries+" on the standard ports", standardPortsFree(t.Context())) {
 		return
 	}
 	for _, program := range pythonPrograms(t) {
 		t.Run(program, func(t *testing.T) {
-			if h, err := tryHub(t, standardPorts(), doors); !excused(t, pythonLibraries, err) {
+			if h, err := tryHub(t, standardPorts(), doors); !foreign.Excused(t, pythonLibraries, err) {
 				runPython(t, python, h, program)
 			}
 		})
@@ -58,7 +60,7 @@ func TestPythonOnStandardPorts(t *testing.T) {
 // findPython returns an interpreter that can import what the programs need:
 // the one on the PATH, or the system's, which has the distribution's packages.
 func findPython(ctx context.Context) (string, error) {
-	why := absence("there is no python3")
+	why := foreign.AbsenceError("there is no python3")
 	for _, name := range []string{"python3", "/usr/bin/python3"} {
 		python, err := exec.LookPath(name)
 		if err != nil {
@@ -72,7 +74,7 @@ func findPython(ctx context.Context) (string, error) {
 			return "", err
 		}
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		why = absence(python + ": " + lines[len(lines)-1] + "; make python-libs installs Debian's packages")
+		why = foreign.AbsenceError(python + ": " + lines[len(lines)-1] + "; make python-libs installs Debian's packages")
 	}
 	return "", why
 }
