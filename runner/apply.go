@@ -146,8 +146,7 @@ func Apply(ctx context.Context, plan *spec.Plan, o Options) (*Run, error) {
 	if r.cause == nil && late != nil {
 		r.cause = late
 	}
-	end := journal.Mark{Event: journal.EventEnded, At: r.endedAt, Detail: r.conclusion()}
-	_, err := r.journal.Append(end.Append(nil))
+	err := r.tellEnd()
 	if err = errors.Join(err, r.journal.Flush()); err != nil && r.cause == nil {
 		r.cause = &JournalError{Err: err}
 	}
@@ -167,6 +166,29 @@ func (r *Run) preflight(ctx context.Context) error {
 		return r.lost[0]
 	}
 	return nil
+}
+
+// tellEnd writes the last lines of the journal: how the run ended, and whether anything
+// is left to do.
+func (r *Run) tellEnd() error {
+	e := journal.Ending{Status: string(r.Status()), Outcomes: map[string]int{}}
+	for _, j := range r.jobs {
+		e.Targets += j.ledger.roster.Cohort.Size()
+		for i, o := range spec.Outcomes() {
+			if n := int(j.ledger.counters.outcomes[i].Load()); n > 0 {
+				e.Outcomes[string(o)] += n
+			}
+		}
+	}
+	summary, err := e.Mark(r.endedAt)
+	if err == nil {
+		_, err = r.journal.Append(summary.Append(nil))
+	}
+	end := journal.Mark{Event: journal.EventEnded, At: r.endedAt, Detail: r.conclusion()}
+	if err == nil {
+		_, err = r.journal.Append(end.Append(nil))
+	}
+	return err
 }
 
 func newRun(plan *spec.Plan, o Options) *Run {

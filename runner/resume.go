@@ -152,25 +152,31 @@ func (p *Past) Visit(at journal.Position, rec journal.Record) error {
 	case journal.Result:
 		return p.result(at, r)
 	case journal.Mark:
-		switch r.Event {
-		case journal.EventStarted:
-			p.job(r.Job).start(r.At)
-		case journal.EventListed:
-			p.job(r.Job).listed = true
-		case journal.EventEnded:
-			if r.Job != "" {
-				p.job(r.Job).endedAt, p.job(r.Job).status = r.At, spec.Status(r.Detail)
-				p.job(r.Job).ended()
-			} else {
-				p.over = true
-			}
-		case journal.EventWave, journal.EventPassed:
-			p.job(r.Job).visit(r)
-		case journal.EventResumed:
-			p.over = false
-		}
+		p.mark(r)
 	}
 	return nil
+}
+
+// mark takes in an event.
+func (p *Past) mark(r journal.Mark) {
+	switch r.Event {
+	case journal.EventStarted:
+		p.job(r.Job).start(r.At)
+	case journal.EventListed:
+		p.job(r.Job).listed = true
+	case journal.EventEnded:
+		if r.Job != "" {
+			p.job(r.Job).endedAt, p.job(r.Job).status = r.At, spec.Status(r.Detail)
+			p.job(r.Job).ended()
+		} else {
+			p.over = true
+		}
+	case journal.EventWave, journal.EventPassed:
+		p.job(r.Job).visit(r)
+	case journal.EventSummary: // the rows say it
+	case journal.EventResumed:
+		p.over = false
+	}
 }
 
 func (p *Past) result(at journal.Position, r journal.Result) error {

@@ -162,7 +162,7 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 	if err != nil {
 		return err
 	}
-	defer record.Close()
+	defer func() { sayDropped(talk, record.Close()) }()
 	record.Plan, record.Flags = file, f.again()
 	if f.shard.Of > 0 {
 		record.Flags = append(record.Flags, "--shard", f.shard.String())

@@ -106,7 +106,7 @@ calls a direct method or patches twins, for the devices of a query, after a dela
 		return exit.Usage(err.Error(), flagHint(cmd, err))
 	})
 	root.CompletionOptions.DisableDefaultCmd = true // ours is newCompletion
-	root.AddCommand(newInit(env), newValidate(env), newPreview(env), newApply(env), newReport(env), newUndo(env), newJobs(env), newEmulator(env),
+	root.AddCommand(newInit(env), newValidate(env), newPreview(env), newApply(env), newReport(env), newRuns(env), newUndo(env), newJobs(env), newEmulator(env),
 		newSchema(env), newExplain(env), newCompletion(env), newVersion(env))
 	return root
 }

@@ -89,7 +89,7 @@ type Mark struct {
 type Event string
 
 // The events. EventListed closes a cohort: no more Targets lines follow for the
-// job. EventWave tells that the wave whose number is the detail began, EventPassed
+// job. EventSummary tells how the run ended, see [Ending]. EventWave tells that the wave whose number is the detail began, EventPassed
 // that the next one may. EventEnded without a job is the last line of a run, with FinishedDetail if
 // nothing of it is left to do.
 const (
@@ -99,6 +99,7 @@ const (
 	EventWave    Event = "wave"
 	EventPassed  Event = "passed"
 	EventResumed Event = "resumed"
+	EventSummary Event = "summary"
 )
 
 // FinishedDetail is the detail of the mark that ends a run of which nothing is
@@ -107,7 +108,7 @@ const FinishedDetail = "finished"
 
 func (e Event) known() bool {
 	switch e {
-	case EventStarted, EventListed, EventEnded, EventResumed, EventWave, EventPassed:
+	case EventStarted, EventListed, EventEnded, EventResumed, EventWave, EventPassed, EventSummary:
 		return true
 	}
 	return false

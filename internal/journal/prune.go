@@ -9,12 +9,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
 // journalName is the name of a run's journal: the run's id, which begins with
 // when it started, so that names sort as their runs do.
-const journalName = `^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\.ndjson$`
+const journalName = `^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\.ndjson(\.zst)?$`
 
 // Prune removes old journals from dir and returns their paths. It keeps the
 // newest keep runs, and of those only what was written to in the last maxAge;
@@ -63,6 +64,9 @@ func Runs(dir string) ([]string, error) {
 // nothing of it is left to do: its last line says so. A run that was stopped or
 // interrupted has not.
 func Finished(path string) (bool, error) {
+	if strings.HasSuffix(path, compressedEnding) {
+		return true, nil
+	}
 	f, err := os.Open(path) //nolint:gosec // a journal of ours
 	if err != nil {
 		return false, err

@@ -90,29 +90,21 @@ func (o *Opened) open(path string, stdin io.Reader) (spec.Document, error) {
 func (o *Opened) file(path string, stdin io.Reader) (*os.File, error) {
 	in := stdin
 	if path != "-" {
+		path, _ = journal.Lookup(path) // opening it says what is wrong
+		if info, err := os.Stat(path); err == nil && (info.Mode().IsRegular() || info.IsDir()) {
+			return journal.OpenRead(path)
+		}
 		f, err := os.Open(path) //nolint:gosec // the user names it
 		if err != nil {
 			return nil, err
 		}
-		if info, err := f.Stat(); err != nil || info.Mode().IsRegular() || info.IsDir() {
-			return f, err
-		}
 		defer f.Close() //nolint:errcheck // only read
 		in = f
 	}
-	kept, err := os.CreateTemp("", "runner-*")
-	if err != nil {
-		return nil, err
-	}
-	_ = os.Remove(kept.Name()) // it goes when it is closed; where that cannot be, it stays in the system's folder
-	if _, err = io.Copy(kept, in); err == nil {
-		_, err = kept.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		_ = kept.Close() // the error says more
-		return nil, err
-	}
-	return kept, nil
+	return journal.Spool(func(to io.Writer) error {
+		_, err := io.Copy(to, in)
+		return err
+	})
 }
 
 // report is the document of a report's file.

@@ -44,6 +44,7 @@ type Record struct {
 	Path   string
 	Shown  string          // path to tell the user; empty if the journal is not kept
 	prune  string          // folder to remove old journals from; empty for none
+	root   string          // the folder of all journals
 	dir    string          // to remove at the end; empty if the journal is kept
 	Plan   string          // the argument of apply, to go on with
 	Flags  []string        // and those flags that the run needs to find its hub and its jobs again
@@ -61,6 +62,10 @@ type Record struct {
 const (
 	keepJournals = 50
 	keepFor      = 90 * 24 * time.Hour
+	// keepBytes is how much room the journals of all plans take together.
+	keepBytes = 2 << 30
+	// worthCompressing is from which size on the journal of a finished run is compressed.
+	worthCompressing = 1 << 20
 )
 
 // newRunID makes an id that sorts by time and that no two runs share.
@@ -100,6 +105,7 @@ func (f Request) Open(plan *spec.Plan, pinned *preview.Pinned) (*Record, error) 
 				return nil, err
 			}
 			r.Path, r.Shown = named.path, named.path
+			r.keepIn(&f)
 			return r, r.resume(named.id, f.hubs(), plan, durability)
 		}
 	}
@@ -107,6 +113,14 @@ func (f Request) Open(plan *spec.Plan, pinned *preview.Pinned) (*Record, error) 
 		return nil, err
 	}
 	return r, r.create(f.hubs(), plan, durability)
+}
+
+// keepIn notes that a journal is where those of its plan are kept, if it is.
+func (r *Record) keepIn(f *Request) {
+	if dir, err := f.dir(); err == nil && dir == filepath.Dir(r.Path) {
+		r.prune = dir
+		r.root, _ = f.root() // it is above dir
+	}
 }
 
 // place says where the journal of a new run goes.
@@ -128,6 +142,7 @@ func (r *Record) place(f *Request) error {
 		return err
 	}
 	r.Path, r.prune = filepath.Join(dir, r.ID+".ndjson"), dir
+	r.root, _ = f.root() // it is above dir
 	r.Shown = r.Path
 	return nil
 }
@@ -149,6 +164,11 @@ func (r *Record) create(hubs []string, plan *spec.Plan, d journal.Durability) er
 // given. One that was never begun starts afresh: nothing can have been sent.
 func (r *Record) resume(id string, hubs []string, plan *spec.Plan, d journal.Durability) error {
 	past := runner.NewPast()
+	path, err := journal.Restore(r.Path)
+	if err != nil {
+		return r.cannotResume(err)
+	}
+	r.Path, r.Shown = path, path
 	w, err := journal.Open(r.Path, d, past.Visit)
 	if errors.Is(err, journal.ErrEmpty) {
 		return r.create(hubs, plan, d)
@@ -200,18 +220,29 @@ func (r *Record) cannotResume(err error) error {
 	return &exit.Error{Code: exit.Mismatch, Err: err, Hint: "nothing was sent; a journal that is not whole cannot say which devices were reached"}
 }
 
-// Close closes the journal, and removes old ones.
-func (r *Record) Close() {
+// Close closes the journal, and removes old ones. It returns those that it removed to
+// make room.
+func (r *Record) Close() (dropped []journal.RunFile) {
 	_ = r.Writer.Close() // what it could not write was reported when it could not
-	if r.prune != "" {
-		_, _ = journal.Prune(r.prune, keepJournals, keepFor, clock.Now()) // old files that stay do no harm
-	}
 	switch {
 	case r.dir != "" && !r.Keep:
 		_ = os.RemoveAll(r.dir) // a temporary folder; the system removes it otherwise
 	case r.Unused && r.Past == nil:
 		_ = os.Remove(r.Path) // a journal of nothing says nothing
 	}
+	if r.prune == "" {
+		return nil
+	}
+	_, _ = journal.Prune(r.prune, keepJournals, keepFor, clock.Now()) // old files that stay do no harm
+	if info, err := os.Stat(r.Path); err == nil && info.Size() > worthCompressing {
+		if done, err := journal.Finished(r.Path); err == nil && done {
+			_ = journal.Compress(r.Path) // or it stays as it is
+		}
+	}
+	if all, err := journal.Find(r.root); err == nil {
+		dropped, _ = journal.Shrink(all, keepBytes)
+	}
+	return dropped
 }
 
 // Place is a plan on its hubs: what journals and locks are kept for.
@@ -243,6 +274,15 @@ func (at Place) dir() (string, error) {
 func (at Place) below(root string) string {
 	shard := strings.ReplaceAll(at.Shard.String(), "/", "-of-") // empty adds no folder
 	return filepath.Join(root, strings.ReplaceAll(at.Hub, ":", "_"), at.Plan, shard)
+}
+
+// Root is the folder of the journals of all plans.
+func (at Place) Root() (string, error) {
+	root, err := at.root()
+	if err != nil {
+		return "", noState(err)
+	}
+	return root, nil
 }
 
 func (at Place) root() (string, error) {

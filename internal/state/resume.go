@@ -61,7 +61,7 @@ func (f Request) findRun() (resumed, error) {
 	if err != nil {
 		return resumed{}, err
 	}
-	if _, err := os.Stat(path); err != nil {
+	if path, err = journal.Lookup(path); err != nil {
 		return resumed{}, &exit.Error{
 			Code: exit.Mismatch, Err: fmt.Errorf("the journal of %s is not at %s: %w", from, path, output.Reason(err)),
 			Hint: "nothing was sent; " + keepJournal,

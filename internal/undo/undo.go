@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -85,7 +84,11 @@ func (e *NoJobError) Error() string { return fmt.Sprintf("the run has no job %q"
 // Read reads the report or the journal of a run, which may still be going on or
 // have been killed.
 func Read(path string, o Options) (*Undo, error) {
-	f, err := os.Open(path) //nolint:gosec // the user names the file
+	path, err := journal.Lookup(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := journal.OpenRead(path)
 	if err != nil {
 		return nil, err
 	}
