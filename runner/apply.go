@@ -30,6 +30,9 @@ type Options struct {
 	Runner string
 	// Observer is told how the run goes; nil means nobody is.
 	Observer Observer
+	// Within returns the context of a job's calls, made of that of the run's; nil takes
+	// that as it is.
+	Within func(ctx context.Context, job string) context.Context
 	// RowEnded is called with the row of each target that ends, in JSON and good until
 	// it returns, from any goroutine of the run; nil if nobody wants to know. Targets
 	// that nothing is done for have none.
@@ -80,6 +83,7 @@ type Run struct {
 	journal   *journal.Writer
 	observer  Observer
 	rowEnded  func(job string, row []byte)
+	within    func(ctx context.Context, job string) context.Context
 	past      *Past
 	only      []spec.Outcome
 	pinned    *pinnedTwins
@@ -193,7 +197,7 @@ func (r *Run) tellEnd() error {
 
 func newRun(plan *spec.Plan, o Options) *Run {
 	r := &Run{
-		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, rowEnded: o.RowEnded, crashed: o.Crashed,
+		plan: plan, id: o.RunID, runner: o.Runner, journal: o.Journal, observer: o.Observer, rowEnded: o.RowEnded, within: o.Within, crashed: o.Crashed,
 		past: o.Past, only: o.Only, grace: o.Grace, asIf: o.AsIf, paused: o.Paused, detach: o.Detach, shard: o.Shard,
 	}
 	if o.Pinned != nil {

@@ -25,8 +25,9 @@ type jobRun struct {
 	engine   engine
 	abort    context.CancelCauseFunc // ends the run
 	observer Observer
-	detach   bool           // the run does not wait for the hub's Jobs service
-	held     *schedule.Hold // why the job does not begin; nil if it does
+	within   func(ctx context.Context, job string) context.Context // nil takes it as it is
+	detach   bool                                                  // the run does not wait for the hub's Jobs service
+	held     *schedule.Hold                                        // why the job does not begin; nil if it does
 
 	scheduledAt time.Time
 	closesAt    time.Time    // when its window closes; zero if it has none
@@ -51,7 +52,7 @@ func newJobRun(r *Run, job *spec.Job) (*jobRun, error) {
 		return nil, err
 	}
 	j := &jobRun{
-		ledger: l, engine: newDirect(l, r), observer: r.observer, detach: r.detach,
+		ledger: l, engine: newDirect(l, r), observer: r.observer, within: r.within, detach: r.detach,
 		over: make(chan struct{}), status: spec.StatusNotStarted,
 	}
 	if len(job.Needs) == 0 {
@@ -89,6 +90,9 @@ func (j *jobRun) run(ctx, work context.Context, abort context.CancelCauseFunc) {
 	j.started.Store(true)
 	j.mark(journal.EventStarted, "")
 	j.observer.JobStarted(j.job().Name)
+	if j.within != nil {
+		work = j.within(work, j.job().Name)
+	}
 	j.ledger.roster.From = j.startedAt
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)

@@ -33,7 +33,7 @@ func TestJournalTellsTheRun(t *testing.T) {
 			"u door-2 attempt 1: {\"desired\":{\"floor\":null}} -> {\"desired\":{\"floor\":3}}", "u door-2 ended",
 			"u ended succeeded",
 			"m started", "m targets 1", "m listed",
-			"m door-2 attempt 1:  -> ", "m door-2 ended", "m ended succeeded", " ended finished",
+			"m door-2 attempt 1:  -> ", "m door-2 ended", "m ended succeeded", ` summary {"status":"succeeded","targets":3,"outcomes":{"succeeded":3}}`, " ended finished",
 		}
 		if diff := cmp.Diff(sortedListing(want), sortedListing(have)); diff != "" {
 			t.Errorf("journal (-want +have):\n%s", diff)

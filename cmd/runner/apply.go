@@ -21,6 +21,7 @@ import (
 	"iothub-runner/internal/render"
 	"iothub-runner/internal/state"
 	"iothub-runner/internal/target"
+	"iothub-runner/internal/telemetry"
 	"iothub-runner/internal/terminal"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
@@ -48,6 +49,7 @@ type applyFlags struct {
 	lockTimeout time.Duration
 	detach      bool
 	output      string
+	tell        tellFlags
 	noSummary   bool
 	shardText   string
 	shard       spec.Shard // read from it
@@ -103,6 +105,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.BoolVar(&f.noSummary, "no-summary", false, "do not add the result to the file that "+stepSummaryVar+" names")
 	flags.BoolVar(&f.detach, "detach", false, "end once the hub has taken every job; --resume collects the report (engine hubJobs)")
 	flags.DurationVar(&f.lockTimeout, "lock-timeout", 0, "how long to wait for another run of this plan on this hub (`TIME`)")
+	f.tell.add(flags)
 	f.hubFlags.add(flags)
 	f.talkFlags.add(flags)
 	f.fileFlags.add(flags)
@@ -176,7 +179,12 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 	signals.WatchOutput(reports.Stdout)
 	reports.Last = signals.Stop // who does not read stdout can still end the program
 	sayPlan(talk, plan, hubs)
-	watch := f.watchers(env, talk, record)
+	watch, err := f.watchers(ctx, env, talk, record, hubs)
+	if err != nil {
+		record.Unused = true
+		return err
+	}
+	defer watch.close()
 	run, err := runner.Apply(signals.Dispatch, plan, runner.Options{
 		Hubs:      hubs.named,
 		Journal:   record.Writer,
@@ -187,6 +195,7 @@ func (f *applyFlags) carryOut(ctx context.Context, env environment, talk *termin
 		Runner:    version,
 		Observer:  watch.observers,
 		RowEnded:  watch.rows(),
+		Within:    watch.within(),
 		Outage:    f.outage,
 		Paused:    talk.Paused,
 		Work:      signals.Work,
@@ -278,6 +287,9 @@ func (f *applyFlags) prepare(env environment, talk *terminal.Talk, file string) 
 		}
 	}
 	env.detach()
+	if f.tell.otlp != "" {
+		f.trace = telemetry.TraceParent
+	}
 	f.emulated = emulatedHub{at: at, tier: f.tier}
 	hubs, err := f.openHubs(env, plan, connections(plan), talk.Log)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -31,8 +32,9 @@ type connection struct {
 	stringFile string
 	caFile     string
 
-	hub      string // of several, the one that is meant
-	variable string // that has its connection string; empty for the usual one
+	trace    func(ctx context.Context) string // the traceparent header of a request; nil for none
+	hub      string                           // of several, the one that is meant
+	variable string                           // that has its connection string; empty for the usual one
 }
 
 // connectionString finds the hub's connection string. It is a secret, so it
@@ -175,6 +177,7 @@ func (c connection) client(env environment, connectionString string, connections
 		RootCAs:          roots,
 		Proxy:            proxy,
 		UserAgent:        "runner/" + version,
+		TraceParent:      c.trace,
 		Log:              log,
 	})
 	if err != nil {

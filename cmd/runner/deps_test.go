@@ -61,6 +61,7 @@ func boundaries() []boundary {
 		{"internal/faults", nil, "it is tests alone, and they are what may import everything"},
 		{"internal/bench", nil, "it measures the programs from outside"},
 		{"internal/render", []string{"spec", "internal/preview", "internal/hub", "internal/fold"}, "it shows documents, whoever made them"},
+		{"internal/telemetry", []string{"runner", "spec", "internal/hub", "internal/target", "internal/render"}, "it tells others of a run and cannot change it"},
 		{"internal/terminal", []string{"internal/clock", "runner", "spec", "internal/render", "internal/pace", "internal/exit"}, "it shows a run and cannot change it"},
 		{"internal/fold", []string{"spec"}, "it adds up rows, wherever they come from"},
 		{"internal/results", []string{"spec", "runner", "internal/journal", "internal/fold"}, "it reads what a run left, whichever form that has"},

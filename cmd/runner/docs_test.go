@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+
 	"iothub-runner/internal/exit"
 	"iothub-runner/spec"
 )
@@ -149,7 +151,11 @@ func timeless(text string) string {
 func TestDocumentedFlags(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{"help": true, "version": true}
+	var commands []*cobra.Command
 	for _, cmd := range newRoot(environment{}).Commands() {
+		commands = append(append(commands, cmd), cmd.Commands()...)
+	}
+	for _, cmd := range commands {
 		for m := range strings.FieldsSeq(cmd.Flags().FlagUsages()) {
 			if name, ok := strings.CutPrefix(strings.TrimRight(m, ","), "--"); ok {
 				name, _, _ = strings.Cut(name, "[")

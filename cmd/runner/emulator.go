@@ -215,7 +215,7 @@ func loadFleet(file string) (*fleet.Fleet, error) {
 }
 
 // openEmulator starts a hub and a fleet in this process, for a rehearsal.
-func openEmulator(file string, like emulatedHub, connections int, log *slog.Logger) (*hubclient.Client, *emulator.Server, error) {
+func openEmulator(file string, like emulatedHub, c connection, connections int, log *slog.Logger) (*hubclient.Client, *emulator.Server, error) {
 	devices := fleet.Default()
 	if file != builtinFleet {
 		var err error
@@ -234,7 +234,7 @@ func openEmulator(file string, like emulatedHub, connections int, log *slog.Logg
 	roots.AppendCertsFromPEM(server.CAPEM())
 	client, err := hubclient.New(hubclient.Options{
 		ConnectionString: server.ConnectionString(), Connections: connections,
-		RootCAs: roots, UserAgent: "runner/" + version, Log: log,
+		RootCAs: roots, UserAgent: "runner/" + version, TraceParent: c.trace, Log: log,
 	})
 	if err != nil {
 		return nil, nil, errors.Join(err, server.Close())

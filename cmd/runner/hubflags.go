@@ -119,7 +119,7 @@ func (h *openedHubs) emulate(f *hubFlags, hubs []spec.Hub, i, connections int, l
 	if len(fleets) > 1 && len(fleets) != len(hubs) {
 		return exit.Usage(fmt.Sprintf("--emulator names %d fleets, and the plan has %d hubs", len(fleets), len(hubs)), "name one for each hub, or one for all")
 	}
-	client, server, err := openEmulator(fleets[min(i, len(fleets)-1)], f.emulated, connections, log)
+	client, server, err := openEmulator(fleets[min(i, len(fleets)-1)], f.emulated, f.connection, connections, log)
 	if err != nil {
 		return err
 	}

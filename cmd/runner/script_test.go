@@ -147,7 +147,7 @@ func command(ts *testscript.TestScript, args []string) *process {
 func environmentKeys() []string {
 	return []string{
 		"PATH", "HOME", "TMPDIR", "XDG_STATE_HOME", "CI", "NO_COLOR", "TERM", "LANG",
-		connectionStringVar, "SSL_CERT_FILE", "HTTPS_PROXY", "RUNNER_TEST_PANIC", "RUNNER_VAR_pw", "RUNNER_VAR_site", "GORACE", "HUB_EU", "HUB_US", "GITHUB_STEP_SUMMARY",
+		connectionStringVar, "SSL_CERT_FILE", "HTTPS_PROXY", "RUNNER_TEST_PANIC", "RUNNER_VAR_pw", "RUNNER_VAR_site", "GORACE", "HUB_EU", "HUB_US", "GITHUB_STEP_SUMMARY", "RUNNER_NOTIFY",
 	}
 }
 

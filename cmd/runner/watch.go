@@ -2,15 +2,18 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/output"
 	"iothub-runner/internal/render"
 	"iothub-runner/internal/state"
+	"iothub-runner/internal/telemetry"
 	"iothub-runner/internal/terminal"
 	"iothub-runner/runner"
 	"iothub-runner/spec"
@@ -25,10 +28,13 @@ type watchers struct {
 	live      *terminal.Live
 	events    *render.Events // nil without --output ndjson
 	rowEnded  []func(job string, row []byte)
+	otlp      *telemetry.OTLP          // nil without --otlp
+	ends      []func(rep *spec.Report) // of whoever tells others, all at once
+	over      bool                     // they were told
 }
 
 // watchers returns who is to look on.
-func (f *applyFlags) watchers(env environment, talk *terminal.Talk, record *state.Record) *watchers {
+func (f *applyFlags) watchers(ctx context.Context, env environment, talk *terminal.Talk, record *state.Record, hubs *openedHubs) (*watchers, error) {
 	w := &watchers{live: terminal.Watch(talk, record.Shown)}
 	w.observers = append(w.observers, w.live)
 	if talk.Verbose {
@@ -41,7 +47,22 @@ func (f *applyFlags) watchers(env environment, talk *terminal.Talk, record *stat
 			_ = w.events.Row(job, row) // who does not read does not keep the run from going on
 		})
 	}
-	return w
+	return w, f.tell.watch(ctx, w, f, env, talk, hubs)
+}
+
+// within is what makes the context of a job's calls; nil for nothing.
+func (w *watchers) within() func(ctx context.Context, job string) context.Context {
+	if w.otlp == nil {
+		return nil
+	}
+	return w.otlp.Within
+}
+
+// close ends what a run has not ended that never began.
+func (w *watchers) close() {
+	if w.otlp != nil && !w.over {
+		_ = w.otlp.Close() // there is nothing to tell
+	}
 }
 
 // rows is who is told of each row; nil for nobody.
@@ -61,6 +82,12 @@ func (w *watchers) end(rep *spec.Report) {
 	if w.events != nil {
 		_ = w.events.End(rep) // as for the rows
 	}
+	w.over = true
+	var told sync.WaitGroup
+	for _, end := range w.ends {
+		told.Go(func() { end(rep) })
+	}
+	told.Wait()
 }
 
 // eventWatch writes events to stdout.

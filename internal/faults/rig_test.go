@@ -150,6 +150,7 @@ type run struct {
 	client  *hubclient.Client
 	journal string
 	watcher runner.Observer
+	change  func(*runner.Options) // nil for none
 }
 
 func newRun(tb testing.TB, hub *emulator.Server, plan string) *run {
@@ -188,10 +189,14 @@ func (r *run) resume(ctx context.Context, tb testing.TB) (spec.Report, *runner.R
 
 func (r *run) carryOut(ctx context.Context, tb testing.TB, w *journal.Writer, past *runner.Past) (spec.Report, *runner.Run) {
 	tb.Helper()
-	done, err := runner.Apply(ctx, r.plan, runner.Options{
+	o := runner.Options{
 		Hubs:    []target.NamedHub{{Name: r.client.HostName(), Hub: r.client}},
 		Journal: w, RunID: "run", Past: past, Observer: r.watcher,
-	})
+	}
+	if r.change != nil {
+		r.change(&o)
+	}
+	done, err := runner.Apply(ctx, r.plan, o)
 	if err != nil {
 		tb.Fatalf("Apply: %v", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +50,9 @@ type Options struct {
 	Proxy func(*http.Request) (*url.URL, error)
 	// DialContext replaces the network, for tests; nil means the real one.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// TraceParent returns the traceparent header of a request, by its context; empty or
+	// nil for none.
+	TraceParent func(ctx context.Context) string
 	// UserAgent names the program to the hub.
 	UserAgent string
 	// Log receives one debug line a request, without headers; nil discards.
@@ -61,6 +65,7 @@ type Client struct {
 	pool       *pool
 	credential *sasCredential
 	userAgent  string
+	traceOf    func(ctx context.Context) string
 	log        *slog.Logger
 	headers    atomic.Pointer[headerBlock]
 }
@@ -93,6 +98,7 @@ func New(o Options) (*Client, error) {
 		pool:       pool,
 		credential: newSASCredential(cs),
 		userAgent:  o.UserAgent,
+		traceOf:    o.TraceParent,
 		log:        log,
 	}, nil
 }
@@ -113,6 +119,11 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	tok, err := c.credential.current(begin)
 	if err != nil {
 		return answer{}, &hub.Error{Kind: hub.KindNotSent, Message: "sign a token: " + err.Error(), Err: err}
+	}
+	if c.traceOf != nil {
+		if trace := c.traceOf(ctx); trace != "" {
+			r.extra = append(slices.Clip(r.extra), header{{"traceparent", trace}}...)
+		}
 	}
 	a, failed := c.exchange(ctx, r, tok)
 	var herr *hub.Error
