@@ -78,7 +78,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 				return exit.Usage(fmt.Sprintf("--outage %s: want a time above zero, such as 10m", f.outage), "")
 			}
 			var err error
-			if f.shard, err = parseShard(f.shardText); err != nil {
+			if f.shard, err = parseShard(f.shardText, env.getenv); err != nil {
 				return err
 			}
 			env.state = f.stateDir
@@ -100,7 +100,7 @@ Progress goes to stderr, the report to stdout or to the files of --report.`,
 	flags.StringVar(&f.tier, "tier", "", "with --emulator: a hub of this `TIER` (free, S1, S2 or S3), which refuses what is beyond its throttles")
 	flags.StringSliceVar(&f.only, "only", nil, "with --resume: retry only devices with these `OUTCOMES`, such as failed,offline (failed includes rejected, unanswered and unconfirmed)")
 	flags.StringVar(&f.durability, "durability", "batch", "`WHEN` to sync the journal to disk: always, batch (at most 100 ms behind) or off")
-	flags.StringVar(&f.shardText, "shard", "", "act on the `K/N`th part of the devices, such as 2/5, with that share of the hub's rates; run the others elsewhere")
+	flags.StringVar(&f.shardText, "shard", "", "act on the `K/N`th part of the devices, such as 2/5, with that share of the hub's rates; run the others elsewhere. auto/N takes K from "+completionVar+", as Kubernetes sets it")
 	flags.StringVar(&f.output, "output", "report", "write `WHAT` to stdout: the report at the end, or ndjson, a line for each event as it happens")
 	flags.BoolVar(&f.noSummary, "no-summary", false, "do not add the result to the file that "+stepSummaryVar+" names")
 	flags.BoolVar(&f.detach, "detach", false, "end once the hub has taken every job; --resume collects the report (engine hubJobs)")
@@ -331,6 +331,10 @@ func (f *hubFlags) again() []string {
 	}
 	add("--connection-string-file", f.stringFile)
 	add("--ca-file", f.caFile)
+	if f.auth == authEntra {
+		add("--auth", f.auth)
+	}
+	add("--hub", f.hostName)
 	add("--job", f.jobs...)
 	add("--engine", f.engine)
 	add("--var-file", f.files...)

@@ -31,6 +31,8 @@ const connectionStringVar = "IOTHUB_SERVICE_CONNECTION_STRING"
 type connection struct {
 	stringFile string
 	caFile     string
+	auth       string // key, or entra
+	hostName   string // of the hub; with entra or a token that has no hub in it
 
 	trace    func(ctx context.Context) string // the traceparent header of a request; nil for none
 	hub      string                           // of several, the one that is meant
@@ -151,18 +153,53 @@ func checkProxy(text string) error {
 // open makes a client for the hub that the user means, with so many connections at
 // most.
 func (c connection) open(env environment, connections int, log *slog.Logger) (*hubclient.Client, error) {
-	cs, err := c.connectionString(env)
+	o := hubclient.Options{}
+	var err error
+	switch token := env.getenv(sasTokenVar); {
+	case c.auth == authEntra:
+		o.HostName = cmp.Or(c.hostName, c.hub)
+		if o.HostName == "" {
+			return nil, exit.Usage("--auth entra: which hub?", "name it with --hub HOST, or as hub.hostName in the plan")
+		}
+		web, webErr := c.webClient(env)
+		if webErr != nil {
+			return nil, webErr
+		}
+		o.Token, err = entraSource(env, web)
+	case token != "" && c.stringFile == "" && env.getenv(cmp.Or(c.variable, connectionStringVar)) == "":
+		o.SASToken = strings.TrimSpace(token)
+		o.HostName = cmp.Or(c.hostName, c.hub, hostOfToken(o.SASToken))
+	case c.hostName != "":
+		return nil, exit.Usage("--hub goes with --auth entra, or with a signature in "+sasTokenVar, "a connection string names its hub")
+	default:
+		o.ConnectionString, err = c.connectionString(env)
+		if text := c.exposed(); err == nil && text != "" {
+			log.Warn(text)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	if text := c.exposed(); text != "" {
-		log.Warn(text)
-	}
-	return c.client(env, cs, connections, log)
+	return c.client(env, o, connections, log)
 }
 
-// client makes a client for the hub of the connection string.
-func (c connection) client(env environment, connectionString string, connections int, log *slog.Logger) (*hubclient.Client, error) {
+// sasTokenVar has a shared access signature that was made elsewhere.
+const sasTokenVar = "IOTHUB_SAS_TOKEN"
+
+// hostOfToken is the hub that a shared access signature is for.
+func hostOfToken(token string) string {
+	_, resource, _ := strings.Cut(token, "sr=")
+	resource, _, _ = strings.Cut(resource, "&")
+	plain, err := url.QueryUnescape(resource)
+	if err != nil {
+		return ""
+	}
+	host, _, _ := strings.Cut(plain, "/")
+	return host
+}
+
+// client makes a client that signs its requests as the options say.
+func (c connection) client(env environment, o hubclient.Options, connections int, log *slog.Logger) (*hubclient.Client, error) {
 	roots, err := c.roots()
 	if err != nil {
 		return nil, err
@@ -171,20 +208,14 @@ func (c connection) client(env environment, connectionString string, connections
 	if err != nil {
 		return nil, err
 	}
-	client, err := hubclient.New(hubclient.Options{
-		ConnectionString: connectionString,
-		Connections:      connections,
-		RootCAs:          roots,
-		Proxy:            proxy,
-		UserAgent:        "runner/" + version,
-		TraceParent:      c.trace,
-		Log:              log,
-	})
+	o.Connections, o.RootCAs, o.Proxy, o.UserAgent, o.TraceParent, o.Log = connections, roots, proxy, "runner/"+version, c.trace, log
+	client, err := hubclient.New(o)
 	if err != nil {
-		return nil, &exit.Error{
-			Code: exit.Invalid, Err: err,
-			Hint: "copy it from the hub's page in the Azure portal: Shared access policies, the policy, primary connection string",
+		hint := "copy it from the hub's page in the Azure portal: Shared access policies, the policy, primary connection string"
+		if o.ConnectionString == "" {
+			hint = "the hub's name is as in contoso.azure-devices.net; a token is made by az iot hub generate-sas-token"
 		}
+		return nil, &exit.Error{Code: exit.Invalid, Err: err, Hint: hint}
 	}
 	return client, nil
 }
@@ -214,6 +245,9 @@ func (c connection) roots() (*x509.CertPool, error) {
 
 // hubHint says what to do about a hub that cannot be used.
 func hubHint(e *target.HubError) string {
+	if hint := roleHint(e.Err); hint != "" {
+		return hint
+	}
 	herr, ok := errors.AsType[*hub.Error](e.Err)
 	if !ok {
 		return ""

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iothub-runner/internal/emulator"
+	"iothub-runner/internal/emulator/access"
 	"iothub-runner/internal/emulator/fleet"
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/hubclient"
@@ -39,6 +40,9 @@ type emulatorFlags struct {
 	state     string
 	admin     string
 	devices   []string
+	issuer    string
+	jwks      string
+	roles     map[string]string
 }
 
 func newEmulator(env environment) *cobra.Command {
@@ -69,8 +73,26 @@ queries, for the devices of a fleet file or for none. It runs until interrupted.
 	flags.StringVar(&f.state, "state", "", "keep devices, twins and jobs in `FILE`; needs --tls-dir")
 	flags.StringVar(&f.admin, "admin", "", "serve the control endpoint for tests at `ADDR` (default: not at all)")
 	flags.StringArrayVar(&f.devices, "device", nil, "register the device `ID` if it is missing, and print its connection string (may be repeated)")
+	flags.StringVar(&f.issuer, "entra-issuer", "", "believe Entra ID tokens of this `ISSUER`, such as https://login.microsoftonline.com/TENANT/v2.0; goes with --entra-jwks")
+	flags.StringVar(&f.jwks, "entra-jwks", "", "the issuer's keys, a JWKS in `FILE`")
+	flags.StringToStringVar(&f.roles, "entra-role", nil, "give the identity of an object id a role, `OBJECT_ID=ROLE` (default: all are IoT Hub Data Contributor; may be repeated)")
 	f.add(flags)
 	return cmd
+}
+
+// entra opens the issuer whose tokens are believed; nil for none.
+func (f *emulatorFlags) entra() (*access.Entra, error) {
+	switch {
+	case f.issuer == "" && f.jwks == "" && len(f.roles) == 0:
+		return nil, nil //nolint:nilnil // none, and no error
+	case f.issuer == "" || f.jwks == "":
+		return nil, exit.Usage("--entra-issuer and --entra-jwks go together", "")
+	}
+	e, err := access.OpenEntra(f.issuer, f.jwks, f.roles)
+	if err != nil {
+		return nil, exit.Usage("--entra-issuer: "+err.Error(), "")
+	}
+	return e, nil
 }
 
 // ready is the content of --ready-file.
@@ -98,6 +120,10 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 	if err != nil {
 		return err
 	}
+	issuer, err := f.entra()
+	if err != nil {
+		return err
+	}
 	readyFile, err := output.Replaced(f.readyFile)
 	if err != nil {
 		return exit.Usage(fmt.Sprintf("--ready-file %q: %v", f.readyFile, output.Reason(err)), "name a file that can be written")
@@ -106,7 +132,7 @@ func runEmulator(ctx context.Context, env environment, f *emulatorFlags) error {
 	server, err := emulator.Start(emulator.Options{
 		HostName: f.hostName, HTTPSAddr: f.https, MQTTAddr: f.mqtt, TLSDir: f.tlsDir,
 		AdminAddr: f.admin, StateFile: f.state, Behaviour: f.behaviour,
-		Fleet: devices, Tier: f.tier, Units: f.units, Log: talk.Log,
+		Fleet: devices, Tier: f.tier, Units: f.units, Entra: issuer, Log: talk.Log,
 	})
 	if err != nil {
 		return &exit.Error{Code: exit.Invalid, Err: fmt.Errorf("start emulator: %w", err), Hint: startHint(err)}

@@ -29,6 +29,8 @@ func (f *talkFlags) add(flags *pflag.FlagSet) {
 
 func (c *connection) add(flags *pflag.FlagSet) {
 	flags.StringVar(&c.stringFile, "connection-string-file", "", "read the hub's connection string from `FILE` (- is stdin) instead of "+connectionStringVar)
+	flags.StringVar(&c.auth, "auth", "key", "`HOW` to ask the hub: key (a connection string, or the signature in "+sasTokenVar+") or entra (workload identity, managed identity, or az login)")
+	flags.StringVar(&c.hostName, "hub", "", "with --auth entra: `HOST` of the hub (default: hub.hostName of the plan)")
 	flags.StringVar(&c.caFile, "ca-file", "", "trust the certificate authorities in `FILE` (PEM) as well as the system's")
 }
 

@@ -74,9 +74,15 @@ func (h *openedHubs) close() {
 
 // openHubs opens the hubs of a plan, each with so many connections at most.
 func (f *hubFlags) openHubs(env environment, plan *spec.Plan, connections int, log *slog.Logger) (*openedHubs, error) {
+	if f.auth != "key" && f.auth != authEntra {
+		return nil, exit.Usage(fmt.Sprintf("--auth %q: want key or entra", f.auth), "")
+	}
 	hubs := plan.Hubs
 	if len(hubs) == 0 {
 		hubs = []spec.Hub{{}}
+		if f.auth == authEntra && f.hostName == "" {
+			hubs[0].HostName = plan.Hub.HostName
+		}
 	} else if f.stringFile != "" {
 		return nil, exit.Usage("--connection-string-file is for one hub, and the plan has several", "set the variable of each hub's connectionStringEnv")
 	}

@@ -98,6 +98,7 @@ func TestScript(t *testing.T) {
 			"deaf":      cmdDeaf,
 			"serve":     cmdServe,
 			"hub":       cmdHub,
+			"entra":     cmdEntra,
 			"proxy":     cmdProxy,
 			"hole":      cmdHole,
 			"report":    cmdReport,
@@ -147,7 +148,7 @@ func command(ts *testscript.TestScript, args []string) *process {
 func environmentKeys() []string {
 	return []string{
 		"PATH", "HOME", "TMPDIR", "XDG_STATE_HOME", "CI", "NO_COLOR", "TERM", "LANG",
-		connectionStringVar, "SSL_CERT_FILE", "HTTPS_PROXY", "RUNNER_TEST_PANIC", "RUNNER_VAR_pw", "RUNNER_VAR_site", "GORACE", "HUB_EU", "HUB_US", "GITHUB_STEP_SUMMARY", "RUNNER_NOTIFY",
+		connectionStringVar, "SSL_CERT_FILE", "HTTPS_PROXY", "RUNNER_TEST_PANIC", "RUNNER_VAR_pw", "RUNNER_VAR_site", "GORACE", "HUB_EU", "HUB_US", "GITHUB_STEP_SUMMARY", "RUNNER_NOTIFY", "JOB_COMPLETION_INDEX", "AZURE_AUTHORITY_HOST", "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_FEDERATED_TOKEN_FILE",
 	}
 }
 

@@ -9,15 +9,25 @@ import (
 	"iothub-runner/spec"
 )
 
+// completionVar is the place of a pod in an Indexed Job of Kubernetes, from 0.
+const completionVar = "JOB_COMPLETION_INDEX"
+
 // maxShards is far above what a hub is worth sharing among.
 const maxShards = 1000
 
 // parseShard reads --shard; empty is the whole.
-func parseShard(text string) (spec.Shard, error) {
+func parseShard(text string, getenv func(string) string) (spec.Shard, error) {
 	if text == "" {
 		return spec.Shard{}, nil
 	}
 	index, of, found := strings.Cut(text, "/")
+	if index == "auto" {
+		n, err := strconv.Atoi(getenv(completionVar))
+		if err != nil {
+			return spec.Shard{}, exit.Usage(fmt.Sprintf("--shard %q: %s is not set to a number", text, completionVar), "an Indexed Job of Kubernetes sets it; elsewhere write K/N, such as 2/5")
+		}
+		index = strconv.Itoa(n + 1)
+	}
 	s := spec.Shard{}
 	var err, ofErr error
 	s.Index, err = strconv.Atoi(index)

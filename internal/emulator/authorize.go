@@ -23,8 +23,8 @@ func (s *Server) authorize(header string) (*access.Grant, *refuse.Error) {
 	if header == "" {
 		return nil, refuse.Unauthorized("missing Authorization header")
 	}
-	if strings.HasPrefix(header, "Bearer ") {
-		return s.authorizeBearer()
+	if token, ok := strings.CutPrefix(header, "Bearer "); ok {
+		return s.authorizeBearer(header, token, now)
 	}
 	t, ok := access.ParseToken(header)
 	if !ok {
@@ -49,11 +49,21 @@ func (s *Server) authorize(header string) (*access.Grant, *refuse.Error) {
 	return g, nil
 }
 
-// authorizeBearer judges an Entra ID token. There is nobody here who could
-// have signed one, so it is taken or refused as the hub was told.
-func (s *Server) authorizeBearer() (*access.Grant, *refuse.Error) {
+// authorizeBearer judges an Entra ID token, by the keys of the issuer that the hub was
+// told of. Without one it is taken or refused as the hub was told.
+func (s *Server) authorizeBearer(header, token string, now time.Time) (*access.Grant, *refuse.Error) {
+	if s.entra != nil {
+		g, err := s.entra.Verify(token, now)
+		if err != nil {
+			return nil, refuse.Unauthorized("the token is not valid: " + err.Error())
+		}
+		if len(header) <= access.MaxKept {
+			s.grants.Keep(header, g)
+		}
+		return g, nil
+	}
 	if s.Does(core.KnobBearer, "accept") {
 		return &access.Grant{Allows: access.RegistryRead | access.RegistryWrite | access.ServiceConnect}, nil
 	}
-	return nil, refuse.Unauthorized("the emulator cannot verify Entra ID tokens; start it with the behaviour bearer=accept to take any")
+	return nil, refuse.Unauthorized("the emulator cannot verify Entra ID tokens; start it with --entra-issuer and --entra-jwks, or with the behaviour bearer=accept to take any")
 }

@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -78,6 +79,9 @@ func (x *exchange) admit(parts []string) *refuse.Error {
 	}
 	if !access.Covers(g.Scope, parts) {
 		return refuse.Unauthorized("the token's scope does not cover the resource")
+	}
+	if g.Role != nil && !g.Role.Lets(x.route.op.Action()) {
+		return refuse.Unauthorized(fmt.Sprintf("Principal %s is not authorized for %s on %s due to no assigned permissions", g.Principal, x.r.Method, x.r.URL.Path))
 	}
 	if g.Allows&x.needs() == 0 {
 		return refuse.Unauthorized("the policy does not allow the operation")

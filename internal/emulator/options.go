@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"iothub-runner/internal/emulator/access"
 	"iothub-runner/internal/emulator/core"
 	"iothub-runner/internal/emulator/fleet"
 )
@@ -24,6 +25,7 @@ type Options struct {
 	Tier      string            // none (default), free, S1, S2 or S3: whose throttles apply
 	Units     int               // of the tier; default 1
 	Behaviour map[string]string // switches, see [Behaviours]; nil for the defaults
+	Entra     *access.Entra     // whose tokens are believed; nil: nobody's
 	StartAt   time.Time         // of the hub's own time; zero: now
 	Log       *slog.Logger      // nil discards
 }

@@ -38,6 +38,7 @@ type Server struct {
 	front *devices.Front
 
 	grants  access.GrantCache
+	entra   *access.Entra // nil: no identity of Entra ID is known
 	zippers sync.Pool
 	buffers sync.Pool
 
@@ -82,6 +83,7 @@ func New(opts Options) (*Server, error) {
 		contentType: []string{"application/json; charset=utf-8"},
 		varyOrigin:  []string{"Origin"},
 		hostName:    opts.HostName,
+		entra:       opts.Entra,
 	}
 	if s.Chosen, err = core.ParseBehaviour(opts.Behaviour); err != nil {
 		return nil, err

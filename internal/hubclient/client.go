@@ -42,6 +42,12 @@ type Options struct {
 	// ConnectionString of a shared access policy, with HostName (a port is
 	// allowed), SharedAccessKeyName and SharedAccessKey.
 	ConnectionString string
+	// HostName is the hub's instead, for SASToken or Token.
+	HostName string
+	// SASToken is a shared access signature that was made elsewhere.
+	SASToken string
+	// Token gets tokens of Entra ID.
+	Token TokenSource
 	// Connections is how many may be open at once; 0 means 64.
 	Connections int
 	// RootCAs to trust instead of the system's; nil means the system's.
@@ -63,7 +69,7 @@ type Options struct {
 type Client struct {
 	host       string
 	pool       *pool
-	credential *sasCredential
+	credential *credential
 	userAgent  string
 	traceOf    func(ctx context.Context) string
 	log        *slog.Logger
@@ -73,7 +79,7 @@ type Client struct {
 // New returns a client for the hub that the connection string names. It makes
 // no request.
 func New(o Options) (*Client, error) {
-	cs, err := ParseConnectionString(o.ConnectionString)
+	host, signs, err := credentialOf(&o)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +91,7 @@ func New(o Options) (*Client, error) {
 	if connections <= 0 {
 		connections = 64
 	}
-	dialer, err := newDialer(cs.HostName, connections, o)
+	dialer, err := newDialer(host, connections, o)
 	if err != nil {
 		return nil, err
 	}
@@ -94,13 +100,28 @@ func New(o Options) (*Client, error) {
 		log.Warn("this machine cannot open more connections; going on with fewer, which is slower", "error", redact(err.Error()))
 	}
 	return &Client{
-		host:       cs.HostName,
+		host:       host,
 		pool:       pool,
-		credential: newSASCredential(cs),
+		credential: signs,
 		userAgent:  o.UserAgent,
 		traceOf:    o.TraceParent,
 		log:        log,
 	}, nil
+}
+
+// credentialOf returns the hub's name and what signs requests to it.
+func credentialOf(o *Options) (host string, signs *credential, err error) {
+	if o.Token == nil && o.SASToken == "" {
+		cs, parseErr := ParseConnectionString(o.ConnectionString)
+		return cs.HostName, withKey(cs), parseErr
+	}
+	if host, err = hostOf(o.HostName); err != nil {
+		return "", nil, err
+	}
+	if o.Token != nil {
+		return host, withSource(o.Token), nil
+	}
+	return host, withToken(o.SASToken), checkSASToken(o.SASToken)
 }
 
 // HostName returns the hub's name as the connection string gave it, with its
@@ -118,7 +139,7 @@ func (c *Client) do(ctx context.Context, r request) (answer, error) {
 	begin := time.Now()
 	tok, err := c.credential.current(begin)
 	if err != nil {
-		return answer{}, &hub.Error{Kind: hub.KindNotSent, Message: "sign a token: " + err.Error(), Err: err}
+		return answer{}, &hub.Error{Kind: hub.KindNotSent, Message: "get a token: " + redact(err.Error()), Err: err}
 	}
 	if c.traceOf != nil {
 		if trace := c.traceOf(ctx); trace != "" {

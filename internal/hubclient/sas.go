@@ -1,6 +1,7 @@
 package hubclient
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -86,6 +87,26 @@ func canonicalHost(host string) string {
 	return name
 }
 
+// hostOf checks the name of a hub that came without a connection string.
+func hostOf(name string) (string, error) {
+	host := canonicalHost(strings.TrimSpace(name))
+	if err := checkHost(host); err != nil {
+		return "", errors.New(strings.Replace(err.Error(), "connection string: HostName", "the hub's name", 1))
+	}
+	return host, nil
+}
+
+// checkSASToken refuses what is no signature, or that of a device.
+func checkSASToken(text string) error {
+	if !strings.HasPrefix(text, "SharedAccessSignature ") || !strings.Contains(text, "sig=") || !strings.Contains(text, "sr=") {
+		return errors.New("the token is not of the form SharedAccessSignature sr=(hub)&sig=(signature)&se=(time)&skn=(policy)")
+	}
+	if strings.ContainsAny(text, "\r\n") {
+		return errors.New("the token has a line break in it")
+	}
+	return nil
+}
+
 // checkHost quotes what it refuses without what looks like a key: when the
 // fields run into one another, the host name holds them all.
 func checkHost(host string) error {
@@ -120,10 +141,16 @@ type token struct {
 // a gateway that echoes a request need not do so in a form that redact knows.
 func (t *token) hide(text string) string { return t.secrets.Replace(text) }
 
-// sasCredential signs a token once and renews it before it ends.
-type sasCredential struct {
-	host string
-	key  *common.SharedAccessKey
+// signed is what a signer makes.
+type signed struct {
+	text    string    // of the Authorization header
+	renewAt time.Time // when another one should take its place
+	secrets []string  // that must not be shown, besides the text
+}
+
+// credential has a token made once and renews it before it ends.
+type credential struct {
+	sign func(now time.Time) (signed, error)
 
 	cached atomic.Pointer[token]
 	// refusedSince is when the hub first refused a token after it had last taken
@@ -132,16 +159,54 @@ type sasCredential struct {
 	mu           sync.Mutex // held while signing, so that one renewal serves all
 }
 
-func newSASCredential(cs ConnectionString) *sasCredential {
+// withKey signs with the key of a shared access policy.
+func withKey(cs ConnectionString) *credential {
 	host := cs.HostName
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h // a port is ours, not part of the resource that the key opens
 	}
-	return &sasCredential{host: host, key: common.NewSharedAccessKey(host, cs.KeyName, cs.key)}
+	key := common.NewSharedAccessKey(host, cs.KeyName, cs.key)
+	return &credential{sign: func(now time.Time) (signed, error) {
+		sas, err := common.NewSharedAccessSignature(host, key.SharedAccessKeyName, key.SharedAccessKey, now.Add(tokenLife))
+		if err != nil {
+			return signed{}, errors.New("the shared access key cannot be used")
+		}
+		return signed{text: sas.String(), renewAt: now.Add(tokenLife * 3 / 4), secrets: []string{sas.Sig, key.SharedAccessKey}}, nil
+	}}
+}
+
+// withToken uses a signature that somebody else has made. It cannot be renewed.
+func withToken(text string) *credential {
+	_, sig, _ := strings.Cut(text, "sig=")
+	sig, _, _ = strings.Cut(sig, "&")
+	plain, err := url.QueryUnescape(sig)
+	if err != nil {
+		plain = sig
+	}
+	return &credential{sign: func(now time.Time) (signed, error) {
+		return signed{text: text, renewAt: now.Add(tokenLife), secrets: []string{plain, sig}}, nil
+	}}
+}
+
+// TokenSource gets a token of Entra ID for the hub, and says until when it is good.
+type TokenSource func(ctx context.Context) (token string, expires time.Time, err error)
+
+// withSource asks for a token of Entra ID whenever one is about to end.
+func withSource(source TokenSource) *credential {
+	return &credential{sign: func(now time.Time) (signed, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		defer cancel()
+		text, expires, err := source(ctx)
+		if err != nil {
+			return signed{}, err
+		}
+		life := expires.Sub(now)
+		return signed{text: "Bearer " + text, renewAt: now.Add(max(life*3/4, time.Second)), secrets: []string{text}}, nil
+	}}
 }
 
 // current returns the token to use at the time now.
-func (s *sasCredential) current(now time.Time) (*token, error) {
+func (s *credential) current(now time.Time) (*token, error) {
 	if t := s.cached.Load(); t != nil && now.Before(t.renewAt) {
 		return t, nil
 	}
@@ -149,31 +214,32 @@ func (s *sasCredential) current(now time.Time) (*token, error) {
 }
 
 // renew replaces the token old, unless somebody did so already.
-func (s *sasCredential) renew(old *token, now time.Time) (*token, error) {
+func (s *credential) renew(old *token, now time.Time) (*token, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.cached.Load(); t != nil && t != old {
 		return t, nil
 	}
-	sas, err := common.NewSharedAccessSignature(s.host, s.key.SharedAccessKeyName, s.key.SharedAccessKey, now.Add(tokenLife))
+	made, err := s.sign(now)
 	if err != nil {
-		return nil, errors.New("the shared access key cannot be used")
+		return nil, err
+	}
+	var hidden []string
+	for _, secret := range made.secrets {
+		if secret != "" {
+			hidden = append(hidden, secret, "***", url.QueryEscape(secret), "***")
+		}
 	}
 	t := &token{
-		text:    sas.String(),
-		renewAt: now.Add(tokenLife * 3 / 4),
-		heir:    old != nil && (old.heir || old.accepted.Load()),
-		secrets: strings.NewReplacer(
-			sas.Sig, "***", url.QueryEscape(sas.Sig), "***",
-			s.key.SharedAccessKey, "***", url.QueryEscape(s.key.SharedAccessKey), "***",
-		),
+		text: made.text, renewAt: made.renewAt, secrets: strings.NewReplacer(hidden...),
+		heir: old != nil && (old.heir || old.accepted.Load()),
 	}
 	s.cached.Store(t)
 	return t, nil
 }
 
 // accept notes that the hub has taken a token.
-func (s *sasCredential) accept(t *token) {
+func (s *credential) accept(t *token) {
 	t.accepted.Store(true)
 	if s.refusedSince.Load() != 0 {
 		s.refusedSince.Store(0)
@@ -193,7 +259,7 @@ const (
 // then, and is replaced if it could be too old. One that took its place may only
 // be the first to meet whatever refused the other. One that is the first of all
 // is wrong, and a new one would be too.
-func (s *sasCredential) mayHaveExpired(t *token, status int, now time.Time) (wait time.Duration, ok bool) {
+func (s *credential) mayHaveExpired(t *token, status int, now time.Time) (wait time.Duration, ok bool) {
 	accepted := t.accepted.Load()
 	if status != http.StatusUnauthorized || !accepted && !t.heir {
 		return 0, false

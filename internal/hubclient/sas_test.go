@@ -92,13 +92,13 @@ func TestConnectionStringShowsNoKey(t *testing.T) {
 	}
 }
 
-func newTestCredential(t *testing.T) *sasCredential {
+func newTestCredential(t *testing.T) *credential {
 	t.Helper()
 	cs, err := ParseConnectionString("HostName=h:8443;SharedAccessKeyName=service;SharedAccessKey=" + testKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newSASCredential(cs)
+	return withKey(cs)
 }
 
 // TestTokenIsSignedOnce renews at three quarters of a token's life, to the second.

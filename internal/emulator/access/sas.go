@@ -121,6 +121,9 @@ type Grant struct {
 	Allows  Permission
 	Scope   []string // path segments below the host
 	Expires time.Time
+	// Principal and Role are those of an identity of Entra ID; nil for a key.
+	Principal string
+	Role      *Role
 }
 
 // GrantCache remembers verified tokens, so that a client that sends the same

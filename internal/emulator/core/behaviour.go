@@ -68,7 +68,7 @@ func wireBehaviours() []Behaviour {
 		{"nullSection", []string{"ignore", "clear"}, "A section that is null as a whole in PATCH or PUT."},
 		{"putNotice", []string{"whole", "nulls"}, "What a device hears of a PUT: the whole new document, as Microsoft's MQTT page says, or null for each key that went, as devices were seen to need."},
 		{"noopPatch", []string{"bump", "keep"}, "Whether a patch that changes no value raises etag and versions."},
-		{"bearer", []string{"refuse", "accept"}, "Entra ID tokens. The emulator cannot verify them: accept takes any."},
+		{"bearer", []string{"refuse", "accept"}, "Entra ID tokens where no issuer is known (`--entra-issuer`): accept takes any."},
 		{"moduleCreated", []string{"200", "201"}, "The status for a new module. The swagger knows both; the Go client takes 200 alone."},
 		{"bulkErrorCode", []string{"number", "name"}, "errorCode in the result of a bulk call: the number, as import logs and clients that worked with the hub have it, or the name, as in the swagger."},
 	}

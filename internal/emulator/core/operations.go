@@ -58,6 +58,37 @@ func (o Operation) Needs() access.Permission {
 	return access.ServiceConnect
 }
 
+// Action returns the data action that an identity of Entra ID must be allowed, below
+// Microsoft.Devices/IotHubs.
+func (o Operation) Action() string {
+	switch o {
+	case OpGetTwin, OpQuery:
+		return "twins/read"
+	case OpPatchTwin, OpPutTwin:
+		return "twins/write"
+	case OpInvoke:
+		return "directMethods/invoke/action"
+	case OpGetDevice, OpListDevices, OpListModules, OpGetModule:
+		return "devices/read"
+	case OpPutDevice, OpBulk, OpPutModule:
+		return "devices/write"
+	case OpDeleteDevice, OpDeleteModule:
+		return "devices/delete"
+	case OpDeviceStatistics, OpServiceStatistics:
+		return "statistics/read"
+	case OpPutJob:
+		return "jobs/write"
+	case OpCancelJob:
+		return "jobs/delete"
+	case OpGetJob, OpListJobs, OpListOldJobs, OpGetOldJob:
+		return "jobs/read"
+	case OpPurge:
+		return "cloudToDeviceMessages/queue/purge/action"
+	case OpUnknown, OpNotEmulated:
+	}
+	return "unknown"
+}
+
 // Shape says whether errors take the form of direct methods.
 func (o Operation) Shape() refuse.Shape {
 	if o == OpInvoke {
