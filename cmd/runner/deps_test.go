@@ -59,6 +59,7 @@ func boundaries() []boundary {
 		{"internal/emulator/devices", []string{"internal/emulator/fleet", "internal/emulator/access", "internal/emulator/core", "internal/emulator/refuse", "internal/emulator/store", "internal/emulator/twindoc", "internal/emulator/wire"}, "it speaks MQTT and nothing else"},
 		{"internal/emulator/jobs", []string{"internal/twinquery", "internal/emulator/fleet", "internal/emulator/core", "internal/emulator/refuse", "internal/emulator/store", "internal/emulator/twindoc", "internal/emulator/wire", "internal/emulator/clock"}, "it runs jobs, whoever asked for them"},
 		{"internal/faults", nil, "it is tests alone, and they are what may import everything"},
+		{"internal/release", nil, "it packs the program from outside"},
 		{"internal/bench", nil, "it measures the programs from outside"},
 		{"internal/render", []string{"spec", "internal/preview", "internal/hub", "internal/fold"}, "it shows documents, whoever made them"},
 		{"internal/telemetry", []string{"runner", "spec", "internal/hub", "internal/target", "internal/render"}, "it tells others of a run and cannot change it"},

@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
+	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
 
 	"iothub-runner/internal/exit"
 	"iothub-runner/internal/mask"
@@ -107,7 +112,7 @@ calls a direct method or patches twins, for the devices of a query, after a dela
 	})
 	root.CompletionOptions.DisableDefaultCmd = true // ours is newCompletion
 	root.AddCommand(newInit(env), newValidate(env), newPreview(env), newApply(env), newReport(env), newRuns(env), newUndo(env), newJobs(env), newEmulator(env),
-		newSchema(env), newExplain(env), newCompletion(env), newVersion(env))
+		newSchema(env), newExplain(env), newCompletion(env), newVersion(env), newMan(env))
 	return root
 }
 
@@ -133,13 +138,76 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 }
 
 func newVersion(env environment) *cobra.Command {
-	return &cobra.Command{
+	var format string
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "print the version",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(env.stdout, version)
-			return err
+			switch format {
+			case "text":
+				_, err := fmt.Fprintln(env.stdout, version)
+				return err
+			case "json":
+				return json.NewEncoder(env.stdout).Encode(built())
+			}
+			return exit.Usage(fmt.Sprintf("--format %q: want text or json", format), "")
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "text", "write `FORMAT`: text or json")
+	completeFlag(cmd, "format", oneOf("text", "json"))
+	return cmd
+}
+
+// build is of what this program was built.
+type build struct {
+	Version  string `json:"version"`
+	Commit   string `json:"commit,omitempty"`
+	Time     string `json:"time,omitempty"` // of the commit
+	Modified bool   `json:"modified"`       // the checkout was not that of the commit
+	Go       string `json:"go"`
+	OS       string `json:"os"`
+	Arch     string `json:"arch"`
+}
+
+func built() build {
+	b := build{Version: version, Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return b
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.time":
+			b.Time = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		}
+	}
+	return b
+}
+
+// newMan writes the manual. Whoever packs a release calls it.
+func newMan(env environment) *cobra.Command {
+	return &cobra.Command{
+		Use: "man DIR", Short: "write the manual pages", Hidden: true, Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			header := &doc.GenManHeader{Title: "RUNNER", Section: "1", Source: "runner " + version, Manual: "runner"}
+			if seconds, err := strconv.ParseInt(env.getenv("SOURCE_DATE_EPOCH"), 10, 64); err == nil {
+				at := time.Unix(seconds, 0).UTC()
+				header.Date = &at
+			}
+			err := os.MkdirAll(args[0], 0o755) //nolint:gosec // everybody may read a manual
+			if err == nil {
+				cmd.Root().DisableAutoGenTag = true
+				err = doc.GenManTree(cmd.Root(), header, args[0])
+			}
+			if err != nil {
+				return &exit.Error{Code: exit.Missed, Err: fmt.Errorf("write the manual: %w", err)}
+			}
+			return nil
 		},
 	}
 }
