@@ -23,7 +23,7 @@ type talkFlags struct {
 func (f *talkFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.progress, "progress", "auto", "`HOW` to show progress on stderr: auto, tty, plain or none")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "print only errors on stderr")
-	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log every request to the hub (never a secret)")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "say a line for each device, and log every request to the hub (never a secret)")
 	flags.StringVar(&f.logFormat, "log-format", "text", "`FORMAT` of everything on stderr: text or json")
 }
 
