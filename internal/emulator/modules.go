@@ -174,6 +174,7 @@ func (s *Server) removeModule(deviceID, moduleID string, match twindoc.Condition
 		return refusal
 	}
 	s.CutModule(d.Slot, moduleID, "the module was deleted")
+	s.front.Mail.Forget(d.ID + "/" + moduleID)
 	s.Store.Slot(d.Slot).Forget(moduleID)
 	return nil
 }

@@ -149,8 +149,9 @@ func (s *Server) loadState() error {
 		return err
 	}
 	s.front.Mail.KeepOnly(func(id string) bool {
-		_, known := s.Store.Find(id)
-		return known
+		device, module, _ := strings.Cut(id, "/")
+		_, refusal := s.Store.Look(device, module)
+		return refusal == nil
 	})
 	s.stateLog = l
 	s.schedules.NoteJob = func(j *jobs.Kept) { l.note(stateLine{Job: j}) }

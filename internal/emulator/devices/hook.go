@@ -72,9 +72,7 @@ func (h *deviceHook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		return err
 	}
 	link.clean = pk.Connect.Clean
-	if link.subject.Mod == nil {
-		link.keptQoS, link.resumed = h.front.Mail.resume(link.subject.ID, link.clean)
-	}
+	link.session, link.sessionQoS = h.front.Mail.resume(link.subject.FullID(), link.clean)
 	// The hub keeps sessions and wills itself. To the broker every connection
 	// is a client of its own that leaves nothing behind.
 	cl.ID = strconv.FormatUint(link.number, 10)
@@ -178,7 +176,7 @@ func (h *deviceHook) OnPublish(cl *mqtt.Client, pk packets.Packet) (packets.Pack
 // OnPacketEncode tells a device that comes back whether the hub remembers it.
 func (h *deviceHook) OnPacketEncode(cl *mqtt.Client, pk packets.Packet) packets.Packet {
 	if l := connOf(cl).link; pk.FixedHeader.Type == packets.Connack && l != nil && pk.ReasonCode == 0 {
-		pk.SessionPresent = l.resumed
+		pk.SessionPresent = l.session != filterSet{}
 	}
 	return pk
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"iothub-runner/internal/emulator/store"
@@ -22,8 +23,33 @@ type Kept struct {
 }
 
 type stateSession struct {
-	Keeps bool `json:"keeps,omitempty"`
-	QoS   byte `json:"qos,omitempty"`
+	Keeps   bool     `json:"keeps,omitempty"`   // it listens to messages from the cloud
+	QoS     byte     `json:"qos,omitempty"`     // of those
+	Filters []string `json:"filters,omitempty"` // what else it listens to
+}
+
+// keep returns a session as the state file has it.
+func (s filterSet) keep(qos byte) *stateSession {
+	kept := &stateSession{Keeps: s[messagesFilter]}
+	if kept.Keeps {
+		kept.QoS = qos
+	}
+	for f, listens := range s {
+		if listens && deviceFilter(f) != messagesFilter {
+			kept.Filters = append(kept.Filters, deviceFilter(f).String())
+		}
+	}
+	return kept
+}
+
+// filters returns the session that the state file has.
+func (s *stateSession) filters() filterSet {
+	var set filterSet
+	for f := range set {
+		set[f] = f != int(noFilter) && slices.Contains(s.Filters, deviceFilter(f).String())
+	}
+	set[messagesFilter] = s.Keeps
+	return set
 }
 
 type stateLetter struct {
@@ -53,8 +79,8 @@ func (r *mailroom) Keep() []*Kept {
 	var kept []*Kept
 	for _, id := range slices.Sorted(maps.Keys(r.boxes)) {
 		box := r.boxes[id]
-		if box.keeps {
-			kept = append(kept, &Kept{Device: id, Session: &stateSession{Keeps: true, QoS: box.qos}})
+		if box.session != (filterSet{}) {
+			kept = append(kept, &Kept{Device: id, Session: box.session.keep(box.qos)})
 		}
 		for _, l := range box.letters {
 			kept = append(kept, &Kept{Device: id, Post: l.Keep()})
@@ -67,14 +93,15 @@ func (r *mailroom) Keep() []*Kept {
 func (r *mailroom) Restore(m *Kept) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !store.ValidID(m.Device) {
+	device, module, isModule := strings.Cut(m.Device, "/")
+	if !store.ValidID(device) || isModule && !store.ValidID(module) {
 		return fmt.Errorf("messages for %q: not an id", m.Device)
 	}
 	box := r.boxLocked(m.Device)
 	defer r.tidyLocked(m.Device)
 	switch {
 	case m.Session != nil:
-		box.keeps, box.qos = m.Session.Keeps, m.Session.QoS
+		box.session, box.qos = m.Session.filters(), m.Session.QoS
 	case m.Post != nil:
 		r.numbers = max(r.numbers, m.Post.Number)
 		known := slices.ContainsFunc(box.letters, func(l *letter) bool { return l.number == m.Post.Number })
@@ -92,7 +119,7 @@ func (r *mailroom) Restore(m *Kept) error {
 	return nil
 }
 
-// KeepOnly drops the boxes of devices that are no more.
+// KeepOnly drops the boxes of devices and modules that are no more.
 func (r *mailroom) KeepOnly(known func(id string) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -36,9 +36,9 @@ type mqttLink struct {
 	generation string
 	number     uint64
 	will       *will
-	clean      bool // the session ends with the connection
-	resumed    bool // a session from before goes on
-	keptQoS    byte // of the subscription that goes on with it
+	clean      bool      // the session ends with the connection
+	session    filterSet // what it goes on with from before
+	sessionQoS byte      // of its messages from the cloud
 
 	welcomed passage // what the gate said of the connection
 
@@ -53,7 +53,7 @@ type mqttLink struct {
 	expiry       *time.Timer
 
 	mu    sync.Mutex
-	subs  [inputsFilter + 1]bool              // guarded by mu
+	subs  filterSet                           // guarded by mu
 	calls map[string]chan<- core.MethodAnswer // by request id; guarded by mu
 	rid   uint64                              // guarded by mu
 }
@@ -79,8 +79,16 @@ func newMQTTLink(f *Front, cl *mqtt.Client, v visitor) *mqttLink {
 
 // attach makes the device connected, and ends a connection that it had before.
 // It comes before the CONNACK: who has that may connect again at once, and the
-// later connection must not be the one that ends.
-func (l *mqttLink) attach() { l.server.Attach(l.key, l) }
+// later connection must not be the one that ends. Who is told of a session that
+// goes on may be called at once as well; what is sent waits for begin.
+func (l *mqttLink) attach() {
+	l.server.Attach(l.key, l)
+	for f, listens := range l.session {
+		if listens {
+			l.subscribe(deviceFilter(f), l.sessionQoS)
+		}
+	}
+}
 
 // begin follows the CONNACK: everything the hub has for the device goes here.
 func (l *mqttLink) begin() {
@@ -95,9 +103,6 @@ func (l *mqttLink) begin() {
 		l.Close("the device was disabled or deleted")
 	}
 	l.server.Log.Debug("device connected", "device", l.subject.FullID())
-	if l.resumed {
-		l.front.Mail.Listen(l, l.keptQoS)
-	}
 	if !l.passed(l.welcomed) {
 		l.Close("a fault ends the connection")
 	}
@@ -330,13 +335,10 @@ func (l *mqttLink) subscribe(f deviceFilter, qos byte) {
 	l.mu.Lock()
 	l.subs[f] = true
 	l.mu.Unlock()
-	switch f {
-	case methodsFilter:
+	l.front.Mail.listen(l, f, qos)
+	if f == methodsFilter {
 		l.takesMethods.Store(true)
 		l.server.Readied(l.key)
-	case messagesFilter:
-		l.front.Mail.Listen(l, qos)
-	case noFilter, twinAnswersFilter, desiredFilter, inputsFilter:
 	}
 }
 
@@ -344,12 +346,9 @@ func (l *mqttLink) unsubscribe(f deviceFilter) {
 	l.mu.Lock()
 	l.subs[f] = false
 	l.mu.Unlock()
-	switch f {
-	case methodsFilter:
+	l.front.Mail.ignore(l, f)
+	if f == methodsFilter {
 		l.takesMethods.Store(false)
-	case messagesFilter:
-		l.front.Mail.ignore(l)
-	case noFilter, twinAnswersFilter, desiredFilter, inputsFilter:
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,16 +28,17 @@ type Message struct {
 // mailroom keeps what was sent to devices until they acknowledge it.
 type mailroom struct {
 	mu    sync.Mutex
-	boxes map[string]*mailbox // by device id; guarded by mu
+	boxes map[string]*mailbox // by the full id of a device or module; guarded by mu
 
 	numbers uint64      // of the last letter; guarded by mu
 	Changed func(*Kept) // is told of every change; nil unless the state is kept
 }
 
-// mailbox is the queue of one device.
+// mailbox is the queue of one device, and what it or a module listens to in a
+// session that outlives its connection.
 type mailbox struct {
-	keeps   bool // the device subscribed in a session that outlives its connection
-	qos     byte
+	session filterSet
+	qos     byte // of the letters
 	letters []*letter
 	reader  *mqttLink // who gets the letters now; nil while nobody listens
 	packet  uint16    // the last packet id that was used
@@ -148,7 +150,7 @@ func (r *mailroom) boxLocked(deviceID string) *mailbox {
 
 // tidyLocked forgets a box that has nothing to keep.
 func (r *mailroom) tidyLocked(deviceID string) {
-	if box := r.boxes[deviceID]; box != nil && !box.keeps && box.reader == nil && len(box.letters) == 0 {
+	if box := r.boxes[deviceID]; box != nil && box.session == (filterSet{}) && box.reader == nil && len(box.letters) == 0 {
 		delete(r.boxes, deviceID)
 	}
 }
@@ -194,12 +196,12 @@ func (r *mailroom) clearLocked(deviceID string, b *mailbox) {
 	b.letters = nil
 }
 
-// keepLocked says whether a box's session outlives its connection.
-func (r *mailroom) keepLocked(deviceID string, b *mailbox, keeps bool) {
-	if b.keeps != keeps || keeps {
-		r.noteLocked(Kept{Device: deviceID, Session: &stateSession{Keeps: keeps, QoS: b.qos}})
+// keepLocked says what of a session outlives its connection.
+func (r *mailroom) keepLocked(id string, b *mailbox, session filterSet, qos byte) {
+	if b.session != session || b.qos != qos {
+		r.noteLocked(Kept{Device: id, Session: session.keep(qos)})
 	}
-	b.keeps = keeps
+	b.session, b.qos = session, qos
 }
 
 // bag is how the topic tells of a message.
@@ -215,34 +217,41 @@ func (m Message) bag(deviceID string) string {
 	return propertyBag(names, values)
 }
 
-// resume says whether a device's session from before goes on, and with which
-// QoS it listens then. A clean session ends the one before.
-func (r *mailroom) resume(deviceID string, clean bool) (byte, bool) {
+// resume returns what a session from before goes on with: what it listens to,
+// and the QoS of its letters. A clean session ends the one before.
+func (r *mailroom) resume(id string, clean bool) (filterSet, byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	box := r.boxes[deviceID]
-	if box == nil || !box.keeps {
-		return 0, false
+	box := r.boxes[id]
+	if box == nil {
+		return filterSet{}, 0
 	}
 	if clean {
-		r.keepLocked(deviceID, box, false)
-		r.tidyLocked(deviceID)
-		return 0, false
+		r.keepLocked(id, box, filterSet{}, 0)
+		r.tidyLocked(id)
+		return filterSet{}, 0
 	}
-	return box.qos, true
+	return box.session, box.qos
 }
 
-// Listen makes a link the reader of its device's box.
-func (r *mailroom) Listen(l *mqttLink, qos byte) {
+// listen keeps a subscription in a session that outlives its connection, and
+// makes a link that asks for letters the reader of its device's box.
+func (r *mailroom) listen(l *mqttLink, f deviceFilter, qos byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	box := r.boxLocked(l.subject.ID)
-	if box.reader != l {
+	id := l.subject.FullID()
+	box := r.boxLocked(id)
+	if f != messagesFilter {
+		qos = box.qos
+	} else if box.reader != l {
 		box.unsent()
+		box.reader = l
 	}
-	box.reader, box.qos = l, qos
-	r.keepLocked(l.subject.ID, box, !l.clean)
-	r.deliverLocked(l.subject.ID, box)
+	session := box.session
+	session[f] = !l.clean
+	r.keepLocked(id, box, session, qos)
+	r.deliverLocked(id, box)
+	r.tidyLocked(id)
 }
 
 // unsent makes what no reader acknowledged be sent again.
@@ -253,14 +262,21 @@ func (b *mailbox) unsent() {
 }
 
 // ignore ends a subscription.
-func (r *mailroom) ignore(l *mqttLink) {
+func (r *mailroom) ignore(l *mqttLink, f deviceFilter) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if box := r.boxes[l.subject.ID]; box != nil && box.reader == l {
-		box.reader = nil
-		r.keepLocked(l.subject.ID, box, false)
-		r.tidyLocked(l.subject.ID)
+	id := l.subject.FullID()
+	box := r.boxes[id]
+	if box == nil {
+		return
 	}
+	if f == messagesFilter && box.reader == l {
+		box.reader = nil
+	}
+	session := box.session
+	session[f] = false
+	r.keepLocked(id, box, session, box.qos)
+	r.tidyLocked(id)
 }
 
 // leave follows the end of a connection. The subscription stays if the session
@@ -268,7 +284,7 @@ func (r *mailroom) ignore(l *mqttLink) {
 func (r *mailroom) leave(l *mqttLink) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if box := r.boxes[l.subject.ID]; box != nil && box.reader == l {
+	if box := r.boxes[l.subject.FullID()]; box != nil && box.reader == l {
 		box.reader = nil
 		r.tidyLocked(l.subject.ID)
 	}
@@ -333,17 +349,20 @@ func (r *mailroom) Empty() {
 	}
 }
 
-// Forget follows the deletion of a device. Its connection ends as well.
-func (r *mailroom) Forget(deviceID string) {
+// Forget follows the deletion of a device or a module. Its connection ends as
+// well, and those of a device's modules.
+func (r *mailroom) Forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.boxes[deviceID] != nil {
-		r.noteLocked(Kept{Device: deviceID, Forget: true})
-		delete(r.boxes, deviceID)
+	for box := range r.boxes {
+		if box == id || strings.HasPrefix(box, id+"/") {
+			r.noteLocked(Kept{Device: box, Forget: true})
+			delete(r.boxes, box)
+		}
 	}
 }
 
-// Size is how many devices have a box.
+// Size is how many devices and modules have a box.
 func (r *mailroom) Size() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

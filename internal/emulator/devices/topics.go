@@ -20,6 +20,27 @@ const (
 	inputsFilter   // of a module, from other modules; nothing is ever sent
 )
 
+// filterSet is what somebody listens to.
+type filterSet [inputsFilter + 1]bool
+
+// String is how a state file tells of it.
+func (f deviceFilter) String() string {
+	switch f {
+	case methodsFilter:
+		return "methods"
+	case twinAnswersFilter:
+		return "twinAnswers"
+	case desiredFilter:
+		return "desired"
+	case messagesFilter:
+		return "messages"
+	case inputsFilter:
+		return "inputs"
+	case noFilter:
+	}
+	return ""
+}
+
 // The topics of devices.
 const (
 	MethodsTopic     = "$iothub/methods/POST/"

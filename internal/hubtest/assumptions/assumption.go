@@ -70,7 +70,7 @@ func check(ctx context.Context, s setup, a Assumption) Finding {
 // assumptions is all of them, in order.
 func assumptions() []Assumption {
 	return slices.Concat(registryAssumptions(), twinAssumptions(), queryAssumptions(), methodAssumptions(), jobAssumptions(), deviceAssumptions(),
-		certificateAssumptions(), throttleAssumptions())
+		certificateAssumptions(), sessionAssumptions(), throttleAssumptions())
 }
 
 // table is docs/assumptions.md.

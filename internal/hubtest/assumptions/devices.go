@@ -138,6 +138,24 @@ func topicAssumptions() []Assumption {
 	}
 }
 
+func sessionAssumptions() []Assumption {
+	return []Assumption{
+		{ID: "A114", Says: "A device that comes back in a session that was kept need not subscribe again, to methods and its twin neither", Source: "the Python SDK subscribes once; pull request 5048 of IoT Edge", Expect: `?$version=2 {"$version":2,"a":1}`, observe: func(p *probe) string {
+			d := p.register()
+			h := p.hello(d)
+			h.Session = true
+			first := p.join(d, h, twinDesired+"#")
+			if p.err != nil {
+				return ""
+			}
+			first.Close()
+			again := p.join(d, h)
+			p.must("PATCH", d.twin(), `{"properties":{"desired":{"a":1}}}`)
+			return notice(again.next())
+		}},
+	}
+}
+
 // notice is the end of a notification's topic, and its body with sorted keys.
 func notice(m wire.Message) string {
 	return strings.TrimPrefix(m.Topic, twinDesired) + " " + at(wire.Answer{Body: []byte(m.Body)}.Doc())

@@ -199,12 +199,16 @@ func (p *probe) hello(d identity) wire.Hello {
 
 // connect connects a device and subscribes it, each filter with QoS 0.
 func (p *probe) connect(d identity, filters ...string) *connection {
+	return p.join(d, p.hello(d), filters...)
+}
+
+func (p *probe) join(d identity, h wire.Hello, filters ...string) *connection {
 	c := &connection{p: p, identity: d}
 	if p.err != nil {
 		return c
 	}
 	var err error
-	if c.Device, err = wire.Connect(p.ctx, p.hello(d)); err != nil {
+	if c.Device, err = wire.Connect(p.ctx, h); err != nil {
 		p.fail(err)
 		return c
 	}
