@@ -60,15 +60,19 @@ platforms: ## vet the code and its tests, and build runner, for every system tha
 release: ## write the archives of VERSION into dist, with checksums and a bill of materials
 	go run ./internal/release -version '$(VERSION)' -out dist
 
-# From the distribution, unlike the other tools: these are of the generation that
-# the SDKs stand on. Where they cannot be installed, the tests say what is missing.
-.PHONY: python-libs
-python-libs: ## install msrest and paho-mqtt from Debian, as root, for the tests that drive them
-	@if /usr/bin/python3 -c 'import msrest, paho.mqtt' 2>/dev/null; then :; \
-	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  { apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-msrest python3-paho-mqtt; } >/dev/null 2>&1 \
-	  || echo "make: apt-get cannot install python3-msrest and python3-paho-mqtt" >&2; \
-	else echo "make: python3-msrest and python3-paho-mqtt need apt-get and root" >&2; fi
+# A virtual environment below .tools, with what internal/emulator/sdktest/python
+# pins. The list that is put there last says that all of it is in.
+PYTHON_SDKS := .tools/python/requirements.txt
+
+.PHONY: python-sdks
+python-sdks: $(PYTHON_SDKS) ## install Microsoft's Python SDKs into .tools, for the tests that drive them
+
+$(PYTHON_SDKS): internal/emulator/sdktest/python/requirements.txt
+	@echo "make: installing Microsoft's Python SDKs into .tools" >&2
+	@rm -rf .tools/python
+	python3 -m venv .tools/python
+	.tools/python/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<
+	@cp $< $@
 
 # The browser that opens the HTML report in a test; npm brings what drives it, as
 # internal/render/browser pins it.

@@ -1,6 +1,6 @@
 // Package sdktest proves that clients which know nothing of the emulator work
-// against it: Microsoft's own SDKs for Node, the unofficial Go ones, and the
-// libraries under Microsoft's Python SDKs, driven as those drive them.
+// against it: Microsoft's own SDKs for Node and for Python, and the unofficial Go
+// ones.
 //
 // It holds tests only. The hub is the program that people run, runner emulator,
 // in a process of its own, which is controlled through its control endpoint and
@@ -10,10 +10,11 @@
 // The Node programs under node/ use the released packages that
 // package-lock.json pins, unchanged. On other ports they reach the hub because
 // node/redirect.cjs turns the hub's name and ports into the listener's, as a
-// hosts file and a port forwarding would. The Python programs under python/
-// stand on msrest and paho-mqtt as the distribution has them.
+// hosts file and a port forwarding would. The Python programs under python/ use
+// those that python/requirements.txt pins, likewise. What the az CLI sends is
+// sent there by the library below it, with the models of Microsoft's own client.
 //
-// Where node, npm, a Python library or a port is missing, or there is no network
+// Where node, npm, the Python SDKs or a port is missing, or there is no network
 // to fetch packages from, the tests say so in one line and pass; with
 // RUNNER_TEST_FOREIGN=require in the environment they fail instead, so that CI cannot
 // lose them.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,22 +17,14 @@ import (
 	"iothub-runner/internal/hubtest/foreign"
 )
 
-const pythonLibraries = "the libraries under Microsoft's Python SDKs"
-
-// pythonImports fails where the programs cannot run, and says why in its last
-// line. The generation matters: the SDKs use the first one of paho-mqtt.
-const pythonImports = `
-import msrest, requests, paho.mqtt
-if not paho.mqtt.__version__.startswith("1."):
-    raise ImportError("paho-mqtt is " + paho.mqtt.__version__ + ", want 1.6")
-`
+const pythonSDKs = "Microsoft's Python SDKs"
 
 // TestPython runs every program under python/ against a hub of its own, on
 // ports that the kernel picks.
 func TestPython(t *testing.T) {
 	t.Parallel()
-	python, err := findPython(t.Context())
-	if foreign.Excused(t, pythonLibraries, err) {
+	python, err := findPython()
+	if foreign.Excused(t, pythonSDKs, err) {
 		return
 	}
 	for _, program := range pythonPrograms(t) {
@@ -44,39 +37,35 @@ func TestPython(t *testing.T) {
 
 // TestPythonOnStandardPorts runs the same on 443 and 8883.
 func TestPythonOnStandardPorts(t *testing.T) {
-	python, err := findPython(t.Context())
-	if foreign.Excused(t, pythonLibraries, err) || foreign.Excused(t, pythonLibraries+" on the standard ports", standardPortsFree(t.Context())) {
+	python, err := findPython()
+	if foreign.Excused(t, pythonSDKs, err) || foreign.Excused(t, pythonSDKs+" on the standard ports", standardPortsFree(t.Context())) {
 		return
 	}
 	for _, program := range pythonPrograms(t) {
 		t.Run(program, func(t *testing.T) {
-			if h, err := tryHub(t, standardPorts(), doors); !foreign.Excused(t, pythonLibraries, err) {
+			if h, err := tryHub(t, standardPorts(), doors); !foreign.Excused(t, pythonSDKs, err) {
 				runPython(t, python, h, program)
 			}
 		})
 	}
 }
 
-// findPython returns an interpreter that can import what the programs need:
-// the one on the PATH, or the system's, which has the distribution's packages.
-func findPython(ctx context.Context) (string, error) {
-	why := foreign.AbsenceError("there is no python3")
-	for _, name := range []string{"python3", "/usr/bin/python3"} {
-		python, err := exec.LookPath(name)
-		if err != nil {
-			continue
-		}
-		out, err := exec.CommandContext(ctx, python, "-c", pythonImports).CombinedOutput()
-		if err == nil {
-			return python, nil
-		}
-		if _, ok := errors.AsType[*exec.ExitError](err); !ok {
-			return "", err
-		}
-		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		why = foreign.AbsenceError(python + ": " + lines[len(lines)-1] + "; make python-libs installs Debian's packages")
+// findPython returns the interpreter that make python-sdks gave the packages of
+// python/requirements.txt. It keeps the list it was made from beside them.
+func findPython() (string, error) {
+	want, err := os.ReadFile("python/requirements.txt")
+	if err != nil {
+		return "", err
 	}
-	return "", why
+	made, err := filepath.Abs("../../../.tools/python")
+	if err != nil {
+		return "", err
+	}
+	has, err := os.ReadFile(filepath.Join(made, "requirements.txt"))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(has, want) {
+		return "", foreign.AbsenceError("the packages of python/requirements.txt are not installed; make python-sdks does that")
+	}
+	return filepath.Join(made, "bin", "python"), err
 }
 
 // pythonPrograms lists the modules with tests. It reads every file, so that go
@@ -102,6 +91,10 @@ func pythonPrograms(t *testing.T) []string {
 	return list
 }
 
+// tutorialFile names a file with the text of "Schedule and broadcast jobs
+// (Python)", whose programs then run as they stand there.
+const tutorialFile = "RUNNER_TEST_TUTORIAL"
+
 const pythonDeadline = 2 * time.Minute
 
 // runPython runs one program and fails unless it had tests and all passed. Its
@@ -113,6 +106,10 @@ func runPython(t *testing.T, python string, h *testHub, program string) {
 	cmd := exec.CommandContext(ctx, python, "-B", "-W", "ignore::DeprecationWarning", "-m", "unittest", program)
 	cmd.Dir = "python"
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "REQUESTS_CA_BUNDLE=" + h.CAFile}, h.environment(t)...)
+	cmd.Env = append(cmd.Env, deviceCertificate(t)...)
+	if text := os.Getenv(tutorialFile); text != "" {
+		cmd.Env = append(cmd.Env, "HUB_TUTORIAL="+text)
+	}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
