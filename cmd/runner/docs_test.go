@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"iothub-runner/internal/exit"
+	"iothub-runner/internal/hub"
 	"iothub-runner/spec"
 )
 
@@ -49,7 +50,11 @@ func blocks(t *testing.T, file string) []block {
 	return all
 }
 
-func pages() []string { return []string{"../../README.md", "../../docs/guide.md"} }
+func pages() []string {
+	return []string{"../../README.md", "../../docs/guide.md", outcomesPage}
+}
+
+const outcomesPage = "../../docs/outcomes.md"
 
 // quick makes a plan's delays of seconds ones of hundredths: the plan itself is
 // run at its own pace by the script tutorial.
@@ -239,9 +244,9 @@ func section(t *testing.T, text, heading string) string {
 func TestDocumentedJQ(t *testing.T) {
 	t.Parallel()
 	var script strings.Builder
-	for _, b := range blocks(t, "../../docs/guide.md") {
+	for _, b := range append(blocks(t, "../../docs/guide.md"), blocks(t, outcomesPage)...) {
 		if b.lang == "sh" && strings.Contains(b.text, "jq ") {
-			script.WriteString(b.text)
+			script.WriteString(regexp.MustCompile(`(?m)^runner .*\n`).ReplaceAllString(b.text, ""))
 		}
 	}
 	if strings.Count(script.String(), "jq ") < 5 {
@@ -267,4 +272,68 @@ func TestDocumentedJQ(t *testing.T) {
 			t.Errorf("the answers lack %q:\n%s", want, out)
 		}
 	}
+}
+
+// TestDocumentedOutcomes: the page of outcomes has a section for each outcome, every
+// kind of error that a row can have, and no kind or code that there is not.
+func TestDocumentedOutcomes(t *testing.T) {
+	t.Parallel()
+	text := readText(t, outcomesPage)
+	for _, o := range spec.Outcomes() {
+		if body := section(t, text, "## "+string(o)); !strings.Contains(body, "**Known:**") || !strings.Contains(body, "**Do now:**") {
+			t.Errorf("the section of %s does not say what is known and what to do now", o)
+		}
+	}
+	emitted, named := errorKinds(t), map[string]bool{"none": true}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[^|]+`) \\|").FindAllStringSubmatch(text[:strings.Index(text, "\n## The status of a job")], -1) {
+		for kind := range strings.SplitSeq(row[1], ", ") {
+			kind = strings.Trim(kind, "`")
+			if named[kind] = true; !emitted[kind] && kind != "error.kind" {
+				t.Errorf("the page names the kind %q, which no row has", kind)
+			}
+		}
+	}
+	for kind := range emitted {
+		if !named[kind] {
+			t.Errorf("the page lacks the kind %q", kind)
+		}
+	}
+	codes := readText(t, "../../internal/hubclient/codes.go")
+	for _, code := range regexp.MustCompile(`\b\d{6}\b`).FindAllString(text, -1) {
+		if !regexp.MustCompile(`(?m)^` + code + ` \w+$`).MatchString(codes) {
+			t.Errorf("the page names the code %s, which the client does not know", code)
+		}
+	}
+}
+
+// errorKinds returns what error.kind can be in a row: what a call to the hub can come
+// to, and what the runner itself writes there.
+func errorKinds(t *testing.T) map[string]bool {
+	t.Helper()
+	kinds := map[string]bool{}
+	for k := hub.KindNotSent; k <= hub.KindBadAnswer; k++ {
+		kinds[k.String()] = true
+	}
+	files, err := filepath.Glob("../../runner/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no sources: %v", err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`(?:RowError\{Kind: |\bkind[A-Z]\w+ += )"(\w+)"`).FindAllStringSubmatch(readText(t, file), -1) {
+			kinds[m[1]] = true
+		}
+	}
+	return kinds
+}
+
+func readText(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
