@@ -51,7 +51,7 @@ func blocks(t *testing.T, file string) []block {
 }
 
 func pages() []string {
-	return []string{"../../README.md", "../../docs/guide.md", outcomesPage}
+	return []string{"../../README.md", "../../docs/guide.md", outcomesPage, "../../docs/comparison.md"}
 }
 
 const outcomesPage = "../../docs/outcomes.md"
