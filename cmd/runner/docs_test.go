@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,13 +27,14 @@ type block struct {
 // blocks returns the fenced blocks of a page.
 func blocks(t *testing.T, file string) []block {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return blocksOf(t, file, readText(t, file))
+}
+
+func blocksOf(t *testing.T, file, text string) []block {
+	t.Helper()
 	var all []block
 	var open *block
-	for i, line := range strings.Split(string(text), "\n") {
+	for i, line := range strings.Split(text, "\n") {
 		fence, isFence := strings.CutPrefix(strings.TrimSpace(line), "```")
 		switch {
 		case isFence && open == nil:
@@ -51,10 +53,13 @@ func blocks(t *testing.T, file string) []block {
 }
 
 func pages() []string {
-	return []string{"../../README.md", "../../docs/guide.md", outcomesPage, "../../docs/comparison.md"}
+	return []string{"../../README.md", guidePage, outcomesPage, "../../docs/comparison.md"}
 }
 
-const outcomesPage = "../../docs/outcomes.md"
+const (
+	guidePage    = "../../docs/guide.md"
+	outcomesPage = "../../docs/outcomes.md"
+)
 
 // quick makes a plan's delays of seconds ones of hundredths: the plan itself is
 // run at its own pace by the script tutorial.
@@ -62,13 +67,24 @@ func quick(plan string) string {
 	return regexp.MustCompile(`delay: (\d+)s`).ReplaceAllString(plan, "delay: ${1}0ms")
 }
 
-// TestDocumentedPlans applies every plan on the pages to the emulator.
+// file is the name in the first line of a block that is to be saved; else empty. Such
+// blocks belong to the tasks of the guide.
+func (b block) file() string {
+	m := regexp.MustCompile(`^# (\S+\.yaml)\n`).FindStringSubmatch(b.text)
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+// TestDocumentedPlans applies every plan on the pages to the emulator. Those of the
+// guide's tasks have fleets of their own.
 func TestDocumentedPlans(t *testing.T) {
 	t.Parallel()
 	n := 0
 	for _, page := range pages() {
 		for _, b := range blocks(t, page) {
-			if b.lang != "yaml" {
+			if b.lang != "yaml" || b.file() != "" {
 				continue
 			}
 			n++
@@ -88,6 +104,125 @@ func TestDocumentedPlans(t *testing.T) {
 	if n < 4 {
 		t.Errorf("%d plans on the pages, want 4 at least", n)
 	}
+}
+
+// TestGuideTasks carries the guide's tasks out: it saves the files of each as the page
+// shows them, and runs the commands as they stand there. The fleet has fewer doors
+// than the page says.
+func TestGuideTasks(t *testing.T) {
+	t.Parallel()
+	tasks, _, _ := strings.Cut(readText(t, guidePage), "\n## Reference\n")
+	_, tasks, _ = strings.Cut(tasks, "\n## ")
+	titles := map[string]bool{}
+	for task := range strings.SplitSeq(tasks, "\n## ") {
+		title, _, _ := strings.Cut(task, "\n")
+		titles[title] = true
+		t.Run(title, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			campus := strings.Replace(readText(t, "../../examples/fleets/campus.yaml"), "count: 10000", "count: 2500", 1)
+			write(t, filepath.Join(dir, "examples", "fleets", "campus.yaml"), campus)
+			applied := map[string]bool{}
+			all := blocksOf(t, title, task)
+			for _, b := range all {
+				if m := regexp.MustCompile(`\bdevicesFile: ([\w.]+)`).FindStringSubmatch(b.text); m != nil {
+					write(t, filepath.Join(dir, m[1]), csvOf(t, all))
+				}
+				if b.lang == "yaml" && b.file() == "" {
+					t.Errorf("a block of the task says no file:\n%s", b.text)
+				} else if b.lang == "yaml" {
+					write(t, filepath.Join(dir, b.file()), b.text)
+					applied[b.file()] = !strings.Contains(b.text, "\njobs:") // a fleet is not applied
+				}
+			}
+			for _, b := range all {
+				if b.lang == "console" {
+					carryOut(t, dir, b.text, applied)
+				}
+			}
+			if len(applied) == 0 {
+				t.Error("the task has no plan")
+			}
+			for file, done := range applied {
+				if !done {
+					t.Errorf("no command of the task applies %s", file)
+				}
+			}
+		})
+	}
+	if len(titles) != 10 {
+		t.Errorf("the guide has %d tasks, want 10", len(titles))
+	}
+}
+
+// carryOut runs commands in a folder, each with the exit code that its comment says,
+// and notes which plans they apply.
+func carryOut(t *testing.T, dir, commands string, applied map[string]bool) {
+	t.Helper()
+	for line := range strings.Lines(commands) {
+		args, ok := strings.CutPrefix(strings.TrimSpace(line), "$ runner ")
+		if !ok {
+			t.Errorf("%q is not a command of runner", line)
+			continue
+		}
+		args, comment, _ := strings.Cut(args, "#")
+		want := exit.OK
+		if comment != "" {
+			if _, err := fmt.Sscanf(comment, " exit code %d", &want); err != nil {
+				t.Errorf("the comment of %q is no exit code", line)
+			}
+		}
+		fields := strings.Fields(args)
+		if code, output := runnerIn(t, dir, fields...); code != want || strings.Contains(output, "warning") {
+			t.Errorf("%s: exit code %d, want %d without warnings\n%s", line, code, want, output)
+		}
+		if fields[0] == "apply" {
+			applied[fields[len(fields)-1]] = true
+		}
+	}
+}
+
+// csvOf returns the table among the blocks of a task.
+func csvOf(t *testing.T, all []block) string {
+	t.Helper()
+	for _, b := range all {
+		if b.lang == "csv" {
+			return b.text
+		}
+	}
+	t.Error("the task has no table")
+	return ""
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runnerIn runs a command in a folder and a process of its own, because the time of a
+// rehearsal is that of its process.
+func runnerIn(t *testing.T, dir string, args ...string) (code int, output string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runner := filepath.Join(t.TempDir(), "runner")
+	if err = os.Symlink(self, runner); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), runner, args...)
+	cmd.Dir, cmd.Env = dir, []string{"HOME=" + dir}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
 }
 
 // TestREADMEPlanIsTheTutorial: the first plan on the page is the file that the
@@ -202,6 +337,31 @@ func TestDocumentedLinks(t *testing.T) {
 	}
 }
 
+// TestDocumentedAnchors: the headings that the pages link to are there.
+func TestDocumentedAnchors(t *testing.T) {
+	t.Parallel()
+	for _, page := range pages() {
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]*)#([^)]+)\)`).FindAllStringSubmatch(readText(t, page), -1) {
+			file := page
+			if m[1] != "" {
+				file = filepath.Join(filepath.Dir(page), m[1])
+			}
+			if !slices.Contains(anchors(readText(t, file)), m[2]) {
+				t.Errorf("%s links to %s#%s, and there is no such heading", page, m[1], m[2])
+			}
+		}
+	}
+}
+
+// anchors returns how the headings of a page are linked to.
+func anchors(text string) (all []string) {
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(text, -1) {
+		plain := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		all = append(all, strings.ReplaceAll(plain, " ", "-"))
+	}
+	return all
+}
+
 // TestDocumentedTables: the README's tables have every outcome and every exit
 // code.
 func TestDocumentedTables(t *testing.T) {
@@ -244,7 +404,7 @@ func section(t *testing.T, text, heading string) string {
 func TestDocumentedJQ(t *testing.T) {
 	t.Parallel()
 	var script strings.Builder
-	for _, b := range append(blocks(t, "../../docs/guide.md"), blocks(t, outcomesPage)...) {
+	for _, b := range append(blocks(t, guidePage), blocks(t, outcomesPage)...) {
 		if b.lang == "sh" && strings.Contains(b.text, "jq ") {
 			script.WriteString(regexp.MustCompile(`(?m)^runner .*\n`).ReplaceAllString(b.text, ""))
 		}
