@@ -53,7 +53,7 @@ func blocksOf(t *testing.T, file, text string) []block {
 }
 
 func pages() []string {
-	return []string{"../../README.md", guidePage, outcomesPage, "../../docs/comparison.md"}
+	return []string{"../../README.md", guidePage, outcomesPage, "../../docs/comparison.md", "../../docs/architecture.md"}
 }
 
 const (
@@ -496,4 +496,26 @@ func readText(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// TestDocumentedPackages: the page about the architecture names every package, and
+// none that is gone.
+func TestDocumentedPackages(t *testing.T) {
+	t.Parallel()
+	text := readText(t, "../../docs/architecture.md")
+	dirs, err := os.ReadDir("../../internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		if dir.IsDir() && !regexp.MustCompile(`\b`+dir.Name()+`\b`).MatchString(text) {
+			t.Errorf("docs/architecture.md does not name internal/%s", dir.Name())
+		}
+	}
+	picture := blocksOf(t, "architecture.md", text)[0].text
+	for _, m := range regexp.MustCompile(`(?m)(?:^ (?:\|  )?| {3,})(\w+)  +\w`).FindAllStringSubmatch(picture, -1) {
+		if _, err := os.Stat("../../internal/" + m[1]); err != nil && m[1] != "runner" && m[1] != "spec" {
+			t.Errorf("docs/architecture.md has a package that there is not: %v", err)
+		}
+	}
 }
