@@ -342,7 +342,7 @@ func (d *direct) takeIn(f finished) {
 		l.putBack(f.item)
 	}
 	if r := d.job().Rollout; r != nil && r.Ramp != nil {
-		d.limit.SetLimit(d.rampRate())
+		d.limit.SetLimitAt(clock.Now(), d.rampRate())
 	}
 }
 

@@ -335,7 +335,8 @@ func (w *worker) awaitRate(dispatch context.Context) (waited time.Duration, ok b
 		return 0, false
 	}
 	defer func() { <-w.line }()
-	wait := w.limit.Reserve().Delay()
+	now := clock.Now() // a rehearsal has a time of its own
+	wait := w.limit.ReserveN(now, 1).DelayFrom(now)
 	return wait, clock.Sleep(dispatch, wait)
 }
 
