@@ -112,10 +112,11 @@ bench: build ## measure runner against a bare loop, then the benchmarks that mat
 
 # The large fleet is not for the race detector: it would take an hour.
 .PHONY: long
-long: ## the tests of make test with large fleets; kill and resume 60 runs; a run over a million devices
+long: ## the tests of make test with large fleets; kill and resume 60 runs; 3000 over broken connections; one over a million devices
 	go test $(RACE) -timeout 30m -run 'TestWholeFleet|TestPreviewOf' ./cmd/runner -long
 	go test $(RACE) -timeout 10m -run TestMarkdownIsBounded ./internal/render -large
 	go test $(RACE) -timeout 30m -run TestKill -v ./internal/faults -kills 60
+	go test -timeout 30m -run TestChaos ./internal/faults -chaos 3000
 	go test -timeout 30m -run TestShards -v ./internal/faults -shardfleet 100000
 	go test -timeout 60m -run TestLargeFleet -v ./internal/faults -fleet 1000000
 

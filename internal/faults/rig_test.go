@@ -127,6 +127,12 @@ func parsePlan(tb testing.TB, text string) *spec.Plan {
 
 func newClient(tb testing.TB, hub *emulator.Server, plan *spec.Plan) *hubclient.Client {
 	tb.Helper()
+	return connect(tb, hub, hub.ConnectionString(), plan)
+}
+
+// connect is newClient for a connection string that leads to the hub some other way.
+func connect(tb testing.TB, hub *emulator.Server, connection string, plan *spec.Plan) *hubclient.Client {
+	tb.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(hub.CAPEM())
 	connections := 0
@@ -134,7 +140,7 @@ func newClient(tb testing.TB, hub *emulator.Server, plan *spec.Plan) *hubclient.
 		connections += plan.Jobs[i].Concurrency + 1
 	}
 	client, err := hubclient.New(hubclient.Options{
-		ConnectionString: hub.ConnectionString(), RootCAs: roots, Connections: connections,
+		ConnectionString: connection, RootCAs: roots, Connections: connections,
 	})
 	if err != nil {
 		tb.Fatal(err)

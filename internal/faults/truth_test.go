@@ -115,19 +115,25 @@ func mostCalls(job string, row *spec.Row) int {
 }
 
 // wrongCount holds an outcome against how often a device acted.
-func wrongCount(acted, most int, o spec.Outcome) string {
-	least := 0
-	switch o {
-	case spec.OutcomeSucceeded, spec.OutcomeRejected, spec.OutcomeUnconfirmed:
-		least = 1
-	case spec.OutcomeUnanswered:
-	case spec.OutcomeUnchanged, spec.OutcomeFailed, spec.OutcomeOffline, spec.OutcomeSkipped, spec.OutcomeNotReached:
-		most = 0
-	}
+func wrongCount(acted, asked int, o spec.Outcome) string {
+	least, most := bounds(o, asked)
 	if acted < least || acted > most {
 		return fmt.Sprintf("%s, but the device acted %d times, want %d to %d", o, acted, least, most)
 	}
 	return ""
+}
+
+// bounds is how often a device acted whose outcome is true. Asked is how often it
+// was asked to.
+func bounds(o spec.Outcome, asked int) (least, most int) {
+	switch o {
+	case spec.OutcomeSucceeded, spec.OutcomeRejected, spec.OutcomeUnconfirmed:
+		return 1, asked
+	case spec.OutcomeUnanswered:
+		return 0, asked
+	case spec.OutcomeUnchanged, spec.OutcomeFailed, spec.OutcomeOffline, spec.OutcomeSkipped, spec.OutcomeNotReached:
+	}
+	return 0, 0
 }
 
 // wrongTwinRow does the same for a row of the twin job. A patch carries the etag
