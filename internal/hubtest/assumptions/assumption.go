@@ -73,30 +73,48 @@ func assumptions() []Assumption {
 		certificateAssumptions(), sessionAssumptions(), throttleAssumptions())
 }
 
+// open says whether only a real hub can decide the matter: nothing that was
+// published or recorded does.
+func (a Assumption) open() bool {
+	return a.Switch != "" || strings.Contains(a.Source, "unconfirmed") || strings.Contains(a.Source, "inferred")
+}
+
 // table is docs/assumptions.md.
 func table(list []Assumption) string {
 	var b strings.Builder
 	b.WriteString(`# What is assumed of the real hub
 
 Nobody could try these statements on a live hub while the emulator and the client were written. Each has a source and a small
-check. Anyone who has a hub for tests can run them:
+check. If you have a hub for tests, please run them, and attach the file to an issue:
 
 ` + "```" + `
-export IOTHUB_SERVICE_CONNECTION_STRING='HostName=...;SharedAccessKeyName=iothubowner;SharedAccessKey=...'
-go run ./internal/hubtest/assumptions             # all of them, some minutes
-go run ./internal/hubtest/assumptions -run A052   # one; -list shows them
+go run ./internal/hubtest/assumptions -connection-string-file hub.txt -out assumptions-report.md   # some minutes
+go run ./internal/hubtest/assumptions -connection-string-file hub.txt -run A052                    # one; -list shows them
 ` + "```" + `
+
+The first line of the file is the connection string of a policy that may do everything, such as ` + "`iothubowner`" + `; it may as well stand in
+` + "`" + connectionVar + "`" + `. A065 also needs one with ServiceConnect alone, in ` + "`" + serviceOnlyVar + "`" + `. Neither keys nor
+the name of the hub get into the report.
 
 The checks touch only devices and jobs that they create, under ids that begin with ` + "`assume-`" + ` and a random number, and delete them
-again (a hub keeps its jobs for 30 days). Those that would disturb others who use the hub run with ` + "`-disturb`" + ` only. The policy
-must be allowed everything; A065 also needs one with ServiceConnect alone, in ` + "`" + serviceOnlyVar + "`" + `.
+again (a hub keeps its jobs for 30 days). Those that would disturb others who use the hub run with ` + "`-disturb`" + ` only.
 
-What has a switch is what the emulator does by default; the check tells which value it should have. This table is generated
+What has a switch is what the emulator does by default; the check tells which value it should have. The tables are generated
 by ` + "`go run ./internal/hubtest/assumptions -table`" + `.
 
-| Id | Statement | Source | Switch |
-|---|---|---|---|
+## What only a real hub can decide
+
 `)
+	list = slices.Clone(list)
+	documented := slices.DeleteFunc(slices.Clone(list), Assumption.open)
+	writeRows(&b, slices.DeleteFunc(list, func(a Assumption) bool { return !a.open() }))
+	b.WriteString("\n## What documents, samples and recorded clients say\n\n")
+	writeRows(&b, documented)
+	return b.String()
+}
+
+func writeRows(b *strings.Builder, list []Assumption) {
+	b.WriteString("| Id | Statement | Source | Switch |\n|---|---|---|---|\n")
 	for _, a := range list {
 		behaviour := ""
 		if a.Switch != "" {
@@ -106,7 +124,6 @@ by ` + "`go run ./internal/hubtest/assumptions -table`" + `.
 		if a.Disturbs != "" {
 			says += " (" + a.Disturbs + ")"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", a.ID, says, a.Source, behaviour)
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", a.ID, says, a.Source, behaviour)
 	}
-	return b.String()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"os"
 	"regexp"
 	"slices"
@@ -89,7 +90,7 @@ func TestChecksLeaveNothingBehind(t *testing.T) {
 	t.Parallel()
 	s := emulated(t, Assumption{}, nil)
 	var out bytes.Buffer
-	if code := checkAll(t.Context(), s, assumptions(), false, &out); code != exitAllHold {
+	if code := (&results{}).checkAll(t.Context(), s, assumptions(), false, &out); code != exitAllHold {
 		t.Errorf("checkAll = %d:\n%s", code, &out)
 	}
 	p := newProbe(t.Context(), s)
@@ -175,6 +176,23 @@ func TestFinding(t *testing.T) {
 		if !strings.Contains(tt.f.String(), tt.part) || tt.f.Holds() != tt.holds {
 			t.Errorf("finding %q, holds %t; want %q, %t", tt.f, tt.f.Holds(), tt.part, tt.holds)
 		}
+	}
+}
+
+// TestReport: what does not hold comes first, and the hub's name not at all.
+func TestReport(t *testing.T) {
+	a := Assumption{ID: "A001", Says: "So it is", Expect: "yes", Switch: "truth", Values: map[string]string{"on": "yes", "off": "no|x"}}
+	r := &results{hub: "contoso.azure-devices.net", at: time.Unix(0, 0), skipped: []Assumption{{ID: "A009", Says: "It breaks", Disturbs: "breaks it"}}, found: []Finding{
+		{Assumption: a, Seen: "yes"}, {Assumption: a, Err: errors.New("no connection to contoso.azure-devices.net")}, {Assumption: a, Seen: "no|x"},
+	}}
+	want := "# Assumptions, checked on 1970-01-01\n\n1 hold, 1 do not hold, 1 could not be checked, 1 were left out.\n" +
+		"\n## What does not hold\n\n| Id | Statement | Seen | Expected |\n|---|---|---|---|\n" +
+		"| A001 | So it is | `no\\|x` | `yes`; the emulator does so with --behaviour truth=off |\n" +
+		"\n## What could not be checked\n\n| Id | Statement | Why |\n|---|---|---|\n| A001 | So it is | `no connection to HUB` |\n" +
+		"\n## What holds\n\n| Id | Statement | Seen |\n|---|---|---|\n| A001 | So it is | `yes` |\n" +
+		"\n## What was left out\n\n- A009: It breaks (breaks it)\n"
+	if got := r.String(); got != want {
+		t.Errorf("report\n%s\nwant\n%s", got, want)
 	}
 }
 

@@ -1,8 +1,7 @@
 // Command assumptions tries on a real hub what the emulator and the client
 // take for granted about it.
 //
-//	export IOTHUB_SERVICE_CONNECTION_STRING='HostName=...'
-//	go run ./internal/hubtest/assumptions -run A007
+//	go run ./internal/hubtest/assumptions -connection-string-file hub.txt -out report.md
 //
 // It touches nothing but devices and jobs that it creates, under ids that begin
 // with assume- and a random number, and cleans up. docs/assumptions.md lists
@@ -17,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -50,6 +50,8 @@ type flags struct {
 	table   bool
 	disturb bool
 	mqtt    string
+	file    string
+	out     string
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
@@ -61,6 +63,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	set.BoolVar(&f.table, "table", false, "write docs/assumptions.md to stdout")
 	set.BoolVar(&f.disturb, "disturb", false, "make checks that disturb others who use the hub")
 	set.StringVar(&f.mqtt, "mqtt", "", "connect devices to `HOST:PORT` (default: port 8883 of the hub)")
+	set.StringVar(&f.file, "connection-string-file", "", "read the connection string from `FILE` (default: "+connectionVar+")")
+	set.StringVar(&f.out, "out", "", "write what was found to `FILE`, as Markdown for an issue")
 	if err := set.Parse(args); err != nil {
 		return exitUsage
 	}
@@ -85,7 +89,16 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		fmt.Fprintf(stderr, "assumptions: %v\n", err)
 		return exitUsage
 	}
-	return checkAll(ctx, s, chosen, f.disturb, stdout)
+	r := &results{hub: s.hub.Name(), at: time.Now()}
+	code := r.checkAll(ctx, s, chosen, f.disturb, stdout)
+	if f.out == "" {
+		return code
+	}
+	if err := os.WriteFile(f.out, []byte(r.String()), 0o600); err != nil {
+		fmt.Fprintf(stderr, "assumptions: %v\n", err)
+		return exitUsage
+	}
+	return code
 }
 
 func choose(pattern *regexp.Regexp) []Assumption {
@@ -100,12 +113,21 @@ func choose(pattern *regexp.Regexp) []Assumption {
 
 // connectTo finds out which hub to use.
 func connectTo(getenv func(string) string, f flags) (setup, error) {
-	if getenv(connectionVar) == "" {
-		return setup{}, fmt.Errorf("set %s to the connection string of a policy that may do everything, on a hub for tests", connectionVar)
+	text, from := getenv(connectionVar), connectionVar
+	if f.file != "" {
+		content, err := os.ReadFile(f.file)
+		if err != nil {
+			return setup{}, err
+		}
+		text, _, _ = strings.Cut(string(content), "\n")
+		text, from = strings.TrimSpace(text), f.file
 	}
-	hub, err := wire.Parse(getenv(connectionVar))
+	if text == "" {
+		return setup{}, fmt.Errorf("set %s to the connection string of a policy that may do everything, on a hub for tests, or give it by -connection-string-file", connectionVar)
+	}
+	hub, err := wire.Parse(text)
 	if err != nil {
-		return setup{}, fmt.Errorf("%s: %w", connectionVar, err)
+		return setup{}, fmt.Errorf("%s: %w", from, err)
 	}
 	if f.mqtt != "" {
 		hub.MQTTAddr = f.mqtt
@@ -132,14 +154,16 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // checkAll checks one after the other, for hubs that run one job at a time.
-func checkAll(ctx context.Context, s setup, chosen []Assumption, disturb bool, stdout io.Writer) int {
+func (r *results) checkAll(ctx context.Context, s setup, chosen []Assumption, disturb bool, stdout io.Writer) int {
 	held, other := 0, 0
 	for _, a := range chosen {
 		if a.Disturbs != "" && !disturb {
 			fmt.Fprintf(stdout, "%s not checked: %s; -disturb does it\n", a.ID, a.Disturbs)
+			r.skipped = append(r.skipped, a)
 			continue
 		}
 		found := check(ctx, s, a)
+		r.found = append(r.found, found)
 		fmt.Fprintln(stdout, found)
 		if found.Holds() {
 			held++
