@@ -221,6 +221,25 @@ func TestGatesWaitForConfirmation(t *testing.T) {
 	})
 }
 
+// A query that was asked of one wave is answered when the next one waits: what it
+// shows is of nobody there.
+func TestLateAnswersAreOfTheWaveThatAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newRig(t, devices(3)...)
+		g.hub.matchIDs = true
+		g.hub.takes[opQuery] = 20 * time.Second
+		follows := 0
+		g.hub.follow = func(_ hub.Target, desired json.RawMessage) (json.RawMessage, time.Duration) {
+			if follows++; follows <= 2 {
+				return desired, 500 * time.Millisecond
+			}
+			return nil, 0
+		}
+		res := g.apply(context.Background(), update("u", `{"a":1}`, "", confirm(spec.Confirm{Within: 12 * time.Second}), inWaves(0, "2", "100%")))
+		wantWaves(t, res.job(t, "u"), "2 2 passed succeeded=2", "100% 1 passed unconfirmed=1")
+	})
+}
+
 func TestConfirmOfAMethod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newRig(t, "quick", "same", "silent", "no")

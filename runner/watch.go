@@ -31,12 +31,13 @@ func lowBits(version int64) uint32 { return uint32(version) } //nolint:gosec // 
 // job.
 type watch struct {
 	lane *lane
-	ask  func([]watched) // queries some, and sends who may have reported to the feed
+	ask  func(round int, some []watched) // queries some, and sends who may have reported to the feed
 
 	all      []watched
 	alive    int
 	cursor   int          // of the sweep that is under way
 	sweeping bool         // a query is under way
+	round    int          // how often places were given anew
 	found    []glimpse    // to be handed to workers
 	pending  *item        // the first of them
 	out      map[int]bool // that are with workers, by their places
@@ -61,9 +62,10 @@ const (
 
 // add begins to wait for an item.
 func (w *watch) add(it *item, now time.Time) {
-	if w.alive == 0 {
-		w.all, w.cursor, w.interval = w.all[:0], 0, w.first()
+	if w.alive == 0 { // places are given anew: what is known of the old ones is of nobody here
+		w.all, w.found, w.cursor, w.interval = w.all[:0], w.found[:0], 0, w.first()
 		w.next, w.earliest = now.Add(w.interval), 0
+		w.round++
 	}
 	by := it.confirm.By.UnixNano()
 	w.all = append(w.all, watched{by: by, index: it.index, version: lowBits(it.confirm.Version)})
@@ -133,7 +135,7 @@ func (w *watch) sweep(now time.Time) {
 	}
 	if len(some) > 0 {
 		w.sweeping = true
-		w.ask(some)
+		w.ask(w.round, some)
 		return
 	}
 	w.compact()
@@ -158,6 +160,7 @@ func (w *watch) compact() {
 // sweep is what a query showed of those of a hub that are waited for.
 type sweep struct {
 	pool  int
+	round int
 	found []glimpse
 }
 
@@ -165,8 +168,8 @@ type sweep struct {
 func (f *feed) takeSwept(s sweep) {
 	w := &f.lanes[s.pool].watch
 	w.sweeping = false
-	if w.alive == 0 {
-		return // all have ended meanwhile
+	if w.alive == 0 || w.round != s.round {
+		return // all have ended meanwhile, and perhaps others begun
 	}
 	for _, g := range s.found {
 		if t := &w.all[g.at]; t.index != gone && t.by != 0 {
@@ -242,10 +245,10 @@ func (f *feed) advanceWatches(now time.Time) (wait time.Duration) {
 
 // asker returns what queries the reported properties of targets of one hub that are
 // waited for. A query that fails is left to the next sweep.
-func (d *direct) asker(ctx context.Context, pool int) func([]watched) {
+func (d *direct) asker(ctx context.Context, pool int) func(int, []watched) {
 	columns := spec.Columns{TwinSections: spec.TwinSections{Reported: true}}
 	roster := &d.ledger.roster
-	return func(some []watched) {
+	return func(round int, some []watched) {
 		targets := make([]hub.Target, len(some)) // here, because the cohort may grow meanwhile
 		for i, t := range some {
 			targets[i] = roster.Cohort.Target(t.index).Target
@@ -260,7 +263,7 @@ func (d *direct) asker(ctx context.Context, pool int) func([]watched) {
 					found = append(found, glimpse{at: int(t.by), reported: &target.Sight{Reported: row.Reported}})
 				}
 			}
-			d.feed.swept <- sweep{pool: pool, found: found}
+			d.feed.swept <- sweep{pool: pool, round: round, found: found}
 		}))
 	}
 }
