@@ -46,20 +46,29 @@ func segments(u *url.URL, into []string) ([]string, bool) {
 	return into, true
 }
 
+// methodOf is what a request does. Java's HTTP library knows no PATCH, so that
+// Microsoft's client for Java sends it as a POST with a header.
+func methodOf(r *http.Request) string {
+	if r.Method == http.MethodPost && strings.EqualFold(r.Header.Get("X-Http-Method-Override"), http.MethodPatch) {
+		return http.MethodPatch
+	}
+	return r.Method
+}
+
 // findRoute names what a request asks for. An unknown path gives 404, a known
 // one with the wrong verb 405, both in the words of the hub's router.
 func findRoute(r *http.Request, parts []string) (route, *refuse.Error) {
 	var rt route
-	known := false
+	method, known := methodOf(r), false
 	switch strings.ToLower(parts[0]) {
 	case "twins":
-		rt, known = twinRoute(r.Method, parts)
+		rt, known = twinRoute(method, parts)
 	case "devices":
-		rt, known = deviceRoute(r.Method, parts)
+		rt, known = deviceRoute(method, parts)
 	case "statistics":
-		rt, known = statisticsRoute(r.Method, parts)
+		rt, known = statisticsRoute(method, parts)
 	case "jobs":
-		rt, known = jobRoute(r.Method, parts)
+		rt, known = jobRoute(method, parts)
 	case "configurations":
 		rt, known = route{op: core.OpNotEmulated, what: "Automatic device management (/configurations)"}, true
 	case "digitaltwins":
@@ -73,7 +82,7 @@ func findRoute(r *http.Request, parts []string) (route, *refuse.Error) {
 		return rt, &refuse.Error{Status: 404, Name: "GenericNotFound", Shape: refuse.ShapePlain, Text: "No HTTP resource was found that matches the request URI '" + r.URL.Path + "'."}
 	}
 	if rt.op == core.OpUnknown {
-		return rt, &refuse.Error{Status: 405, Shape: refuse.ShapePlain, Text: "The requested resource does not support http method '" + r.Method + "'."}
+		return rt, &refuse.Error{Status: 405, Shape: refuse.ShapePlain, Text: "The requested resource does not support http method '" + method + "'."}
 	}
 	return rt, nil
 }

@@ -213,6 +213,14 @@ func TestAnswersAreZippedWhenWorthIt(t *testing.T) {
 	}
 }
 
+// Java's HTTP library knows no PATCH.
+func TestPatchThatComesAsPost(t *testing.T) {
+	h := newHub(t, doors)
+	h.do(t, "POST", "/twins/door-0001", `{"tags":{"by":"java"}}`, "X-HTTP-Method-Override", "PATCH").want(t, 200)
+	h.do(t, "POST", "/twins/door-0001", `{}`, "X-HTTP-Method-Override", "DELETE").want(t, 405)
+	h.do(t, "GET", "/twins/door-0001", "", "X-HTTP-Method-Override", "PATCH").want(t, 200)
+}
+
 func TestRouter(t *testing.T) {
 	h := newHub(t, doors)
 	cases := []struct {
@@ -223,6 +231,7 @@ func TestRouter(t *testing.T) {
 		{"GET", "/nothing", 404, "No HTTP resource was found"},
 		{"GET", "/", 404, "No HTTP resource was found"},
 		{"POST", "/twins/door-0001", 405, "does not support http method 'POST'"},
+		{"GET", "/twins/door-0001/methods", 405, "does not support http method 'GET'"},
 		{"POST", "/jobs/v2//cancel", 405, "does not support http method 'POST'"},
 		{"GET", "/devices/query", 404, ""},
 		{"GET", "/configurations", 501, "is not emulated"},
