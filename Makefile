@@ -74,6 +74,19 @@ $(PYTHON_SDKS): internal/emulator/sdktest/python/requirements.txt
 	.tools/python/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r $<
 	@cp $< $@
 
+# A repository of Maven's below .tools, with what internal/emulator/sdktest/java
+# pins, and the class path that it makes.
+JAVA_SDKS := .tools/java/pom.xml
+
+.PHONY: java-sdks
+java-sdks: $(JAVA_SDKS) ## fetch Microsoft's Java SDKs into .tools, for the tests that drive them
+
+$(JAVA_SDKS): internal/emulator/sdktest/java/pom.xml
+	@echo "make: fetching Microsoft's Java SDKs into .tools" >&2
+	@mkdir -p .tools/java
+	mvn -q -B -C -f $< -Dmaven.repo.local=$(CURDIR)/.tools/java/repository dependency:build-classpath -Dmdep.outputFile=$(CURDIR)/.tools/java/classpath
+	@cp $< $@
+
 # The browser that opens the HTML report in a test; npm brings what drives it, as
 # internal/render/browser pins it.
 .PHONY: browser

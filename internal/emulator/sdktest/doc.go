@@ -1,6 +1,6 @@
 // Package sdktest proves that clients which know nothing of the emulator work
-// against it: Microsoft's own SDKs for Node and for Python, and the unofficial Go
-// ones.
+// against it: Microsoft's own SDKs for Node, Python and Java, and the unofficial
+// Go ones.
 //
 // It holds tests only. The hub is the program that people run, runner emulator,
 // in a process of its own, which is controlled through its control endpoint and
@@ -14,7 +14,7 @@
 // those that python/requirements.txt pins, likewise. What the az CLI sends is
 // sent there by the library below it, with the models of Microsoft's own client.
 //
-// Where node, npm, the Python SDKs or a port is missing, or there is no network
+// Where node, npm, java, the Python or Java SDKs or a port is missing, or there is no network
 // to fetch packages from, the tests say so in one line and pass; with
 // RUNNER_TEST_FOREIGN=require in the environment they fail instead, so that CI cannot
 // lose them.
