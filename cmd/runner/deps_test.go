@@ -137,6 +137,20 @@ func list(t *testing.T) []listed {
 	}
 }
 
+// TestTimeZonesAreInside: a machine or an image without a database of time zones
+// still knows those of a plan.
+func TestTimeZonesAreInside(t *testing.T) {
+	for _, p := range list(t) {
+		if p.ImportPath == module+"cmd/runner" {
+			if !slices.Contains(p.Deps, "time/tzdata") {
+				t.Error("the program does not hold the time zones (time/tzdata)")
+			}
+			return
+		}
+	}
+	t.Error("go list does not know the program")
+}
+
 func TestImports(t *testing.T) {
 	ours := 0
 	for _, p := range list(t) {
