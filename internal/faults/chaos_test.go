@@ -37,7 +37,8 @@ func TestChaos(t *testing.T) {
 			hub := world{each: each}.start(t)
 			r := chaoticRun(t, hub, base+uint64(n))
 			rep, _ := r.apply(context.Background(), t)
-			checkReport(t, hub, each, rep)
+			checkListed(t, hub, each, rep)
+			checkRows(t, hub, rep)
 			if t.Failed() {
 				t.Logf("-seed %d", base+uint64(n))
 			}
@@ -84,16 +85,40 @@ func chaoticRun(tb testing.TB, hub *emulator.Server, seed uint64) *run {
 	}
 }
 
+// checkListed holds a report to its devices: all of them have a row, or the report
+// says that they could not be listed, and then who has none did nothing.
+func checkListed(tb testing.TB, hub *emulator.Server, each int, reports ...spec.Report) {
+	tb.Helper()
+	listed := map[string]bool{}
+	for _, rep := range reports {
+		for i := range rep.Jobs {
+			job := &rep.Jobs[i]
+			if job.Listing != spec.ListingIncomplete {
+				checkComplete(tb, each, job)
+			} else if job.Status == spec.StatusSucceeded {
+				tb.Errorf("job %s succeeded, and its devices could not be listed", job.Name)
+			}
+			for j := range job.Devices {
+				listed[job.Devices[j].DeviceID] = true
+			}
+		}
+	}
+	for id, e := range hub.EachExecuted {
+		if !listed[id] {
+			tb.Errorf("%s has no row and executed %+v", id, e)
+		}
+	}
+}
+
 // checkTogether holds the rows of two runs against what each device did.
 func checkTogether(tb testing.TB, hub *emulator.Server, each int, reports [2]spec.Report) {
 	tb.Helper()
+	checkListed(tb, hub, each, reports[:]...)
 	for i := range reports[0].Jobs {
 		name := reports[0].Jobs[i].Name
 		one, other := &reports[0].Jobs[i], &reports[1].Jobs[i]
-		checkComplete(tb, each, one)
-		checkComplete(tb, each, other)
-		if tb.Failed() {
-			return
+		if len(one.Devices) != len(other.Devices) {
+			continue // one of them could not list its devices
 		}
 		for j := range one.Devices {
 			a, b := &one.Devices[j], &other.Devices[j]
