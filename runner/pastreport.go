@@ -74,11 +74,8 @@ func (d *pastDocument) add(name string, causes *fold.Causes) error {
 	job, past := fold.NewJob(), d.past.jobs[name]
 	rep := spec.JobReport{Name: name, Status: spec.StatusUnfinished, Type: spec.TypeUpdateTwin, Waves: past.report()}
 	err := d.Rows(len(d.rows)-1, func(text []byte) error {
-		row := fold.Look(text)
+		row := causes.Row(name, text)
 		job.Add(&row)
-		if !fold.WentWell(row.Outcome) {
-			causes.Add(name, row.Outcome, row.Target, text)
-		}
 		return nil
 	})
 	if err != nil {
@@ -93,8 +90,8 @@ func (d *pastDocument) add(name string, causes *fold.Causes) error {
 	if !past.listed {
 		rep.Listing = spec.ListingIncomplete
 	}
-	rep.Targets, rep.Outcomes, rep.Attempts, rep.Retries = job.Targets, job.Outcomes, job.Attempts, job.Retries
-	rep.LatencyMs, rep.ScheduledAt = fold.Latencies(job.Latency), spec.Time{Time: past.startedAt}
+	job.Report(&rep, &d.head.Summary)
+	rep.ScheduledAt = spec.Time{Time: past.startedAt}
 	rep.StartedAt, rep.EndedAt = optionalTime(past.startedAt), optionalTime(past.endedAt)
 	if job.Applied.TotalCount() > 0 {
 		applied := fold.Latencies(job.Applied)
@@ -107,11 +104,6 @@ func (d *pastDocument) add(name string, causes *fold.Causes) error {
 	rep.RatePerSecond = perSecond(job.Attempts, end.Sub(past.startedAt))
 	if end.After(d.head.Run.EndedAt.Time) {
 		d.head.Run.EndedAt.Time = end
-	}
-	sum := &d.head.Summary
-	sum.Targets, sum.Attempts, sum.Retries = sum.Targets+job.Targets, sum.Attempts+job.Attempts, sum.Retries+job.Retries
-	for o, n := range job.Outcomes {
-		sum.Outcomes[o] += n
 	}
 	d.head.Jobs = append(d.head.Jobs, rep)
 	return nil

@@ -251,17 +251,15 @@ func (l *lane) stopped(w waiting, cause error) (finished, error) {
 	done := finished{item: &item{Key: cohort.Key{Pool: l.pool}, index: w.index}, outcome: spec.OutcomeNotReached, line: e.Position()}
 	if l.rest == spec.OutcomeFailed {
 		done.outcome = l.rest
-		defer func() {
-			if done.outcome == spec.OutcomeFailed && done.outcome == l.rest {
-				l.feed.ledger.tally[l.pool].left++
-			}
-		}()
 	}
 	if was, again := e.Reopened(); again {
 		done.outcome = was
 	}
 	if w.unsure {
 		done.outcome = spec.OutcomeUnanswered
+	}
+	if l.rest == spec.OutcomeFailed && done.outcome == l.rest {
+		l.feed.ledger.tally[l.pool].left++
 	}
 	return done, nil
 }

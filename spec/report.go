@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -148,8 +150,11 @@ type PlanRef struct {
 
 // ParseShard reads a shard as it is written, such as 2/5; false for none.
 func ParseShard(text string) (s Shard, ok bool) {
-	n, err := fmt.Sscanf(text, "%d/%d", &s.Index, &s.Of)
-	return s, err == nil && n == 2
+	index, of, found := strings.Cut(text, "/")
+	var indexErr, ofErr error
+	s.Index, indexErr = strconv.Atoi(index)
+	s.Of, ofErr = strconv.Atoi(of)
+	return s, found && indexErr == nil && ofErr == nil
 }
 
 // Shard is one of several equal parts of a fleet: the Index-th, from 1, of so many.

@@ -200,11 +200,7 @@ func hostOfToken(token string) string {
 
 // client makes a client that signs its requests as the options say.
 func (c connection) client(env environment, o hubclient.Options, connections int, log *slog.Logger) (*hubclient.Client, error) {
-	roots, err := c.roots()
-	if err != nil {
-		return nil, err
-	}
-	proxy, err := proxyOf(env)
+	roots, proxy, err := c.way(env)
 	if err != nil {
 		return nil, err
 	}
@@ -218,6 +214,16 @@ func (c connection) client(env environment, o hubclient.Options, connections int
 		return nil, &exit.Error{Code: exit.Invalid, Err: err, Hint: hint}
 	}
 	return client, nil
+}
+
+// way is whom a connection trusts, and which proxy it takes.
+func (c connection) way(env environment) (*x509.CertPool, func(*http.Request) (*url.URL, error), error) {
+	roots, err := c.roots()
+	if err != nil {
+		return nil, nil, err
+	}
+	proxy, err := proxyOf(env)
+	return roots, proxy, err
 }
 
 // roots returns the system's certificates and those of --ca-file, nil for the

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -155,14 +154,9 @@ func (j *judge) run(t *testing.T, args ...string) string {
 
 func (j *judge) runs(t *testing.T, want int, args ...string) string {
 	t.Helper()
-	var out, errs bytes.Buffer
-	state := t.TempDir()
-	getenv := func(name string) string {
-		return map[string]string{connectionStringVar: j.connection, "XDG_STATE_HOME": state}[name]
+	code, out, errs := runHere(t, j.connection, append(args, "--ca-file", j.ca)...)
+	if code != want {
+		t.Fatalf("runner %s: exit code %d, want %d\n%s", strings.Join(args, " "), code, want, errs)
 	}
-	env := environment{getenv: getenv, stdin: strings.NewReader(""), stdout: &out, stderr: &errs}
-	if code := run(append(args, "--ca-file", j.ca), env); code != want {
-		t.Fatalf("runner %s: exit code %d, want %d\n%s", strings.Join(args, " "), code, want, errs.String())
-	}
-	return out.String()
+	return out
 }

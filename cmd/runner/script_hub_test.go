@@ -319,14 +319,17 @@ func noSecret(ts *testscript.TestScript, name, text string) {
 // apply runs the program in this process, as the scripts do in one of its own.
 func apply(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
+	return runHere(t, "", append([]string{"apply"}, args...)...)
+}
+
+// runHere runs any command so, on the hub of a connection string.
+func runHere(t *testing.T, connection string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
 	var out, errs bytes.Buffer
 	state := t.TempDir()
 	getenv := func(name string) string {
-		if name == "XDG_STATE_HOME" {
-			return state
-		}
-		return ""
+		return map[string]string{connectionStringVar: connection, "XDG_STATE_HOME": state}[name]
 	}
-	code = run(append([]string{"apply"}, args...), environment{getenv: getenv, stdin: strings.NewReader(""), stdout: &out, stderr: &errs})
+	code = run(args, environment{getenv: getenv, stdin: strings.NewReader(""), stdout: &out, stderr: &errs})
 	return code, out.String(), errs.String()
 }

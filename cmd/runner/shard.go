@@ -20,19 +20,16 @@ func parseShard(text string, getenv func(string) string) (spec.Shard, error) {
 	if text == "" {
 		return spec.Shard{}, nil
 	}
-	index, of, found := strings.Cut(text, "/")
-	if index == "auto" {
+	part := text
+	if index, of, _ := strings.Cut(text, "/"); index == "auto" {
 		n, err := strconv.Atoi(getenv(completionVar))
 		if err != nil {
 			return spec.Shard{}, exit.Usage(fmt.Sprintf("--shard %q: %s is not set to a number", text, completionVar), "an Indexed Job of Kubernetes sets it; elsewhere write K/N, such as 2/5")
 		}
-		index = strconv.Itoa(n + 1)
+		part = strconv.Itoa(n+1) + "/" + of
 	}
-	s := spec.Shard{}
-	var err, ofErr error
-	s.Index, err = strconv.Atoi(index)
-	s.Of, ofErr = strconv.Atoi(of)
-	if !found || err != nil || ofErr != nil || s.Index < 1 || s.Index > s.Of || s.Of < 2 || s.Of > maxShards {
+	s, ok := spec.ParseShard(part)
+	if !ok || s.Index < 1 || s.Index > s.Of || s.Of < 2 || s.Of > maxShards {
 		return spec.Shard{}, exit.Usage(fmt.Sprintf("--shard %q: want K/N, the Kth of N parts, such as 2/5", text), fmt.Sprintf("K is from 1 to N, and N from 2 to %d", maxShards))
 	}
 	return s, nil

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
-	"path/filepath"
 
 	"github.com/spf13/pflag"
 
@@ -40,9 +39,6 @@ func (f *tellFlags) add(flags *pflag.FlagSet) {
 func (f *tellFlags) watch(ctx context.Context, w *watchers, apply *applyFlags, env environment, talk *terminal.Talk, hubs *openedHubs) error {
 	failed := func(err error) { talk.Log.Warn(err.Error()) }
 	if f.metricsFile != "" {
-		if _, err := filepath.Abs(f.metricsFile); err != nil {
-			return exit.Usage(fmt.Sprintf("--metrics-file %q: %v", f.metricsFile, err), "")
-		}
 		file := telemetry.NewFile(f.metricsFile, failed)
 		w.observers, w.ends = append(w.observers, file), append(w.ends, file.End)
 	}
@@ -97,11 +93,7 @@ func (f *tellFlags) watchOTLP(ctx context.Context, w *watchers, hubs *openedHubs
 // webClient makes requests as those to the hub are made: by the same proxy, with trust
 // in the same authorities.
 func (c connection) webClient(env environment) (*http.Client, error) {
-	roots, err := c.roots()
-	if err != nil {
-		return nil, err
-	}
-	proxy, err := proxyOf(env)
+	roots, proxy, err := c.way(env)
 	if err != nil {
 		return nil, err
 	}

@@ -174,10 +174,6 @@ func (f fate) pass(to, from net.Conn, mine bool, end func()) error {
 // strike does the harm at byte i of a part, and returns what goes on of it.
 func (f fate) strike(to, from net.Conn, part []byte, i int) ([]byte, error) {
 	switch f.harm {
-	case cut, ended, swallowed, held:
-		if err := write(to, part[:i], false); err != nil {
-			return nil, err
-		}
 	case spoilt:
 		part[i] ^= 0x55
 	case repeated:
@@ -186,24 +182,30 @@ func (f fate) strike(to, from net.Conn, part []byte, i int) ([]byte, error) {
 		if i > 0 {
 			part[i-1], part[i] = part[i], part[i-1]
 		}
+	case cut, ended, swallowed, held:
+		if err := write(to, part[:i], false); err != nil {
+			return nil, err
+		}
+		return part[i:], f.interrupt(to, from)
 	case noHarm, slow, harms:
 	}
+	return part, nil
+}
+
+// interrupt stops what goes one way, for a while or for good.
+func (f fate) interrupt(to, from net.Conn) error {
 	switch f.harm {
-	case cut:
-		return nil, errCut
 	case ended:
 		_ = to.(*net.TCPConn).CloseWrite()
-		_, err := io.Copy(io.Discard, from)
-		return nil, errors.Join(errCut, err)
-	case swallowed:
+		_, _ = io.Copy(io.Discard, from) // until that side has ended, too
+	case swallowed, held:
 		time.Sleep(f.wait) // the harm itself
-		return nil, errCut
-	case held:
-		time.Sleep(f.wait) // likewise
-		return part[i:], nil
-	case noHarm, spoilt, repeated, swapped, slow, harms:
+	case noHarm, cut, spoilt, repeated, swapped, slow, harms:
 	}
-	return part, nil
+	if f.harm == held {
+		return nil
+	}
+	return errCut
 }
 
 func write(to net.Conn, part []byte, trickles bool) error {

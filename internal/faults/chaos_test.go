@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,21 +25,18 @@ const patient = "concurrency: 8, retry: {attempts: 40, backoff: 1ms, maxBackoff:
 // ends one direction, swallows, holds, spoils, repeats and swaps bytes, or passes
 // them on one by one. Each row must say what its device did.
 func TestChaos(t *testing.T) {
-	base := *seed
-	if base == 0 {
-		base = rand.Uint64()
-	}
+	source := seedOfRuns()
 	for n := range *chaosRuns {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
 			const each = 10
 			hub := world{each: each}.start(t)
-			r := chaoticRun(t, hub, base+uint64(n))
+			r := chaoticRun(t, hub, source+uint64(n))
 			rep, _ := r.apply(context.Background(), t)
 			checkListed(t, hub, each, rep)
 			checkRows(t, hub, rep)
 			if t.Failed() {
-				t.Logf("-seed %d", base+uint64(n))
+				t.Logf("-seed %d", source+uint64(n))
 			}
 		})
 	}
@@ -49,10 +45,7 @@ func TestChaos(t *testing.T) {
 // TestChaosOfTwo has two runs change the same devices at once, over such
 // connections. What a device did is what both reports say together.
 func TestChaosOfTwo(t *testing.T) {
-	base := *seed
-	if base == 0 {
-		base = rand.Uint64()
-	}
+	source := seedOfRuns()
 	for n := range max(1, *chaosRuns/10) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
@@ -61,13 +54,13 @@ func TestChaosOfTwo(t *testing.T) {
 			var reports [2]spec.Report
 			var running sync.WaitGroup
 			for i := range reports {
-				r := chaoticRun(t, hub, base+uint64(2*n+i))
+				r := chaoticRun(t, hub, source+uint64(2*n+i))
 				running.Go(func() { reports[i], _ = r.apply(context.Background(), t) })
 			}
 			running.Wait()
 			checkTogether(t, hub, each, reports)
 			if t.Failed() {
-				t.Logf("-seed %d", base+uint64(2*n))
+				t.Logf("-seed %d", source+uint64(2*n))
 			}
 		})
 	}

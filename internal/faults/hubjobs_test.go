@@ -187,7 +187,7 @@ func wrongHubRow(hub *emulator.Server, job string, row *spec.Row) string {
 // finds the jobs of the hub again, and submits none twice.
 func TestKillHubJobs(t *testing.T) {
 	t.Parallel()
-	source := seedOfKills()
+	source := seedOfRuns()
 	for n := range *kills {
 		t.Run(fmt.Sprint(n+1), func(t *testing.T) {
 			t.Parallel()

@@ -36,7 +36,7 @@ func killWorld(slowListing bool) world {
 // synced before each call.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	source := seedOfKills()
+	source := seedOfRuns()
 	for n := range *kills {
 		t.Run(fmt.Sprint(n+1), func(t *testing.T) {
 			t.Parallel()
@@ -86,8 +86,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// seedOfKills is that of -seed, or a new one.
-func seedOfKills() uint64 {
+// seedOfRuns is where the chance of a test comes from: -seed, or a new one.
+func seedOfRuns() uint64 {
 	source := *seed
 	for source == 0 {
 		source = rand.Uint64()

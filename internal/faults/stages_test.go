@@ -44,7 +44,7 @@ const stagesEach = 100
 // are interrupted instead, and then named by their reports.
 func TestKillStages(t *testing.T) {
 	t.Parallel()
-	source := seedOfKills()
+	source := seedOfRuns()
 	for n := range *kills {
 		pinned := n%2 == 0
 		t.Run(fmt.Sprintf("%d pinned %t", n+1, pinned), func(t *testing.T) {

@@ -61,6 +61,15 @@ func (c *Causes) Add(job string, o spec.Outcome, target string, row []byte) {
 	}
 }
 
+// Row looks at a row, and takes it in unless it went well.
+func (c *Causes) Row(job string, text []byte) Row {
+	row := Look(text)
+	if !WentWell(row.Outcome) {
+		c.Add(job, row.Outcome, row.Target, text)
+	}
+	return row
+}
+
 // look takes from a row what tells it apart from others.
 func (c *Causes) look(key *causeKey, row []byte) {
 	found := gjson.GetManyBytes(row, "error.kind", "error.code", "method.status", "method.payload")

@@ -86,6 +86,16 @@ func (j *Job) Add(r *Row) {
 	}
 }
 
+// Report writes the sums into the report of the job, and adds them to those of the run.
+func (j *Job) Report(rep *spec.JobReport, run *spec.Summary) {
+	rep.Targets, rep.Outcomes, rep.Attempts, rep.Retries = j.Targets, j.Outcomes, j.Attempts, j.Retries
+	rep.LatencyMs = Latencies(j.Latency)
+	run.Targets, run.Attempts, run.Retries = run.Targets+j.Targets, run.Attempts+j.Attempts, run.Retries+j.Retries
+	for o, n := range j.Outcomes {
+		run.Outcomes[o] += n
+	}
+}
+
 // Latencies are those of a report.
 func Latencies(h *hdrhistogram.Histogram) spec.Latency {
 	return spec.Latency{P50: h.ValueAtQuantile(50), P90: h.ValueAtQuantile(90), P99: h.ValueAtQuantile(99), Max: h.Max()}

@@ -89,9 +89,10 @@ type Mark struct {
 type Event string
 
 // The events. EventListed closes a cohort: no more Targets lines follow for the
-// job. EventSummary tells how the run ended, see [Ending]. EventWave tells that the wave whose number is the detail began, EventPassed
-// that the next one may. EventEnded without a job is the last line of a run, with FinishedDetail if
-// nothing of it is left to do.
+// job. EventWave tells that the wave whose number is the detail began, EventPassed
+// that the next one may. EventSummary tells how the run ended, see [Ending], and
+// EventEnded without a job is its last line, with FinishedDetail if nothing of it is
+// left to do.
 const (
 	EventStarted Event = "started"
 	EventListed  Event = "listed"

@@ -266,11 +266,8 @@ func lookAt(d spec.Document) (*looked, error) {
 		job := newLookedJob(&rep.Jobs[i], rep)
 		l.jobs = append(l.jobs, job)
 		err := d.Rows(i, func(text []byte) error {
-			row := fold.Look(text)
+			row := causes.Row(rep.Jobs[i].Name, text)
 			job.add(&row)
-			if !fold.WentWell(row.Outcome) {
-				causes.Add(rep.Jobs[i].Name, row.Outcome, row.Target, text)
-			}
 			return nil
 		})
 		if err != nil {

@@ -110,26 +110,18 @@ func (m *merged) addJob(job int, causes *fold.Causes) error {
 		rep.RatePerSecond += part.RatePerSecond
 		rep.StartedAt, rep.EndedAt = earliest(rep.StartedAt, part.StartedAt), latest(rep.EndedAt, part.EndedAt)
 		err := p.Rows(job, func(text []byte) error {
-			row := fold.Look(text)
-			if sum.Add(&row); !fold.WentWell(row.Outcome) {
-				causes.Add(rep.Name, row.Outcome, row.Target, text)
-			}
+			row := causes.Row(rep.Name, text)
+			sum.Add(&row)
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
-	rep.Targets, rep.Outcomes, rep.Attempts, rep.Retries = sum.Targets, sum.Outcomes, sum.Attempts, sum.Retries
-	rep.LatencyMs = fold.Latencies(sum.Latency)
+	sum.Report(&rep, &m.head.Summary)
 	if rep.TimeToApplyMs != nil {
 		applied := fold.Latencies(sum.Applied)
 		rep.TimeToApplyMs = &applied
-	}
-	all := &m.head.Summary
-	all.Targets, all.Attempts, all.Retries = all.Targets+sum.Targets, all.Attempts+sum.Attempts, all.Retries+sum.Retries
-	for o, n := range sum.Outcomes {
-		all.Outcomes[o] += n
 	}
 	m.head.Jobs = append(m.head.Jobs, rep)
 	return nil

@@ -178,13 +178,18 @@ func joined(parts ...string) string {
 func startsAt(at, now time.Time) string {
 	wait := at.Sub(now)
 	if wait < time.Hour {
-		return "starts in " + (wait + time.Second - 1).Truncate(time.Second).String()
+		return "starts in " + inSeconds(wait)
 	}
 	layout := "15:04"
 	if at.YearDay() != now.YearDay() || at.Year() != now.Year() {
 		layout = "Jan 2 15:04"
 	}
 	return fmt.Sprintf("starts %s, in %s", at.Format(layout), strings.TrimSuffix(wait.Round(time.Minute).String(), "0s"))
+}
+
+// inSeconds is a time to wait, which is not over before it is.
+func inSeconds(wait time.Duration) string {
+	return (wait + time.Second - 1).Truncate(time.Second).String()
 }
 
 // gateText is "wave 2 of 3", with when the next one may begin if somebody waits for it.
@@ -194,7 +199,7 @@ func gateText(j runner.JobProgress, now time.Time) string {
 	}
 	text := fmt.Sprintf("wave %d of %d", j.Wave, j.Waves)
 	if wait := j.Opens.Sub(now); !j.Opens.IsZero() && wait > 0 {
-		text += ", the next in " + (wait + time.Second - 1).Truncate(time.Second).String()
+		text += ", the next in " + inSeconds(wait)
 	}
 	return text
 }

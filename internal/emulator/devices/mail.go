@@ -284,7 +284,7 @@ func (r *mailroom) ignore(l *mqttLink, f deviceFilter) {
 func (r *mailroom) leave(l *mqttLink) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if box := r.boxes[l.subject.FullID()]; box != nil && box.reader == l {
+	if box := r.boxes[l.subject.ID]; box != nil && box.reader == l { // modules get no letters
 		box.reader = nil
 		r.tidyLocked(l.subject.ID)
 	}

@@ -3,8 +3,6 @@ package sdktest_test
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,24 +49,15 @@ func TestJavaOnStandardPorts(t *testing.T) {
 
 var javaRan = regexp.MustCompile(`(?m)^Ran (\d+) tests\nOK$`)
 
-// findJava returns the class path that make java-sdks wrote for java/pom.xml. It
-// keeps the description it was made from beside it.
+// findJava returns the class path that make java-sdks wrote.
 func findJava() (string, error) {
-	want, err := os.ReadFile("java/pom.xml")
-	if err != nil {
+	if _, err := os.ReadFile("java/Sdk.java"); err != nil { // so that go test knows what the result depends on
 		return "", err
 	}
-	if _, err = os.ReadFile("java/Sdk.java"); err != nil { // so that go test knows what the result depends on
-		return "", err
-	}
-	if _, err = exec.LookPath("java"); err != nil {
+	if _, err := exec.LookPath("java"); err != nil {
 		return "", foreign.AbsenceError("there is no java on the PATH")
 	}
-	made := filepath.FromSlash("../../../.tools/java")
-	has, err := os.ReadFile(filepath.Join(made, "pom.xml"))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(has, want) {
-		return "", foreign.AbsenceError("the packages of java/pom.xml are not installed; make java-sdks does that")
-	}
+	made, err := installed("java", "pom.xml")
 	if err != nil {
 		return "", err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -50,22 +51,27 @@ func TestPythonOnStandardPorts(t *testing.T) {
 	}
 }
 
-// findPython returns the interpreter that make python-sdks gave the packages of
-// python/requirements.txt. It keeps the list it was made from beside them.
+// findPython returns the interpreter that has the packages.
 func findPython() (string, error) {
-	want, err := os.ReadFile("python/requirements.txt")
-	if err != nil {
-		return "", err
-	}
-	made, err := filepath.Abs("../../../.tools/python")
-	if err != nil {
-		return "", err
-	}
-	has, err := os.ReadFile(filepath.Join(made, "requirements.txt"))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(has, want) {
-		return "", foreign.AbsenceError("the packages of python/requirements.txt are not installed; make python-sdks does that")
-	}
+	made, err := installed("python", "requirements.txt")
 	return filepath.Join(made, "bin", "python"), err
+}
+
+// installed returns the folder below .tools that the make target of a language filled
+// with the packages of a list. It keeps the list it was made from beside them.
+func installed(language, list string) (made string, err error) {
+	want, err := os.ReadFile(filepath.Join(language, list))
+	if err != nil {
+		return "", err
+	}
+	if made, err = filepath.Abs(filepath.FromSlash("../../../.tools/" + language)); err != nil {
+		return "", err
+	}
+	has, err := os.ReadFile(filepath.Join(made, list))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(has, want) {
+		return "", foreign.AbsenceError(fmt.Sprintf("the packages of %s/%s are not installed; make %s-sdks does that", language, list, language))
+	}
+	return made, err
 }
 
 // pythonPrograms lists the modules with tests. It reads every file, so that go

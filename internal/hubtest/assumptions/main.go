@@ -155,7 +155,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // checkAll checks one after the other, for hubs that run one job at a time.
 func (r *results) checkAll(ctx context.Context, s setup, chosen []Assumption, disturb bool, stdout io.Writer) int {
-	held, other := 0, 0
 	for _, a := range chosen {
 		if a.Disturbs != "" && !disturb {
 			fmt.Fprintf(stdout, "%s not checked: %s; -disturb does it\n", a.ID, a.Disturbs)
@@ -165,17 +164,14 @@ func (r *results) checkAll(ctx context.Context, s setup, chosen []Assumption, di
 		found := check(ctx, s, a)
 		r.found = append(r.found, found)
 		fmt.Fprintln(stdout, found)
-		if found.Holds() {
-			held++
-		} else {
-			other++
-		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	fmt.Fprintf(stdout, "%d hold, %d do not or could not be checked\n", held, other)
-	if other > 0 || held == 0 {
+	held, wrong, failed := r.sorted()
+	other := len(wrong) + len(failed)
+	fmt.Fprintf(stdout, "%d hold, %d do not or could not be checked\n", len(held), other)
+	if other > 0 || len(held) == 0 {
 		return exitSomeDoNot
 	}
 	return exitAllHold
